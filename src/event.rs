@@ -1,0 +1,162 @@
+//! What a running cohort says: the contract between training, scheduler, store and progress.
+//!
+//! A worker writes one JSON object a line, each a [`Message`], to its standard output and, if it is lasting, to the
+//! spool file in the job's folder before that. A message that is read twice changes nothing: an epoch's row belongs to
+//! (job, epoch), and training is deterministic.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobId;
+
+/// An event with the job and the attempt it speaks of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Message {
+    pub job: JobId,
+    pub attempt: u32,
+    /// Milliseconds since 1970, on the worker's clock.
+    pub at_ms: i64,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Training begins, or goes on, after `epoch` finished epochs.
+    Started {
+        epoch: u32,
+    },
+    /// A teacher of this job was measured on the job's data before the first step.
+    Teacher(TeacherCheck),
+    /// An epoch is over.
+    Epoch(Epoch),
+    /// A checkpoint failed its checksum and the one before it is used.
+    Torn {
+        file: String,
+    },
+    /// Inside an epoch; for the progress display only, neither spooled nor stored.
+    Step {
+        step: u64,
+        loss: f64,
+        images_per_second: f64,
+    },
+    /// All epochs are done and the final weights are on disk.
+    Finished,
+    /// Asked to stop; everything up to `epoch` and the steps since are saved.
+    Stopped {
+        epoch: u32,
+        step: u64,
+    },
+    Failed {
+        class: Failure,
+        message: String,
+    },
+}
+
+/// Why a job ended without its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The teacher is no better than guessing on the target data.
+    TeacherAtChance,
+    /// The loss is no longer a finite number.
+    NotFinite,
+    /// Files that cannot be read or written.
+    Io,
+    /// The worker ended without a word.
+    Lost,
+    /// Anything else: a bug or a job that cannot be run.
+    Error,
+}
+
+/// A teacher's accuracy on the data its students are evaluated on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TeacherCheck {
+    /// Position in the job's list of teachers; none for the ensemble of several.
+    pub teacher: Option<u32>,
+    pub split: Which,
+    pub images: u64,
+    /// Shares of the images, 0 to 1.
+    pub top1: f64,
+    pub top5: f64,
+}
+
+/// The row of one epoch of one job. Sums since the start unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Epoch {
+    /// Finished epochs, from 1.
+    pub epoch: u32,
+    pub step: u64,
+    pub images: u64,
+    /// Mean over this epoch's images; for distillation T² KL(teacher || student) in nats.
+    pub training_loss: f64,
+    /// At the epoch's last step.
+    pub learning_rate: f64,
+    /// Mean over this epoch's steps of the global L2 norm before clipping.
+    pub gradient_norm: f64,
+    /// Forward and backward of the student.
+    pub student_flops: f64,
+    /// What the teachers' answers cost this job if it ran alone.
+    pub teacher_flops: f64,
+    /// Wall time of this epoch: loader, teacher and this student, without the cohort's other students.
+    pub seconds: f64,
+    pub images_per_second: f64,
+    /// Empty in epochs without evaluation.
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// A student measured on one split, on central crops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Evaluation {
+    pub split: Which,
+    pub images: u64,
+    /// Mean cross-entropy against the labels, in nats.
+    pub loss: f64,
+    /// Shares of the images, 0 to 1.
+    pub top1: f64,
+    pub top5: f64,
+    /// Mean KL(teacher || student) at temperature 1, in nats; none without a teacher.
+    pub kl: Option<f64>,
+    /// Share of the images on which student and teacher name the same class first; none without a teacher.
+    pub agreement: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Which {
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Train => "train",
+            Which::Validation => "validation",
+            Which::Test => "test",
+        }
+    }
+}
+
+impl Failure {
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::TeacherAtChance => "teacher-at-chance",
+            Failure::NotFinite => "not-finite",
+            Failure::Io => "io",
+            Failure::Lost => "lost",
+            Failure::Error => "error",
+        }
+    }
+}
+
+impl Event {
+    /// Whether it must survive the death of the scheduler.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Event::Step { .. })
+    }
+}

@@ -1,0 +1,378 @@
+//! What one training run is: a [`Job`], complete and resolved, and its identity.
+//!
+//! A job holds everything that decides its numbers and nothing else: no path, no device, no logging interval, no
+//! hidden default. Its [`JobId`] is a hash of its canonical text, so the same question has the same id on every
+//! machine, whatever the order of keys or the style of the TOML it came from, and two experiments that ask it share
+//! one run. Choices that do not apply to a job cannot be written down in it: a job that learns from labels has no
+//! temperature, a mode that does not mix has no mixup coefficient.
+//!
+//! This module depends on nothing else of the crate.
+
+mod model;
+mod split;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use model::{BitResnetSmall, Input, Model};
+pub use split::{Part, Slice, SliceText, Split};
+
+/// Stands before the canonical text when it is hashed; a change of meaning of any field must change it.
+const IDENTITY: &str = "distillery job 1\n";
+
+/// One training run, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Job {
+    pub data: Data,
+    pub split: Split,
+    pub student: Model,
+    pub init: Init,
+    /// Side of the square the student sees, in pixels.
+    pub resolution: u32,
+    pub crop: Crop,
+    /// Left-right flips with probability one half, drawn before a view is shared (paper.md 3.1).
+    pub flip: bool,
+    pub objective: Objective,
+    pub epochs: u32,
+    /// Images a step.
+    pub batch: u32,
+    pub optimizer: Optimizer,
+    /// Peak learning rate, reached at the end of the warm-up.
+    pub learning_rate: f64,
+    /// Decoupled decay in the paper's convention: it follows the schedule but is not multiplied by the learning rate
+    /// (arXiv 2106.05237's released code; torch's AdamW value is this divided by the learning rate).
+    pub weight_decay: f64,
+    pub warmup: Warmup,
+    pub schedule: Schedule,
+    pub clip: Clip,
+    pub precision: Precision,
+    /// Seeds order, views, mixing and initialisation, each through its own stream.
+    pub seed: u64,
+}
+
+/// A data set by content. Where its files lie is not identity and is kept beside the job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Data {
+    /// What people call it.
+    pub name: String,
+    /// Of the decoded images and labels of all its parts.
+    pub sha256: String,
+    pub classes: u32,
+    /// 1 for grey, 3 for RGB.
+    pub channels: u32,
+    /// Images in the training and test files; splits are cut from these.
+    pub train_images: u32,
+    pub test_images: u32,
+}
+
+/// Where the student's weights come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// Random convolutions (lecun-normal), GroupNorm at one and zero, head at zero (paper.md 1.2).
+    Scratch,
+}
+
+/// The geometry of crops. Which of them is used is the teaching mode's choice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Crop {
+    /// Inception crop: smallest and largest share of the image's area.
+    pub area: [f64; 2],
+    /// Inception crop: narrowest and widest ratio of width to height.
+    pub aspect: [f64; 2],
+    /// Inception crop: boxes tried before the whole image is taken.
+    pub tries: u32,
+    /// Mild and central crop: the image is resized to `resolution * margin`, of which `resolution` is cut. 1.25 is the
+    /// paper's 160 -> 128; 1.0 makes both crops the whole image.
+    pub margin: f64,
+}
+
+/// What the student learns from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    Labels(Labels),
+    Distil(Distil),
+}
+
+/// Softmax cross-entropy against the labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Labels {
+    pub view: View,
+    /// `p` of the Beta(p, p) the mixup coefficient is drawn from; 0 is no mixup.
+    pub mixup: f64,
+    pub label_smoothing: f64,
+}
+
+/// The distance to a teacher, no label in it (paper.md 1.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Distil {
+    /// At least one.
+    pub teachers: Vec<Teacher>,
+    pub ensemble: Ensemble,
+    pub teaching: Teaching,
+    pub distance: Distance,
+}
+
+/// A frozen network whose answers are the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Teacher {
+    pub source: TeacherSource,
+    /// Side of the square this teacher sees, in pixels.
+    pub resolution: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TeacherSource {
+    /// Another job, trained first: its whole resolved text, so that a student's text says where its target comes from.
+    Job(Box<Job>),
+    /// A weights file (safetensors), by content.
+    Weights(Weights),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Weights {
+    /// Of the file.
+    pub sha256: String,
+    pub model: Model,
+}
+
+/// How several teachers become one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ensemble {
+    /// As the paper's text has it.
+    MeanLogits,
+    MeanProbabilities,
+}
+
+/// A deterministic or random window of an image, before flip and mixup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum View {
+    /// The whole image.
+    #[serde(rename = "rs")]
+    Resize,
+    /// The centre, `1 / margin` of each side.
+    #[serde(rename = "cc")]
+    CentralCrop,
+    /// A window of the central crop's size at a random place.
+    #[serde(rename = "rc")]
+    MildCrop,
+    /// Random area, aspect and place.
+    #[serde(rename = "ic")]
+    InceptionCrop,
+}
+
+/// What teacher and student are shown (Figure 2 of the paper; paper.md 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Teaching {
+    /// Both see the whole image; the teacher is asked once per image.
+    #[serde(rename = "fixed/rs")]
+    FixedResize,
+    /// The teacher answered once for the central crop; the student sees mild random crops.
+    #[serde(rename = "fixed/cc")]
+    FixedCentralCrop,
+    /// The teacher's mean answer over `crops` inception crops; the student sees its own inception crops.
+    #[serde(rename = "fixed/ic-ens")]
+    FixedInceptionEnsemble { crops: u32 },
+    #[serde(rename = "independent/rc")]
+    IndependentMildCrop,
+    #[serde(rename = "independent/ic")]
+    IndependentInceptionCrop,
+    #[serde(rename = "consistent/rc")]
+    ConsistentMildCrop,
+    #[serde(rename = "consistent/ic")]
+    ConsistentInceptionCrop,
+    /// Shared inception crop and shared mixup.
+    #[serde(rename = "function-matching")]
+    FunctionMatching { mixup: f64 },
+    /// Shared inception crop, then one mixup for the teacher and another for the student.
+    #[serde(rename = "independent-mixup")]
+    IndependentMixup { mixup: f64 },
+}
+
+/// What is minimised between the teacher's and the student's logits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distance {
+    /// KL(teacher || student) of softmax(logits / T), times T² as in the released code (paper.md 1.1).
+    Kl(Kl),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kl {
+    pub temperature: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    Adam(Adam),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Adam {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+}
+
+/// Linear from zero to the peak.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Warmup {
+    Steps(u64),
+    /// Of the run's steps, 0 to 1.
+    Share(f64),
+}
+
+/// From the end of the warm-up to the last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+/// Gradient clipping.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clip {
+    Off,
+    /// At this global L2 norm.
+    Norm(f64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    F32,
+}
+
+/// The first 16 hexadecimal digits of the hash of a job's canonical text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(String);
+
+impl Job {
+    /// The text the id is the hash of: JSON, keys sorted, shortest round-trip numbers.
+    pub fn canonical_text(&self) -> String {
+        canonical_text(self)
+    }
+
+    pub fn id(&self) -> JobId {
+        JobId(short_hash(IDENTITY, &self.canonical_text()))
+    }
+
+    /// What the student's network is fed.
+    pub fn input(&self) -> Input {
+        Input { channels: self.data.channels, classes: self.data.classes, resolution: self.resolution }
+    }
+
+    /// The teachers, none where the job learns from labels.
+    pub fn teachers(&self) -> &[Teacher] {
+        match &self.objective {
+            Objective::Labels(_) => &[],
+            Objective::Distil(distil) => &distil.teachers,
+        }
+    }
+
+    /// The jobs that must be done before this one can start.
+    pub fn needs(&self) -> impl Iterator<Item = &Job> {
+        self.teachers().iter().filter_map(|teacher| match &teacher.source {
+            TeacherSource::Job(job) => Some(job.as_ref()),
+            TeacherSource::Weights(_) => None,
+        })
+    }
+
+    pub fn train_images(&self) -> u64 {
+        self.split.train.len()
+    }
+
+    /// Optimiser steps after `epochs` epochs: batches run on over the end of an epoch, so an epoch is not a whole
+    /// number of them (paper.md 1.5: total = round(epochs * images / batch)).
+    pub fn steps_at(&self, epochs: u32) -> u64 {
+        let images = u64::from(epochs) * self.train_images();
+        let batch = u64::from(self.batch);
+        (images + batch / 2) / batch
+    }
+
+    pub fn total_steps(&self) -> u64 {
+        self.steps_at(self.epochs)
+    }
+
+    /// How the mode is written in an experiment file; `labels` where there is no teacher.
+    pub fn teaching_name(&self) -> &'static str {
+        match &self.objective {
+            Objective::Labels(_) => "labels",
+            Objective::Distil(distil) => distil.teaching.name(),
+        }
+    }
+}
+
+impl Teaching {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Teaching::FixedResize => "fixed/rs",
+            Teaching::FixedCentralCrop => "fixed/cc",
+            Teaching::FixedInceptionEnsemble { .. } => "fixed/ic-ens",
+            Teaching::IndependentMildCrop => "independent/rc",
+            Teaching::IndependentInceptionCrop => "independent/ic",
+            Teaching::ConsistentMildCrop => "consistent/rc",
+            Teaching::ConsistentInceptionCrop => "consistent/ic",
+            Teaching::FunctionMatching { .. } => "function-matching",
+            Teaching::IndependentMixup { .. } => "independent-mixup",
+        }
+    }
+}
+
+impl TeacherSource {
+    pub fn model(&self) -> &Model {
+        match self {
+            TeacherSource::Job(job) => &job.student,
+            TeacherSource::Weights(weights) => &weights.model,
+        }
+    }
+}
+
+impl JobId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// For ids that come back from the store.
+    pub fn from_stored(text: String) -> JobId {
+        JobId(text)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// JSON with sorted keys. Through [`serde_json::Value`], whose maps are ordered by key.
+pub fn canonical_text(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).expect("a job's parts are plain data");
+    value.to_string()
+}
+
+/// 16 hexadecimal digits of the SHA-256 of `domain` and `text`.
+pub fn short_hash(domain: &str, text: &str) -> String {
+    let digest = Sha256::new().chain_update(domain).chain_update(text).finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,5 @@
+//! scaffold
+pub mod event;
+pub mod folder;
+pub mod job;
+pub mod plan;

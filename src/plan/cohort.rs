@@ -1,0 +1,129 @@
+//! Cohorts: jobs that ask the same teacher the same question share one data stream and one teacher forward.
+//!
+//! Two jobs belong together when their [`stream_key`]s are equal: teachers, ensemble rule, data, split, seed,
+//! batch, what the teacher is shown, its resolution and precision. What the student is and sees, how it learns and for
+//! how long is not in the key: the views are pure functions of (seed, epoch, position), so a short job's stream is a
+//! prefix of a long one's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Places, Planned};
+use crate::job::{Distil, Job, JobId, Objective, Teaching, canonical_text, short_hash};
+
+/// Jobs that are trained together by one worker on one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cohort {
+    pub id: CohortId,
+    /// At least one; same stream key, in the experiment's order.
+    pub jobs: Vec<(JobId, Job)>,
+    /// Jobs that must be done before this cohort can start.
+    pub needs: Vec<JobId>,
+}
+
+/// Hash of the stream key and the members.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CohortId(String);
+
+/// What a worker is told: written as JSON to `cohorts/<id>.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    pub cohort: CohortId,
+    pub students: Vec<Student>,
+    pub places: Places,
+    /// Evaluate after every n-th epoch, and always after the last.
+    pub evaluate_every: u32,
+    /// Go on although a teacher is no better than guessing.
+    pub allow_teacher_at_chance: bool,
+    pub threads: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Student {
+    pub attempt: u32,
+    pub job: Job,
+}
+
+/// Two jobs with equal keys can share loader and teacher. Canonical JSON, readable in a debugger.
+pub fn stream_key(job: &Job) -> String {
+    let asked = match &job.objective {
+        // Nobody is asked: what is shared is only the loader. Label jobs with equal views go together.
+        Objective::Labels(labels) => json!({ "labels": { "view": labels.view, "mixup": labels.mixup } }),
+        Objective::Distil(distil) => json!({
+            "teachers": distil.teachers,
+            "ensemble": distil.ensemble,
+            "shown": shown_to_teacher(distil),
+        }),
+    };
+    canonical_text(&json!({
+        "data": job.data.sha256,
+        "split": job.split,
+        "batch": job.batch,
+        "seed": job.seed,
+        "flip": job.flip,
+        "crop": job.crop,
+        "precision": job.precision,
+        "asked": asked,
+    }))
+}
+
+/// The teacher's side of the mode: equal for modes that differ only in what the student sees.
+fn shown_to_teacher(distil: &Distil) -> serde_json::Value {
+    match distil.teaching {
+        Teaching::FixedResize => json!({ "fixed": "rs" }),
+        Teaching::FixedCentralCrop => json!({ "fixed": "cc" }),
+        Teaching::FixedInceptionEnsemble { crops } => json!({ "fixed": "ic", "crops": crops }),
+        Teaching::IndependentMildCrop | Teaching::ConsistentMildCrop => json!({ "live": "rc" }),
+        Teaching::IndependentInceptionCrop | Teaching::ConsistentInceptionCrop => json!({ "live": "ic" }),
+        Teaching::FunctionMatching { mixup } | Teaching::IndependentMixup { mixup } => {
+            json!({ "live": "ic", "mixup": mixup })
+        }
+    }
+}
+
+/// The open jobs in cohorts, ordered so that needs come first.
+pub(super) fn gather(jobs: &[Planned]) -> Vec<Cohort> {
+    let mut order: Vec<String> = Vec::new();
+    let mut groups: BTreeMap<String, Vec<(JobId, Job)>> = BTreeMap::new();
+    for planned in jobs.iter().filter(|planned| !planned.done) {
+        let key = stream_key(&planned.job);
+        let group = groups.entry(key.clone()).or_default();
+        if group.is_empty() {
+            order.push(key);
+        }
+        group.push((planned.id.clone(), planned.job.clone()));
+    }
+    order
+        .into_iter()
+        .map(|key| {
+            let jobs = groups.remove(&key).unwrap_or_default();
+            let mut needs: Vec<JobId> = jobs.iter().flat_map(|(_, job)| job.needs().map(Job::id)).collect();
+            needs.sort();
+            needs.dedup();
+            Cohort { id: CohortId::new(&key, &jobs), jobs, needs }
+        })
+        .collect()
+}
+
+impl CohortId {
+    fn new(key: &str, jobs: &[(JobId, Job)]) -> CohortId {
+        let members: Vec<&str> = jobs.iter().map(|(id, _)| id.as_str()).collect();
+        CohortId(short_hash("distillery cohort 1\n", &format!("{key}\n{}", members.join("\n"))))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CohortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
