@@ -3,3 +3,4 @@ pub mod event;
 pub mod folder;
 pub mod job;
 pub mod plan;
+pub mod store;

@@ -1,0 +1,3 @@
+//! scaffold
+mod outcome;
+pub use outcome::{Outcome, State};

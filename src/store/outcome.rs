@@ -1,0 +1,49 @@
+//! What the store tells a reader about one job of an experiment.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::event::{Epoch, Evaluation, TeacherCheck, Which};
+use crate::job::{Job, JobId};
+
+/// A job of an experiment with everything it reported.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Outcome {
+    pub id: JobId,
+    pub job: Job,
+    /// The grid's axes and this job's place on them, as written: `epochs` -> `100`.
+    pub axes: BTreeMap<String, String>,
+    pub state: State,
+    /// Why it failed or is blocked.
+    pub message: Option<String>,
+    /// Ascending, at most one row an epoch.
+    pub epochs: Vec<Epoch>,
+    pub teachers: Vec<TeacherCheck>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Open,
+    Running,
+    /// Stopped in order; the next `run` goes on.
+    Interrupted,
+    Done,
+    Failed,
+    /// A job it needs failed.
+    Blocked,
+}
+
+impl Outcome {
+    /// The last row, where the job ran to its end.
+    pub fn last(&self) -> Option<&Epoch> {
+        self.epochs.last().filter(|row| row.epoch == self.job.epochs)
+    }
+
+    /// The evaluation of `which` after the last epoch.
+    pub fn final_evaluation(&self, which: Which) -> Option<&Evaluation> {
+        self.last()?.evaluations.iter().find(|evaluation| evaluation.split == which)
+    }
+}
