@@ -4,3 +4,4 @@ pub mod folder;
 pub mod job;
 pub mod plan;
 pub mod store;
+pub mod train;

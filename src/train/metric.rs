@@ -1,0 +1,95 @@
+//! A network's answers measured: against labels, and against a teacher.
+
+use crate::event::{Evaluation, Which};
+use crate::train::ops::log_softmax_rows;
+
+/// The answers to one split and what they are compared with.
+pub struct Answers<'a> {
+    /// `[N, classes]`, row by row.
+    pub logits: &'a [f32],
+    pub labels: &'a [u32],
+    pub classes: usize,
+}
+
+impl Answers<'_> {
+    /// Shares of the images whose label is the first, or among the five first, of the answers.
+    pub fn accuracy(&self) -> (f64, f64) {
+        let (mut first, mut five) = (0u64, 0u64);
+        for (row, label) in self.logits.chunks_exact(self.classes).zip(self.labels) {
+            let rank = rank(row, *label as usize);
+            first += u64::from(rank == 0);
+            five += u64::from(rank < 5);
+        }
+        let n = self.labels.len() as f64;
+        (first as f64 / n, five as f64 / n)
+    }
+
+    /// Everything an epoch's row says of a split. `teacher` holds the teacher's logits for the same images.
+    pub fn evaluate(&self, split: Which, teacher: Option<&[f32]>) -> Evaluation {
+        let n = self.labels.len() as f64;
+        let log_q = log_softmax_rows(self.logits, self.classes, 1.0);
+        let rows = log_q.chunks_exact(self.classes);
+        let loss = -rows.zip(self.labels).map(|(row, label)| row[*label as usize]).sum::<f64>() / n;
+        let (top1, top5) = self.accuracy();
+        let kl = teacher.map(|teacher| {
+            let log_p = log_softmax_rows(teacher, self.classes, 1.0);
+            log_p.iter().zip(&log_q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() / n
+        });
+        let agreement = teacher.map(|teacher| {
+            let pairs = self.logits.chunks_exact(self.classes).zip(teacher.chunks_exact(self.classes));
+            pairs.filter(|(student, teacher)| first(student) == first(teacher)).count() as f64 / n
+        });
+        Evaluation { split, images: self.labels.len() as u64, loss, top1, top5, kl, agreement }
+    }
+}
+
+/// Position of `class` in the answer's order. Equal logits go by class number: an untrained head's zeros all answer
+/// class 0 rather than every class.
+fn rank(row: &[f32], class: usize) -> usize {
+    let own = row[class];
+    row.iter().enumerate().filter(|(other, logit)| **logit > own || (**logit == own && *other < class)).count()
+}
+
+fn first(row: &[f32]) -> usize {
+    (0..row.len()).find(|class| rank(row, *class) == 0).unwrap_or(0)
+}
+
+/// Whether an accuracy is within three standard errors of guessing, or below.
+pub fn is_chance(top1: f64, images: u64, classes: u32) -> bool {
+    let chance = 1.0 / f64::from(classes);
+    top1 <= chance + 3.0 * (chance * (1.0 - chance) / images as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_by_hand() {
+        // Softmax of (ln 1, ln 3) is (1/4, 3/4); of (ln 3, ln 1) its reverse.
+        let (a, b) = (0f32, 3f32.ln());
+        let answers = Answers { logits: &[a, b, b, a, a, b], labels: &[1, 1, 1], classes: 2 };
+        let teacher = [a, b, a, b, a, b];
+        let evaluation = answers.evaluate(Which::Test, Some(&teacher));
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
+        close(evaluation.top1, 2.0 / 3.0);
+        close(evaluation.top5, 1.0);
+        close(evaluation.loss, -(0.75f64.ln() * 2.0 + 0.25f64.ln()) / 3.0);
+        close(evaluation.agreement.unwrap(), 2.0 / 3.0);
+        // KL((1/4, 3/4) || (3/4, 1/4)) on one image of three.
+        close(evaluation.kl.unwrap(), (0.25 * (1.0f64 / 3.0).ln() + 0.75 * 3f64.ln()) / 3.0);
+    }
+
+    #[test]
+    fn ties_go_by_class() {
+        let answers = Answers { logits: &[0.0; 20], labels: &[0, 7], classes: 10 };
+        assert_eq!(answers.accuracy(), (0.5, 0.5));
+    }
+
+    #[test]
+    fn chance_has_a_margin() {
+        assert!(is_chance(0.10, 1000, 10));
+        assert!(is_chance(0.128, 1000, 10));
+        assert!(!is_chance(0.13, 1000, 10));
+    }
+}

@@ -1,0 +1,257 @@
+//! One student of a cohort: its weights, its optimiser, its place in the run, and what it says.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+
+use super::checkpoint::{self, Place};
+use super::metric::Answers;
+use super::model::{Blueprint, Network};
+use super::views::{Look, student_look};
+use super::{now_ms, ops, optimizer, teacher};
+use crate::event::{Epoch, Event, Failure, Message, Which};
+use crate::folder::Folder;
+use crate::job::{Distance, Init, Job, JobId};
+use crate::plan::{self, teacher_flops};
+
+/// At most this often an [`Event::Step`].
+const STEP_EVENT: Duration = Duration::from_millis(500);
+
+/// A split to be measured on.
+pub struct Evaluated {
+    pub which: Which,
+    pub labels: Vec<u32>,
+    /// Images `[N, S, S, C]` at each student's resolution.
+    pub resolutions: HashMap<u32, Tensor>,
+    /// Each teacher's logits.
+    pub each: Vec<Vec<f32>>,
+    /// The ensemble's; the teacher's where there is one.
+    pub together: Option<Vec<f32>>,
+}
+
+/// What a student's logits are compared with in training.
+pub enum Target {
+    Teacher(Tensor, Distance),
+    /// Probabilities `[N, classes]`.
+    Labels(Tensor),
+}
+
+pub struct Student {
+    pub job: Job,
+    pub look: Look,
+    id: JobId,
+    attempt: u32,
+    folder: PathBuf,
+    result: PathBuf,
+    blueprint: Blueprint,
+    decayed: Vec<Range<usize>>,
+    weights: Vec<f32>,
+    optimizer: optimizer::State,
+    place: Place,
+    learning_rate: f64,
+    ended: bool,
+    spoken: Option<Instant>,
+}
+
+impl Student {
+    /// From its newest whole checkpoint, or from its beginning.
+    pub fn open(member: &plan::Student, folder: &Folder, sink: &mut dyn FnMut(Message)) -> Result<Student> {
+        let job = member.job.clone();
+        let id = job.id();
+        let own = folder.job(&id);
+        fs::create_dir_all(&own).with_context(|| format!("cannot make `{}`", own.display()))?;
+        checkpoint::write_atomically(&own.join("job.json"), job.canonical_text().as_bytes())?;
+        let blueprint = Blueprint::new(&job.student, job.input());
+        let found = checkpoint::load(&own, id.as_str())?;
+        let mut student = Student {
+            look: student_look(&job),
+            attempt: member.attempt,
+            result: folder.student(&id),
+            decayed: blueprint.decayed(),
+            weights: Vec::new(),
+            optimizer: optimizer::State::new(&job.optimizer, blueprint.len()),
+            place: Place { job: id.as_str().to_owned(), ..Place::default() },
+            learning_rate: 0.0,
+            ended: false,
+            spoken: None,
+            folder: own,
+            blueprint,
+            id,
+            job,
+        };
+        for file in found.torn {
+            student.say(Event::Torn { file }, sink);
+        }
+        match found.checkpoint {
+            None => {
+                student.weights = match student.job.init {
+                    Init::Scratch => student.blueprint.scratch(student.job.seed),
+                }
+            }
+            Some(checkpoint) => {
+                for (name, moment) in &mut student.optimizer.moments {
+                    let saved = checkpoint.moments.iter().find(|(saved, _)| saved == name);
+                    *moment = saved.with_context(|| format!("the checkpoint has no `{name}`"))?.1.clone();
+                }
+                (student.weights, student.place) = (checkpoint.weights, checkpoint.place);
+            }
+        }
+        student.say(Event::Started { epoch: student.place.epoch }, sink);
+        if student.place.step == student.job.total_steps() {
+            student.finish(sink)?;
+        }
+        Ok(student)
+    }
+
+    /// The step it waits for; none when it has ended.
+    pub fn next_step(&self) -> Option<u64> {
+        (!self.ended).then_some(self.place.step)
+    }
+
+    /// One optimiser step on `images` `[N, S, S, C]`. `shared` is the time loader and teacher took for it.
+    pub fn step(
+        &mut self,
+        images: &Tensor,
+        target: &Target,
+        shared: Duration,
+        sink: &mut dyn FnMut(Message),
+    ) -> Result<()> {
+        let started = Instant::now();
+        let (network, vars) = Network::trainable(&self.job.student, &self.blueprint, &self.weights)?;
+        let logits = network.forward(images)?;
+        let loss = match target {
+            Target::Teacher(teacher, Distance::Kl(kl)) => ops::kl_divergence(&logits, teacher, kl.temperature)?,
+            Target::Labels(probabilities) => ops::cross_entropy(&logits, probabilities)?,
+        };
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
+        if !value.is_finite() {
+            let message =
+                format!("the loss is {value} at step {}, learning rate {:e}", self.place.step, self.learning_rate);
+            self.fail(Failure::NotFinite, message, sink);
+            return Ok(());
+        }
+        let mut gradients = loss.backward()?;
+        let mut gradient = Vec::with_capacity(self.weights.len());
+        for (var, entry) in vars.iter().zip(&self.blueprint.tensors) {
+            let one = gradients.remove(var).with_context(|| format!("`{}` has no gradient", entry.name))?;
+            gradient.extend(one.flatten_all()?.to_vec1::<f32>()?);
+        }
+        let norm = optimizer::apply(
+            &self.job,
+            self.place.step,
+            &self.decayed,
+            &mut gradient,
+            &mut self.optimizer,
+            &mut self.weights,
+        );
+        let seconds = (shared + started.elapsed()).as_secs_f64();
+        let place = &mut self.place;
+        place.step += 1;
+        place.steps += 1;
+        place.loss += value;
+        place.gradient_norm += norm;
+        place.seconds += seconds;
+        if self.spoken.is_none_or(|spoken| spoken.elapsed() >= STEP_EVENT) {
+            self.spoken = Some(Instant::now());
+            let images_per_second = f64::from(self.job.batch) / seconds;
+            self.say(Event::Step { step: self.place.step, loss: value, images_per_second }, sink);
+        }
+        Ok(())
+    }
+
+    pub fn at_end_of_epoch(&self) -> bool {
+        !self.ended && self.place.step == self.job.steps_at(self.place.epoch + 1)
+    }
+
+    /// Measures, reports and saves; after the last epoch, ends.
+    pub fn finish_epoch(&mut self, evaluated: &[Evaluated], every: u32, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        let started = Instant::now();
+        // A run so short that an epoch has no step of its own still has a row for it.
+        while self.at_end_of_epoch() {
+            self.place.epoch += 1;
+            let due = self.place.epoch.is_multiple_of(every) || self.place.epoch == self.job.epochs;
+            let row = self.row(if due { evaluated } else { &[] }, started)?;
+            self.say(Event::Epoch(row), sink);
+            let place = &mut self.place;
+            (place.loss, place.gradient_norm, place.steps, place.seconds) = (0.0, 0.0, 0, 0.0);
+            if self.place.epoch == self.job.epochs {
+                self.save()?;
+                return self.finish(sink);
+            }
+        }
+        self.save()
+    }
+
+    fn row(&self, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
+        let mut evaluations = Vec::new();
+        if !evaluated.is_empty() {
+            let network = Network::frozen(&self.job.student, &self.blueprint, &self.weights)?;
+            for set in evaluated {
+                let images = set.resolutions.get(&self.job.resolution).context("images at this resolution")?;
+                let logits = teacher::in_chunks(&network, images)?.flatten_all()?.to_vec1::<f32>()?;
+                let classes = self.job.data.classes as usize;
+                let answers = Answers { logits: &logits, labels: &set.labels, classes };
+                evaluations.push(answers.evaluate(set.which, set.together.as_deref()));
+            }
+        }
+        let place = &self.place;
+        let images = place.step * u64::from(self.job.batch);
+        let trained = (place.steps * u64::from(self.job.batch)) as f64;
+        let mean = |sum: f64| if place.steps == 0 { 0.0 } else { sum / place.steps as f64 };
+        Ok(Epoch {
+            epoch: place.epoch,
+            step: place.step,
+            images,
+            training_loss: mean(place.loss),
+            learning_rate: self.learning_rate,
+            gradient_norm: mean(place.gradient_norm),
+            student_flops: images as f64 * self.job.student.training_flops(self.job.input()),
+            teacher_flops: teacher_flops(&self.job, images as f64),
+            images_per_second: if place.seconds > 0.0 { trained / place.seconds } else { 0.0 },
+            seconds: place.seconds + started.elapsed().as_secs_f64(),
+            evaluations,
+        })
+    }
+
+    /// Saves in the middle of an epoch and says so.
+    pub fn stop(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        if !self.ended {
+            self.save()?;
+            self.say(Event::Stopped { epoch: self.place.epoch, step: self.place.step }, sink);
+        }
+        Ok(())
+    }
+
+    /// Leaves the cohort; the others go on.
+    pub fn fail(&mut self, class: Failure, message: String, sink: &mut dyn FnMut(Message)) {
+        if !self.ended {
+            self.ended = true;
+            self.say(Event::Failed { class, message }, sink);
+        }
+    }
+
+    pub fn say(&self, event: Event, sink: &mut dyn FnMut(Message)) {
+        sink(Message { job: self.id.clone(), attempt: self.attempt, at_ms: now_ms(), event });
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.place.serial += 1;
+        let moments: Vec<(&str, &[f32])> =
+            self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice())).collect();
+        checkpoint::save(&self.folder, &self.place, &self.weights, &moments)
+    }
+
+    /// The result first, then the word that it is there: whoever reads the word finds the file.
+    fn finish(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        checkpoint::save_student(&self.result, &self.blueprint, &self.weights, self.id.as_str())?;
+        self.ended = true;
+        self.say(Event::Finished, sink);
+        checkpoint::remove(&self.folder)
+    }
+}

@@ -1,0 +1,280 @@
+//! What teacher and student are shown: the heart of the paper, and of this crate.
+//!
+//! A teaching mode is two [`Look`]s, one for the teacher and one for the student, and both are pure functions of
+//! (seed, epoch, position):
+//!
+//! | mode | teacher | student |
+//! |---|---|---|
+//! | `fixed/rs` | asked once: whole image | whole image |
+//! | `fixed/cc` | asked once: central crop | own mild crop |
+//! | `fixed/ic-ens` | asked once: mean over many inception crops | own inception crop |
+//! | `independent/rc`, `/ic` | its crop | another crop |
+//! | `consistent/rc`, `/ic` | its crop | the same |
+//! | `function-matching` | inception crop, mixed | the same |
+//! | `independent-mixup` | inception crop, mixed | the same crop, mixed with a coefficient of its own |
+//!
+//! The stream of images runs over the ends of epochs: position p of the run shows image `order(p / n)[p % n]` of the n
+//! training images, and step s takes positions `s * batch ..`. A view of position p is drawn from p alone: first the
+//! flip, then the window. The shared view is the teacher's view; a student that looks for itself draws from a stream of
+//! its own, so modes that differ only in the student ask the teacher the same question (see [`crate::plan`]).
+
+use candle_core::{Device, Result, Tensor};
+use rand_distr::{Beta, Distribution};
+use rayon::prelude::*;
+
+use super::data::{DataSet, Image, Images};
+use super::random::{Purpose, Stream};
+use super::window::{Window, resize};
+use crate::job::{Crop, Distil, Job, Labels, Objective, Slice, Teaching, View};
+
+/// How one network looks at the stream of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    pub view: View,
+    /// Drawn from the student's own stream, not from the one it shares with the teacher.
+    pub own_view: bool,
+    pub mix: Option<Mix>,
+    /// Side in pixels.
+    pub resolution: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// p of Beta(p, p).
+    pub beta: f64,
+    pub own: bool,
+}
+
+/// What the teacher is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Asked {
+    /// At every step, with this look (each teacher at its own resolution).
+    Live(Look),
+    /// Once per image, before training.
+    Once(Still),
+}
+
+/// A view that depends on the image alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Still {
+    Window(View),
+    /// The mean over so many inception crops.
+    InceptionEnsemble {
+        crops: u32,
+    },
+}
+
+/// The teacher's side of a mode.
+pub fn asked(distil: &Distil) -> Asked {
+    // The teacher's resolution is its own; the look only says what is shown.
+    let live = |view, mix| Asked::Live(Look { view, own_view: false, mix, resolution: 0 });
+    match distil.teaching {
+        Teaching::FixedResize => Asked::Once(Still::Window(View::Resize)),
+        Teaching::FixedCentralCrop => Asked::Once(Still::Window(View::CentralCrop)),
+        Teaching::FixedInceptionEnsemble { crops } => Asked::Once(Still::InceptionEnsemble { crops }),
+        Teaching::IndependentMildCrop | Teaching::ConsistentMildCrop => live(View::MildCrop, None),
+        Teaching::IndependentInceptionCrop | Teaching::ConsistentInceptionCrop => live(View::InceptionCrop, None),
+        Teaching::FunctionMatching { mixup } | Teaching::IndependentMixup { mixup } => {
+            live(View::InceptionCrop, Some(Mix { beta: mixup, own: false }))
+        }
+    }
+}
+
+/// The student's side of a job.
+pub fn student_look(job: &Job) -> Look {
+    let (view, own_view, mix) = match &job.objective {
+        Objective::Labels(Labels { view, mixup, .. }) => {
+            (*view, false, (*mixup > 0.0).then_some(Mix { beta: *mixup, own: false }))
+        }
+        Objective::Distil(distil) => match distil.teaching {
+            Teaching::FixedResize => (View::Resize, true, None),
+            Teaching::FixedCentralCrop | Teaching::IndependentMildCrop => (View::MildCrop, true, None),
+            Teaching::FixedInceptionEnsemble { .. } | Teaching::IndependentInceptionCrop => {
+                (View::InceptionCrop, true, None)
+            }
+            Teaching::ConsistentMildCrop => (View::MildCrop, false, None),
+            Teaching::ConsistentInceptionCrop => (View::InceptionCrop, false, None),
+            Teaching::FunctionMatching { mixup } => (View::InceptionCrop, false, Some(Mix { beta: mixup, own: false })),
+            Teaching::IndependentMixup { mixup } => (View::InceptionCrop, false, Some(Mix { beta: mixup, own: true })),
+        },
+    };
+    Look { view, own_view, mix, resolution: job.resolution }
+}
+
+/// The stream of images of a cohort.
+pub struct Views<'a> {
+    images: &'a Images,
+    first: u32,
+    count: u32,
+    seed: u64,
+    batch: u32,
+    flip: bool,
+    crop: Crop,
+    /// The order of the two epochs a batch can touch.
+    orders: Vec<(u64, Vec<u32>)>,
+}
+
+/// The images of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    pub step: u64,
+    /// Place of each image in the training split.
+    pub images: Vec<u32>,
+    /// Labels, in the same order.
+    pub labels: Vec<u32>,
+    /// Position of the first image in the run.
+    first: u64,
+}
+
+impl<'a> Views<'a> {
+    pub fn new(job: &Job, data: &'a DataSet) -> Views<'a> {
+        let Slice { part, start, end } = job.split.train;
+        Views {
+            images: data.part(part),
+            first: start,
+            count: end - start,
+            seed: job.seed,
+            batch: job.batch,
+            flip: job.flip,
+            crop: job.crop.clone(),
+            orders: Vec::new(),
+        }
+    }
+
+    /// Images in the training split.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Which images step `step` shows.
+    pub fn batch(&mut self, step: u64) -> Batch {
+        let first = step * u64::from(self.batch);
+        let mut images = Vec::with_capacity(self.batch as usize);
+        for position in first..first + u64::from(self.batch) {
+            let epoch = position / u64::from(self.count);
+            let place = (position % u64::from(self.count)) as usize;
+            images.push(self.order(epoch)[place]);
+        }
+        let labels = images.iter().map(|image| self.images.labels[(self.first + image) as usize]).collect();
+        Batch { step, images, labels, first }
+    }
+
+    fn order(&mut self, epoch: u64) -> &[u32] {
+        let found = self.orders.iter().position(|(of, _)| *of == epoch);
+        let at = found.unwrap_or_else(|| {
+            self.orders.retain(|(of, _)| of + 1 == epoch);
+            self.orders.push((epoch, Stream::new(self.seed, Purpose::Order, epoch).permutation(self.count)));
+            self.orders.len() - 1
+        });
+        &self.orders[at].1
+    }
+
+    /// The pixels one look sees of a batch, normalised and mixed: `[N, S, S, C]`, f32 in [-1, 1].
+    pub fn show(&self, batch: &Batch, look: Look) -> Result<Tensor> {
+        let (side, channels) = (look.resolution as usize, self.images.channels);
+        let purpose = if look.own_view { Purpose::StudentView } else { Purpose::TeacherView };
+        let size = side * side * channels;
+        let mut pixels = vec![0u8; batch.images.len() * size];
+        pixels.par_chunks_mut(size).zip(&batch.images).enumerate().for_each(|(i, (to, image))| {
+            let image = self.images.get((self.first + image) as usize);
+            let mut stream = Stream::new(self.seed, purpose, batch.first + i as u64);
+            let flip = stream.coin() && self.flip;
+            let window = Window::draw(look.view, &self.crop, (image.width, image.height), look.resolution, &mut stream);
+            resize(image, window, side, flip, to);
+        });
+        let shown = normalized(&pixels);
+        let shown = match self.coefficient(batch, look) {
+            None => shown,
+            Some(share) => mixed(&shown, size, share as f32),
+        };
+        Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)
+    }
+
+    /// The share of the first image in each mixed pair, in [0.5, 1]; one for the whole batch (paper.md 3.1).
+    pub fn coefficient(&self, batch: &Batch, look: Look) -> Option<f64> {
+        let mix = look.mix?;
+        let purpose = if mix.own { Purpose::StudentMix } else { Purpose::TeacherMix };
+        let mut stream = Stream::new(self.seed, purpose, batch.step);
+        let share = if mix.beta == 1.0 {
+            stream.unit()
+        } else {
+            let beta = Beta::new(mix.beta, mix.beta).expect("the grid lets only positive numbers through");
+            beta.sample(&mut stream)
+        };
+        Some(share.max(1.0 - share))
+    }
+
+    /// The labels of a batch as probabilities `[N, classes]`, mixed as the images are and smoothed.
+    pub fn targets(&self, batch: &Batch, look: Look, classes: u32, smoothing: f64) -> Result<Tensor> {
+        let classes = classes as usize;
+        let share = self.coefficient(batch, look).unwrap_or(1.0);
+        let mut targets = vec![(smoothing / classes as f64) as f32; batch.labels.len() * classes];
+        for (i, row) in targets.chunks_exact_mut(classes).enumerate() {
+            let partner = partner(i, batch.labels.len());
+            row[batch.labels[i] as usize] += ((1.0 - smoothing) * share) as f32;
+            row[batch.labels[partner] as usize] += ((1.0 - smoothing) * (1.0 - share)) as f32;
+        }
+        Tensor::from_vec(targets, (batch.labels.len(), classes), &Device::Cpu)
+    }
+
+    /// The still view of training images, for teachers that are asked once; `crop` counts through an ensemble.
+    ///
+    /// `[N, S, S, C]`, f32 in [-1, 1]; never flipped.
+    pub fn still(&self, images: std::ops::Range<u32>, still: Still, crop: u32, resolution: u32) -> Result<Tensor> {
+        let indices: Vec<u32> = images.collect();
+        render(self.images, resolution, indices.len(), |i| {
+            let image = self.images.get((self.first + indices[i]) as usize);
+            let (view, index) = match still {
+                Still::Window(view) => (view, 0),
+                Still::InceptionEnsemble { crops } => {
+                    (View::InceptionCrop, u64::from(indices[i]) * u64::from(crops) + u64::from(crop))
+                }
+            };
+            let mut stream = Stream::new(self.seed, Purpose::FixedCrops, index);
+            (image, Window::draw(view, &self.crop, (image.width, image.height), resolution, &mut stream))
+        })
+    }
+}
+
+/// The central crops of evaluation, `[N, S, S, C]`, f32 in [-1, 1].
+pub fn evaluation(images: &Images, range: std::ops::Range<usize>, crop: &Crop, resolution: u32) -> Result<Tensor> {
+    render(images, resolution, range.len(), |i| {
+        let image = images.get(range.start + i);
+        (image, Window::evaluation(crop, (image.width, image.height), resolution))
+    })
+}
+
+fn render<'a>(
+    images: &Images,
+    resolution: u32,
+    count: usize,
+    at: impl Fn(usize) -> (Image<'a>, Window) + Sync,
+) -> Result<Tensor> {
+    let (side, channels) = (resolution as usize, images.channels);
+    let mut pixels = vec![0u8; count * side * side * channels];
+    pixels.par_chunks_mut(side * side * channels).enumerate().for_each(|(i, to)| {
+        let (image, window) = at(i);
+        resize(image, window, side, false, to);
+    });
+    Tensor::from_vec(normalized(&pixels), (count, side, side, channels), &Device::Cpu)
+}
+
+/// To [-1, 1] (paper.md 1.8).
+fn normalized(pixels: &[u8]) -> Vec<f32> {
+    pixels.iter().map(|pixel| f32::from(*pixel) / 127.5 - 1.0).collect()
+}
+
+/// The batch rolled by one.
+fn partner(i: usize, batch: usize) -> usize {
+    (i + batch - 1) % batch
+}
+
+fn mixed(images: &[f32], size: usize, share: f32) -> Vec<f32> {
+    let count = images.len() / size;
+    let mut mixed = Vec::with_capacity(images.len());
+    for (i, image) in images.chunks_exact(size).enumerate() {
+        let partner = &images[partner(i, count) * size..][..size];
+        mixed.extend(image.iter().zip(partner).map(|(a, b)| a * share + b * (1.0 - share)));
+    }
+    mixed
+}

@@ -1,0 +1,228 @@
+//! Windows of an image and their pixels at a network's resolution.
+//!
+//! A window is a box of the original image; cropping and resizing are one step, so that teacher and student can be
+//! shown the same window at different resolutions (paper.md 3.3).
+
+use crate::job::{Crop, View};
+use crate::train::data::Image;
+use crate::train::random::Stream;
+
+/// A box in pixels of the original image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Window {
+    /// The window `view` takes of a `width` x `height` image for a network of `resolution` px; random ones by `stream`.
+    pub fn draw(
+        view: View,
+        crop: &Crop,
+        (width, height): (usize, usize),
+        resolution: u32,
+        stream: &mut Stream,
+    ) -> Window {
+        let whole = Window { x: 0.0, y: 0.0, width: width as f64, height: height as f64 };
+        let resized = (f64::from(resolution) * crop.margin).round().max(f64::from(resolution));
+        let spare = resized as u32 - resolution;
+        // The image is resized to a square of `resized` px, of which `resolution` are cut at a whole pixel.
+        let cut = |left: u32, top: u32| {
+            let (sx, sy) = (whole.width / resized, whole.height / resized);
+            let side = f64::from(resolution);
+            Window { x: f64::from(left) * sx, y: f64::from(top) * sy, width: side * sx, height: side * sy }
+        };
+        match view {
+            View::Resize => whole,
+            View::CentralCrop => cut(spare / 2, spare / 2),
+            View::MildCrop => {
+                let left = stream.below(spare + 1);
+                cut(left, stream.below(spare + 1))
+            }
+            View::InceptionCrop => inception(crop, width as u32, height as u32, stream).unwrap_or(whole),
+        }
+    }
+
+    /// Evaluation's window: the centre of the image at its own aspect, as resizing the shorter side and cutting the
+    /// centre does (paper.md 1.8).
+    pub fn evaluation(crop: &Crop, (width, height): (usize, usize), resolution: u32) -> Window {
+        let resized = (f64::from(resolution) * crop.margin).round().max(f64::from(resolution));
+        let side = width.min(height) as f64 * f64::from(resolution) / resized;
+        Window { x: (width as f64 - side) / 2.0, y: (height as f64 - side) / 2.0, width: side, height: side }
+    }
+}
+
+/// TensorFlow's sampler of distorted boxes, which the paper's code calls: the aspect ratio is drawn uniformly, then a
+/// whole-pixel height uniformly among those whose area fits, then the place. None when every try failed.
+fn inception(crop: &Crop, width: u32, height: u32, stream: &mut Stream) -> Option<Window> {
+    let area = f64::from(width) * f64::from(height);
+    let (least, most) = (crop.area[0] * area, crop.area[1] * area);
+    for _ in 0..crop.tries {
+        let aspect = stream.between(crop.aspect[0], crop.aspect[1]);
+        let across = |h: f64| (h * aspect).round();
+        let lowest = (least / aspect).sqrt().round();
+        let mut highest = (most / aspect).sqrt().round();
+        if across(highest) > f64::from(width) {
+            highest = ((f64::from(width) + 0.5 - 1e-7) / aspect).floor();
+            if across(highest) > f64::from(width) {
+                highest -= 1.0;
+            }
+        }
+        highest = highest.min(f64::from(height));
+        let mut h = lowest.min(highest);
+        if h < highest {
+            h += f64::from(stream.below((highest - h) as u32 + 1));
+        }
+        // Rounding must not push a box out of the range.
+        if h * across(h) < least {
+            h += 1.0;
+        }
+        if h * across(h) > most {
+            h -= 1.0;
+        }
+        let w = across(h);
+        let fits = w * h >= least && w * h <= most && w <= f64::from(width) && h <= f64::from(height);
+        if !fits || w < 1.0 || h < 1.0 {
+            continue;
+        }
+        let x = f64::from(stream.below(width - w as u32 + 1));
+        let y = f64::from(stream.below(height - h as u32 + 1));
+        return Some(Window { x, y, width: w, height: h });
+    }
+    None
+}
+
+/// Writes the window's pixels, `resolution` x `resolution` x C, mirrored if `flip`, into `to`.
+///
+/// Bilinear between pixel centres, without antialias (paper.md 3.1), never reading beyond the window, rounded to u8 as
+/// the paper's code does by its cast (which cuts off; rounding has no bias).
+pub fn resize(image: Image, window: Window, resolution: usize, flip: bool, to: &mut [u8]) {
+    let c = image.channels;
+    let columns = taps(window.x, window.width, image.width, resolution);
+    let rows = taps(window.y, window.height, image.height, resolution);
+    for (row, to) in rows.iter().zip(to.chunks_exact_mut(resolution * c)) {
+        let line = |y: usize| &image.pixels[y * image.width * c..][..image.width * c];
+        let (above, below) = (line(row.first), line(row.second));
+        for (i, to) in to.chunks_exact_mut(c).enumerate() {
+            let column = &columns[if flip { resolution - 1 - i } else { i }];
+            for (channel, to) in to.iter_mut().enumerate() {
+                let at = |line: &[u8], x: usize| f32::from(line[x * c + channel]);
+                let upper =
+                    at(above, column.first) + (at(above, column.second) - at(above, column.first)) * column.share;
+                let lower =
+                    at(below, column.first) + (at(below, column.second) - at(below, column.first)) * column.share;
+                *to = (upper + (lower - upper) * row.share + 0.5) as u8;
+            }
+        }
+    }
+}
+
+/// Two neighbouring pixels and the share of the second.
+struct Tap {
+    first: usize,
+    second: usize,
+    share: f32,
+}
+
+fn taps(start: f64, length: f64, pixels: usize, resolution: usize) -> Vec<Tap> {
+    let low = start.floor().max(0.0);
+    let high = ((start + length).ceil() - 1.0).clamp(low, pixels as f64 - 1.0);
+    (0..resolution)
+        .map(|i| {
+            let centre = start + (i as f64 + 0.5) * length / resolution as f64 - 0.5;
+            let centre = centre.clamp(low, high);
+            let first = centre.floor();
+            Tap {
+                first: first as usize,
+                second: (first as usize + 1).min(high as usize),
+                share: (centre - first) as f32,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::random::Purpose;
+
+    const PAPER: Crop = Crop { area: [0.05, 1.0], aspect: [0.75, 1.33], tries: 100, margin: 1.25 };
+
+    fn gradient(width: usize, height: usize) -> Vec<u8> {
+        (0..height).flat_map(|y| (0..width).map(move |x| (x * 5 + y * 3) as u8)).collect()
+    }
+
+    #[test]
+    fn inception_windows_keep_their_promises() {
+        let mut areas = Vec::new();
+        for index in 0..4000 {
+            let mut stream = Stream::new(0, Purpose::TeacherView, index);
+            let window = Window::draw(View::InceptionCrop, &PAPER, (50, 40), 32, &mut stream);
+            assert!(window.x >= 0.0 && window.y >= 0.0, "{window:?}");
+            assert!(window.x + window.width <= 50.0 && window.y + window.height <= 40.0, "{window:?}");
+            let area = window.width * window.height / 2000.0;
+            assert!((0.05..=1.0).contains(&area), "{window:?}");
+            // Whole pixels: a ratio may be off by what half a pixel of width makes.
+            let aspect = window.width / window.height;
+            let slack = 0.5 / window.height;
+            assert!((0.75 - slack..=1.33 + slack).contains(&aspect), "{window:?}");
+            areas.push(area);
+        }
+        // Heights are uniform, so areas crowd at the small end: the median lies below the middle of the range.
+        areas.sort_by(f64::total_cmp);
+        assert!((0.2..0.5).contains(&areas[2000]), "{}", areas[2000]);
+    }
+
+    #[test]
+    fn resize_of_the_whole_at_its_own_size_is_the_image() {
+        let pixels = gradient(9, 9);
+        let image = Image { pixels: &pixels, height: 9, width: 9, channels: 1 };
+        let whole = Window { x: 0.0, y: 0.0, width: 9.0, height: 9.0 };
+        let mut to = vec![0; 81];
+        resize(image, whole, 9, false, &mut to);
+        assert_eq!(to, pixels);
+        resize(image, whole, 9, true, &mut to);
+        assert!(to.chunks(9).zip(pixels.chunks(9)).all(|(a, b)| a.iter().eq(b.iter().rev())));
+    }
+
+    #[test]
+    fn a_window_never_shows_what_is_outside() {
+        let mut pixels = vec![255; 100];
+        for y in 2..7 {
+            pixels[y * 10 + 3..y * 10 + 8].fill(10);
+        }
+        let image = Image { pixels: &pixels, height: 10, width: 10, channels: 1 };
+        let window = Window { x: 3.0, y: 2.0, width: 5.0, height: 5.0 };
+        for resolution in [3, 5, 11, 32] {
+            let mut to = vec![0; resolution * resolution];
+            resize(image, window, resolution, false, &mut to);
+            assert!(to.iter().all(|pixel| *pixel == 10), "{resolution}: {to:?}");
+        }
+    }
+
+    #[test]
+    fn margin_of_one_makes_the_mild_crop_whole() {
+        let crop = Crop { margin: 1.0, ..PAPER };
+        let mut stream = Stream::new(0, Purpose::TeacherView, 0);
+        let whole = Window { x: 0.0, y: 0.0, width: 28.0, height: 28.0 };
+        for view in [View::MildCrop, View::CentralCrop, View::Resize] {
+            assert_eq!(Window::draw(view, &crop, (28, 28), 20, &mut stream), whole);
+        }
+        assert_eq!(Window::evaluation(&crop, (28, 28), 20), whole);
+    }
+
+    /// 160 of which 128 are cut, as in the paper.
+    #[test]
+    fn mild_crops_move_over_the_spare_pixels() {
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..2000 {
+            let mut stream = Stream::new(0, Purpose::TeacherView, index);
+            let window = Window::draw(View::MildCrop, &PAPER, (160, 160), 128, &mut stream);
+            assert_eq!((window.width, window.height), (128.0, 128.0));
+            seen.insert(window.x as u32);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), (0..=32).collect::<Vec<_>>());
+    }
+}
