@@ -1,0 +1,138 @@
+//! What can be typed, and its help. What it means is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An experiment-ablation harness for knowledge distillation.
+///
+/// A TOML grid becomes trained students, rows in SQLite, and figures. Start with `distillery run quickstart`.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 all done, 1 something failed, 2 wrong usage or experiment file, 75 stopped and resumable.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Do what is missing of an experiment, then draw its reports.
+    ///
+    /// Finished jobs are kept, whichever experiment they were run for; stopped ones go on where they were. Ctrl-C
+    /// finishes the step, saves and exits with 75; the same command goes on. A second Ctrl-C ends at once.
+    Run(Run),
+    /// List jobs, cohorts, what is done, and the price of the rest, without running anything.
+    Plan(Plan),
+    /// How experiments and jobs stand.
+    Status(Status),
+    /// Draw a report from what the store holds.
+    Report(Report),
+    /// Ask the store in SQL, read-only.
+    Query(Query),
+    /// Train one cohort: what `run` starts.
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+#[derive(Debug, Args)]
+pub struct Experiment {
+    /// Stem of a file in `experiments/`, of a shipped experiment, or a path to a TOML file.
+    pub name: String,
+    /// Keys of the experiment file, set for every job: `epochs=100`, `distance.kl.temperature=2`, `run.evaluate-every=5`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Where the store, checkpoints and figures are kept.
+    #[arg(long, value_name = "DIR", env = "DISTILLERY_FOLDER", default_value = "runs")]
+    pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub experiment: Experiment,
+    #[command(flatten)]
+    pub place: Place,
+    /// Cohorts trained at once [default: one per core, as far as there are cohorts]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub slots: Option<u16>,
+    /// Threads shared by the slots [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Show failures only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Train, but draw nothing.
+    #[arg(long)]
+    pub no_report: bool,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub experiment: Experiment,
+    #[command(flatten)]
+    pub place: Place,
+    /// Print one JSON object with every job's resolved text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Show this experiment's jobs instead of all experiments.
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Stem of a file in `reports/`, of a shipped report, or a path to a TOML file.
+    pub name: String,
+    #[command(flatten)]
+    pub place: Place,
+    /// Where the files go [default: `reports` in the folder]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Theme::Light)]
+    pub theme: Theme,
+    /// Print the paths of the files and what is missing as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Theme {
+    Light,
+    Dark,
+}
+
+#[derive(Debug, Args)]
+pub struct Query {
+    /// One SELECT statement; `SELECT sql FROM sqlite_master` lists the tables.
+    pub sql: String,
+    #[command(flatten)]
+    pub place: Place,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Worker {
+    #[arg(long)]
+    pub manifest: PathBuf,
+    #[arg(long)]
+    pub folder: PathBuf,
+}

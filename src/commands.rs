@@ -1,0 +1,104 @@
+//! One file a verb. The only place that knows every module.
+
+mod catalogue;
+mod plan;
+mod query;
+mod report;
+mod run;
+mod shipped;
+mod status;
+mod table;
+mod worker;
+
+use std::fmt;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::cli::Verb;
+use crate::diagnostic;
+use crate::grid;
+
+/// Runs a verb to its end.
+pub fn call(verb: Verb) -> ExitCode {
+    let result = match verb {
+        Verb::Run(arguments) => block_on(run::run(arguments)),
+        Verb::Plan(arguments) => block_on(plan::plan(arguments)),
+        Verb::Status(arguments) => block_on(status::status(arguments)),
+        Verb::Report(arguments) => block_on(report::report(arguments)),
+        Verb::Query(arguments) => block_on(query::query(arguments)),
+        Verb::Worker(arguments) => worker::worker(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            let usage = error.is::<diagnostic::Report>() || error.is::<Usage>();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// Something the user typed that cannot be done.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// One thread: workers die with the thread that started them (see `schedule/local.rs`).
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// The chain of causes on one line, hints on lines of their own.
+fn complain(error: &anyhow::Error) {
+    let mut stderr = std::io::stderr().lock();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A closed standard error leaves nobody to tell.
+    let _ = match error.downcast_ref::<diagnostic::Report>() {
+        Some(report) if colour => writeln!(stderr, "{}", report.coloured().trim_end()),
+        Some(report) => writeln!(stderr, "{}", report.to_string().trim_end()),
+        None => {
+            let mut causes = Vec::new();
+            let mut hints = Vec::new();
+            for cause in error.chain() {
+                let text = cause.to_string();
+                let (message, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+                // An error that only passes its source on says the same twice.
+                if causes.last().is_none_or(|last| last != message) {
+                    causes.push(message.to_owned());
+                }
+                if !hint.is_empty() && !hints.contains(&hint.to_owned()) {
+                    hints.push(hint.to_owned());
+                }
+            }
+            let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            writeln!(stderr, "error: {}{hints}", causes.join(": "))
+        }
+    };
+}
+
+/// Prints data. A reader that went away, as `head` does, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Finds, reads and expands an experiment.
+fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
+    let source = shipped::experiment(&wanted.name)?;
+    Ok(grid::read(&source, &wanted.overrides, &catalogue::Shelf::default())?)
+}
