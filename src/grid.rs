@@ -19,6 +19,7 @@ mod block;
 mod check;
 mod document;
 mod job_text;
+mod key;
 mod merge;
 mod resolver;
 mod teacher;
@@ -112,9 +113,6 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
         open: Vec::new(),
         places: Places::new(),
     };
-    for name in &names {
-        resolver.teacher(name.get_ref(), name.span())?;
-    }
     let mut blocks = Vec::new();
     for section in document.blocks {
         blocks.push(Block::read(section, texts, &overrides)?);
@@ -126,6 +124,11 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
     let mut collected = Collected::default();
     for block in &blocks {
         collect(block, &overrides, &mut resolver, &mut collected)?;
+    }
+    // After the jobs: what `[base]` lacks is then reported there, not at a teacher that inherits it. A teacher that no
+    // job names is read all the same, for it may be malformed.
+    for name in &names {
+        resolver.teacher(name.get_ref(), name.span())?;
     }
     check_overrides(&overrides, &collected.jobs)?;
     let mut axes: Vec<String> = Vec::new();

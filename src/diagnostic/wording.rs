@@ -20,9 +20,18 @@ pub(super) fn reword(message: &str) -> (String, Option<String>) {
             Some("write it as a table: `{ name = { key = value } }`".to_owned()),
         );
     }
+    if let Some(rest) = message.strip_suffix(", expected nothing") {
+        return (rest.to_owned(), None);
+    }
     for start in ["invalid type: ", "invalid value: "] {
         if let Some((found, expected)) = message.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected ")) {
-            return (format!("expected {}, found {}", plain_type(expected), plain_value(found)), None);
+            // The type is right then, so it is the sign or the size.
+            let range = if start == "invalid value: " && expected.starts_with('u') {
+                ", neither negative nor huge"
+            } else {
+                ""
+            };
+            return (format!("expected {}{range}, found {}", plain_type(expected), plain_value(found)), None);
         }
     }
     if let Some((length, expected)) =
@@ -31,6 +40,10 @@ pub(super) fn reword(message: &str) -> (String, Option<String>) {
         return (format!("expected {}, found {length}", plain_type(expected)), None);
     }
     match message {
+        "duplicate key" => ("this key is given twice".to_owned(), Some("keep one of the two".to_owned())),
+        "invalid basic string, expected `\"`" => {
+            ("this string does not end".to_owned(), Some("a string ends in its line, with `\"`".to_owned()))
+        }
         "wanted string or table" => ("expected a name or a table".to_owned(), None),
         "wanted exactly 1 element, found 0 elements" => ("an empty table is no choice".to_owned(), None),
         "wanted exactly 1 element, more than 1 element" => {
@@ -73,8 +86,7 @@ fn unknown(what: &str, rest: &str) -> (String, Option<String>) {
 
 fn plain_type(expected: &str) -> String {
     match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative".to_owned(),
-        "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a boolean" => "`true` or `false`".to_owned(),
         "a string" | "string" => "a string".to_owned(),

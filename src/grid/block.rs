@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::document::{Section, expected, section, take_table};
+use super::key;
 use super::merge::{self, Key, Value, nested, same};
 use super::text::{Fault, Texts};
 use crate::diagnostic::one_of;
@@ -57,13 +58,13 @@ impl<'t> Block<'t> {
     pub fn read(block: Section<'t>, texts: &Texts, overrides: &DeTable<'t>) -> Result<Block<'t>, Fault> {
         let Section { span: header, mut table } = block;
         if let Some(key) = merge::in_order(&table).find(|key| !KEYS.contains(&key.get_ref().as_ref())) {
-            let name = key.get_ref().as_ref();
-            let hint = if super::job_text::KEYS.contains(&name) {
+            let (name, span) = (key.get_ref().as_ref(), key.span());
+            let hint = if key::is_job_key(name) {
                 format!("a fixed value stands under `set`: `set = {{ {name} = ... }}`; a list under `product` or `zip`")
             } else {
                 one_of(name, KEYS)
             };
-            return Err(Fault::new(key.span(), format!("unknown key `{name}` in a grid block")).hint(hint));
+            return Err(Fault::new(span, format!("unknown key `{name}` in a grid block")).hint(hint));
         }
         let set = take_table(&mut table, "set")?.unwrap_or_else(Section::empty);
         let mut axes = read_axes(take_table(&mut table, "product")?, texts)?;
@@ -182,8 +183,9 @@ impl<'t> Block<'t> {
                 (None, DeValue::Table(inner)) => self.read_exclusion(inner, &path, keys)?,
                 (None, _) => {
                     let axes: Vec<&str> = self.axes.iter().map(|axis| axis.name.as_str()).collect();
-                    return Err(Fault::new(key.span(), format!("`{path}` is no axis of this block"))
-                        .hint(one_of(&path, axes)));
+                    return Err(
+                        Fault::new(key.span(), format!("`{path}` is no axis of this block")).hint(one_of(&path, axes))
+                    );
                 }
             }
         }
@@ -242,8 +244,9 @@ fn descend<'t>(
             DeValue::Array(list) => axes.push(read_axis(path, list, value.span(), texts)?),
             other => {
                 let written = texts.written(value.span());
-                return Err(expected("a list", value.span(), other)
-                    .hint(format!("an axis is a list of its values: `[{written}]`; a fixed value stands under `set`")));
+                return Err(expected("a list", value.span(), other).hint(format!(
+                    "an axis is a list of its values: `[{written}]`; a fixed value stands under `set`"
+                )));
             }
         }
         path.pop();
@@ -285,9 +288,8 @@ fn check_lengths(zip: &[Axis<'_>]) -> Result<(), Fault> {
 fn check_names(axes: &[Axis<'_>], set: &DeTable<'_>) -> Result<(), Fault> {
     for (index, axis) in axes.iter().enumerate() {
         let within = |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}."));
-        let twice = axes[..index]
-            .iter()
-            .find(|other| within(&axis.name, &other.name) || within(&other.name, &axis.name));
+        let twice =
+            axes[..index].iter().find(|other| within(&axis.name, &other.name) || within(&other.name, &axis.name));
         if let Some(other) = twice {
             let message = format!("`{}` is varied twice in this block", axis.name);
             let hint = if other.name == axis.name {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Warmup};
@@ -39,12 +40,14 @@ impl Check<'_, '_> {
         Fault::new(self.span(path), message)
     }
 
-    pub fn missing(&self, key: &str) -> Fault {
-        let fault = Fault::new(self.header.clone(), format!("`{key}` is missing"));
-        match key {
-            "teaching" => fault.hint("for instance `teaching = \"function-matching\"`"),
+    pub fn missing(&self, name: &str) -> Fault {
+        let fault = Fault::new(self.header.clone(), format!("`{name}` is missing"));
+        match name {
             "teachers" => fault.hint("name a `[teachers.NAME]`, or write `objective = \"labels\"` to do without"),
-            _ => fault,
+            _ => match key::example(name) {
+                Some(example) => fault.hint(example),
+                None => fault,
+            },
         }
     }
 
@@ -142,7 +145,8 @@ impl Check<'_, '_> {
                 self.number("warmup.share", share, (0.0..=1.0).contains(&share), "from 0 to 1", hint)
             }
             Warmup::Steps(steps) if steps > job.total_steps() => {
-                let message = format!("the warm-up of {steps} steps is longer than the job, which has {}", job.total_steps());
+                let message =
+                    format!("the warm-up of {steps} steps is longer than the job, which has {}", job.total_steps());
                 Err(self.fault("warmup.steps", message).hint("`warmup = { share = 0.1 }` suits jobs of every length"))
             }
             Warmup::Steps(_) => Ok(()),
@@ -159,7 +163,13 @@ impl Check<'_, '_> {
     fn crop(&self, crop: &Crop) -> Result<(), Fault> {
         let [low, high] = crop.area;
         let hint = "it is the smallest and the largest share of the image, for instance `[0.05, 1.0]`";
-        self.pair("crop.area", crop.area, 0.0 < low && low <= high && high <= 1.0, "0 < smallest <= largest <= 1", hint)?;
+        self.pair(
+            "crop.area",
+            crop.area,
+            0.0 < low && low <= high && high <= 1.0,
+            "0 < smallest <= largest <= 1",
+            hint,
+        )?;
         let [low, high] = crop.aspect;
         let hint = "it is the narrowest and the widest ratio of width to height, for instance `[0.75, 1.333]`";
         self.pair("crop.aspect", crop.aspect, 0.0 < low && low <= high, "0 < narrowest <= widest", hint)?;

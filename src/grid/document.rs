@@ -8,9 +8,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::key;
 use super::merge::{self, Key, merge};
 use super::text::{Fault, Texts};
-use crate::diagnostic::one_of;
+use crate::diagnostic::{nearest, one_of};
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
 
     let mut file = texts.file()?.into_inner();
     if let Some(key) = merge::in_order(&file).find(|key| !SECTIONS.contains(&key.get_ref().as_ref())) {
-        return Err(unknown_section(key, &defaults));
+        return Err(unknown_section(key));
     }
     let title = match file.remove("title").map(|value| (value.span(), value.into_inner())) {
         None => None,
@@ -177,18 +178,19 @@ fn merge_teacher<'t>(below: &mut DeTable<'t>, above: &DeTable<'t>) {
 
 fn not_a_teacher(name: &Key<'_>, teachers: &DeTable<'_>) -> Fault {
     let known: Vec<&str> = teachers.keys().map(|key| key.get_ref().as_ref()).collect();
-    Fault::new(name.span(), format!("there is no teacher `{name}` in this experiment")).hint(one_of(name.get_ref(), known))
+    Fault::new(name.span(), format!("there is no teacher `{name}` in this experiment"))
+        .hint(one_of(name.get_ref(), known))
 }
 
-fn unknown_section(key: &Key<'_>, defaults: &Defaults<'_>) -> Fault {
-    let name = key.get_ref().as_ref();
-    let fault = Fault::new(key.span(), format!("unknown section `{name}`"));
-    let is_job_key = super::job_text::KEYS.contains(&name) || defaults.distil.contains_key(name);
-    fault.hint(if is_job_key {
-        format!("`{name}` belongs under `[base]`, or under `[grid.product]` as a list")
-    } else {
-        one_of(name, SECTIONS)
-    })
+fn unknown_section(found: &Key<'_>) -> Fault {
+    let name = found.get_ref().as_ref();
+    let fault = Fault::new(found.span(), format!("unknown section `{name}`"));
+    match (nearest(name, SECTIONS), nearest(name, key::names())) {
+        (None, Some(near)) => {
+            fault.hint(format!("`{near}` belongs under `[base]`, or under `[grid.product]` as a list"))
+        }
+        _ => fault.hint(one_of(name, SECTIONS)),
+    }
 }
 
 #[derive(Deserialize)]
@@ -210,7 +212,9 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| Fault::from_toml(&error))?;
     if text.evaluate_every == 0 {
-        return Err(Fault::new(every, "`evaluate-every` is at least 1 epoch").hint("the last epoch is always evaluated"));
+        return Err(
+            Fault::new(every, "`evaluate-every` is at least 1 epoch").hint("the last epoch is always evaluated")
+        );
     }
     Ok(RunSettings {
         evaluate_every: text.evaluate_every,

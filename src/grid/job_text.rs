@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::check::Check;
+use super::key;
 use super::resolver::{DataSpec, Resolver};
 use super::text::Fault;
 use crate::diagnostic::nearest;
@@ -17,39 +18,6 @@ use crate::job::{
     Clip, Crop, Data, Distance, Distil, Ensemble, Init, Job, Labels, Model, Objective, Optimizer, Part, Precision,
     Schedule, Slice, SliceText, Split, Teacher, Teaching, View, Warmup,
 };
-
-/// Every job key, for hints.
-pub(super) const KEYS: [&str; 26] = [
-    "batch",
-    "clip",
-    "crop",
-    "data",
-    "distance",
-    "ensemble",
-    "epochs",
-    "fixed-crops",
-    "flip",
-    "init",
-    "label-smoothing",
-    "learning-rate",
-    "mixup",
-    "objective",
-    "optimizer",
-    "precision",
-    "resolution",
-    "schedule",
-    "seed",
-    "split",
-    "student",
-    "teachers",
-    "teaching",
-    "view",
-    "warmup",
-    "weight-decay",
-];
-
-/// Keys that only a distilled student has.
-pub(super) const DISTIL_KEYS: [&str; 6] = ["distance", "ensemble", "fixed-crops", "mixup", "teachers", "teaching"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -113,8 +81,8 @@ const MODES: [&str; 9] = [
 pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: Range<usize>) -> Result<Job, Fault> {
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
-    let text = JobText::deserialize(deserializer).map_err(|error| explain(&error))?;
-    let data = resolver.data(&text.data, check.span("data"))?;
+    let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
+    let data = resolver.data(&text.data, check.span("data.idx"))?;
     let split = resolve_split(&text.split, &data, &check)?;
     check.ranges(&text.ranges())?;
     check.student(&text.student)?;
@@ -148,10 +116,10 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
 }
 
 /// Whether the top-level key decides anything about this job.
-pub(super) fn has_effect(key: &str, job: &Job) -> bool {
+pub(super) fn has_effect(name: &str, job: &Job) -> bool {
     match &job.objective {
-        Objective::Labels(_) => key == "mixup" || !DISTIL_KEYS.contains(&key),
-        Objective::Distil(distil) => match key {
+        Objective::Labels(_) => name == "mixup" || !key::DISTILLATION.contains(&name),
+        Objective::Distil(distil) => match name {
             "view" | "label-smoothing" => false,
             "mixup" => {
                 matches!(distil.teaching, Teaching::FunctionMatching { .. } | Teaching::IndependentMixup { .. })
@@ -267,7 +235,8 @@ fn resolve_teachers(
         if let Some(of) = known.data()
             && (of.classes, of.channels) != (data.classes, data.channels)
         {
-            let message = format!("teacher `{name}` was trained on `{}`, which does not match `{}`", of.name, data.name);
+            let message =
+                format!("teacher `{name}` was trained on `{}`, which does not match `{}`", of.name, data.name);
             let classes = format!("{} classes and {} channels", of.classes, of.channels);
             return Err(Fault::new(span, message)
                 .hint(format!("it has {classes}, the student {} and {}", data.classes, data.channels)));
@@ -301,28 +270,26 @@ fn modes(name: &str) -> String {
 }
 
 /// serde's words, with what only this place knows.
-fn explain(error: &toml::de::Error) -> Fault {
+fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Fault {
     let fault = Fault::from_toml(error);
     let name = fault.message.split('`').nth(1).unwrap_or_default();
-    if fault.message.starts_with("unknown key") {
-        return match name {
-            "temperature" => fault.hint("it is written `distance.kl.temperature`"),
-            "lr" => fault.hint("it is written `learning-rate`"),
-            "depth" | "width" => fault.hint("it is written `student = { bit-resnet-small = { depth = 8, width = 16 } }`"),
-            _ => fault,
-        };
-    }
-    let example = match name {
-        _ if !fault.message.ends_with("is missing") => None,
-        "data" => Some("for instance `data = \"fashion-mnist-8k2k\"`"),
-        "student" => Some("for instance `student = { bit-resnet-small = { depth = 8, width = 16 } }`"),
-        "resolution" => Some("for instance `resolution = 28`, the side in pixels of what the student sees"),
-        "epochs" => Some("for instance `epochs = 10` under `[base]`, or a list of them under `[grid.product]`"),
-        "learning-rate" => Some("for instance `learning-rate = 1e-3`; it has no default because results hang on it"),
+    let elsewhere = match name {
+        "temperature" => Some("it is written `distance.kl.temperature`"),
+        "lr" => Some("it is written `learning-rate`"),
+        "depth" | "width" => Some("it is written `student = { bit-resnet-small = { depth = 8, width = 16 } }`"),
         _ => None,
     };
-    match example {
-        Some(example) => fault.hint(example),
+    let hint = if fault.message.starts_with("unknown key") {
+        elsewhere.map(str::to_owned)
+    } else if fault.message.ends_with("is missing") {
+        key::example(name).or_else(|| key::example_around(table, &fault.span))
+    } else if fault.hint.is_none() {
+        key::example_around(table, &fault.span)
+    } else {
+        None
+    };
+    match hint {
+        Some(hint) => fault.hint(hint),
         None => fault,
     }
 }

@@ -68,9 +68,8 @@ pub(super) fn same(a: &DeValue<'_>, b: &DeValue<'_>) -> bool {
         }
         (DeValue::Table(a), DeValue::Table(b)) => {
             a.len() == b.len()
-                && a.iter().all(|(key, a)| {
-                    b.get(key.get_ref().as_ref()).is_some_and(|b| same(a.get_ref(), b.get_ref()))
-                })
+                && a.iter()
+                    .all(|(key, a)| b.get(key.get_ref().as_ref()).is_some_and(|b| same(a.get_ref(), b.get_ref())))
         }
         // Seeds are compared as integers: as floating-point numbers, two large ones could be taken for one.
         (DeValue::Integer(a), DeValue::Integer(b)) => {

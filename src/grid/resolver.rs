@@ -49,18 +49,18 @@ impl<'a> Resolver<'a> {
 
     /// Asks the catalogue once for each data set.
     pub fn data(&mut self, spec: &DataSpec, span: Range<usize>) -> Result<Data, Fault> {
-        if let Some(data) = self.data.get(spec) {
-            return Ok(data.clone());
-        }
-        let placed = match spec {
+        let spec = match spec {
             DataSpec::FashionMnist8k2k => spec.clone(),
             DataSpec::Idx(path) => DataSpec::Idx(self.place(path, &span)),
         };
-        let data = self.catalogue.data(&placed).map_err(|reason| fault_of_reason(span, &reason))?;
-        if let DataSpec::Idx(path) = placed {
-            self.places.insert(data.sha256.clone(), path);
+        if let Some(data) = self.data.get(&spec) {
+            return Ok(data.clone());
         }
-        self.data.insert(spec.clone(), data.clone());
+        let data = self.catalogue.data(&spec).map_err(|reason| fault_of_reason(span, &reason))?;
+        if let DataSpec::Idx(path) = &spec {
+            self.places.insert(data.sha256.clone(), path.clone());
+        }
+        self.data.insert(spec, data.clone());
         Ok(data)
     }
 

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::check::Check;
 use super::document::{Section, expected, section};
-use super::job_text::DISTIL_KEYS;
+use super::key;
 use super::merge::{self, merge};
 use super::resolver::Resolver;
 use super::text::Fault;
@@ -67,7 +67,7 @@ impl<'a> Resolver<'a> {
         let Section { span, table } = teacher;
         if let Some(key) = merge::in_order(&table).find(|key| !KEYS.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let hint = if super::job_text::KEYS.contains(&name) {
+            let hint = if key::is_job_key(name) {
                 format!("job keys of a teacher stand under `train`: `train = {{ {name} = ... }}`")
             } else {
                 one_of(name, KEYS)
@@ -111,8 +111,8 @@ impl<'a> Resolver<'a> {
             _ => "labels".into(),
         };
         let inherited = self.base.clone();
-        for key in DISTIL_KEYS.into_iter().chain(["objective"]) {
-            self.base.table.remove(key);
+        for name in key::DISTILLATION.into_iter().chain(["objective"]) {
+            self.base.table.remove(name);
         }
         let mut table = self.base_for(&objective);
         self.base = inherited;
@@ -130,7 +130,9 @@ impl<'a> Resolver<'a> {
         };
         let Some(model) = check.table.get("model") else {
             let fault = Fault::new(weights.span(), "`model` is missing");
-            return Err(fault.hint("say what the file holds: `model = { bit-resnet-small = { depth = 8, width = 16 } }`"));
+            return Err(
+                fault.hint("say what the file holds: `model = { bit-resnet-small = { depth = 8, width = 16 } }`")
+            );
         };
         let model: Model = read_value(model)?;
         let Model::BitResnetSmall(net) = &model;

@@ -117,7 +117,10 @@ impl Text {
 
     fn parse(&self) -> Result<Spanned<DeTable<'_>>, Fault> {
         DeTable::parse(&self.padded).map_err(|error| {
-            let fault = Fault::from_toml(&error);
+            let mut fault = Fault::from_toml(&error);
+            if fault.hint.is_none() {
+                fault = fault.hint("strings stand in quotes, lists in `[ ]`, tables in `{ }`, and a key stands alone");
+            }
             Fault { span: fault.span.start.max(self.start)..fault.span.end.max(self.start), ..fault }
         })
     }
