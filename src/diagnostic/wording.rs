@@ -15,22 +15,16 @@ pub(super) fn reword(message: &str) -> (String, Option<String>) {
         return unknown("value", rest);
     }
     if message.starts_with("invalid type: unit variant") {
-        return (
-            "this choice needs its settings".to_owned(),
-            Some("write it as a table: `{ name = { key = value } }`".to_owned()),
-        );
+        return ("this choice needs its settings".to_owned(), None);
     }
     if let Some(rest) = message.strip_suffix(", expected nothing") {
         return (rest.to_owned(), None);
     }
     for start in ["invalid type: ", "invalid value: "] {
         if let Some((found, expected)) = message.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected ")) {
-            // The type is right then, so it is the sign or the size.
-            let range = if start == "invalid value: " && expected.starts_with('u') {
-                ", neither negative nor huge"
-            } else {
-                ""
-            };
+            // The type is right where the value is wrong; what fits no 64 bits is announced by its type.
+            let is_range = start == "invalid value: " && expected.starts_with('u') || found.ends_with("128");
+            let range = if is_range { ", neither negative nor huge" } else { "" };
             return (format!("expected {}{range}, found {}", plain_type(expected), plain_value(found)), None);
         }
     }
@@ -107,7 +101,9 @@ fn plain_value(found: &str) -> String {
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),
         _ => match found.split_once(' ') {
-            Some(("integer" | "boolean", value)) => value.to_owned(),
+            Some(("integer" | "boolean", value)) => {
+                value.trim_end_matches(" as i128").trim_end_matches(" as u128").to_owned()
+            }
             Some(("floating", value)) => value.trim_start_matches("point ").to_owned(),
             Some(("string", value)) => format!("the string `{}`", value.trim_matches('"')),
             _ => found.to_owned(),

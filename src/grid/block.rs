@@ -150,7 +150,8 @@ impl<'t> Block<'t> {
             let mut keys = Vec::new();
             self.read_exclusion(&entry.table, "", &mut keys)?;
             if keys.is_empty() {
-                return Err(Fault::new(entry.span, "an empty exclusion drops every job"));
+                return Err(Fault::new(entry.span, "an empty exclusion drops every job")
+                    .hint("name the axes and values of the jobs to drop"));
             }
             exclusions.push(Exclusion(keys));
         }

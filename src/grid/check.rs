@@ -84,7 +84,7 @@ impl Check<'_, '_> {
                 .fault(&format!("{path}.bit-resnet-small.depth"), format!("no such network has {depth} layers"))
                 .hint("the depth is 6 n + 2 for n blocks a stage: 8, 14, 20, ... up to 1202"));
         }
-        if !(4..=1024).contains(&width) || width % 4 != 0 {
+        if !(4..=1024).contains(&width) || !width.is_multiple_of(4) {
             return Err(self
                 .fault(&format!("{path}.bit-resnet-small.width"), format!("no such network has {width} channels"))
                 .hint("the width is a multiple of 4, because of GroupNorm, from 4 to 1024"));

@@ -69,7 +69,9 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
     let title = match file.remove("title").map(|value| (value.span(), value.into_inner())) {
         None => None,
         Some((_, DeValue::String(title))) => Some(title.into_owned()),
-        Some((span, other)) => return Err(expected("a string", span, &other)),
+        Some((span, other)) => {
+            return Err(expected("a string", span, &other).hint("for instance `title = \"Who sees what\"`"));
+        }
     };
     if let Some(section) = take_table(&mut file, "run")? {
         merge(&mut run.table, &section.table);
@@ -102,7 +104,7 @@ pub(super) fn section(value: Spanned<DeValue<'_>>) -> Result<Section<'_>, Fault>
     let span = value.span();
     match value.into_inner() {
         DeValue::Table(table) => Ok(Section { span, table }),
-        other => Err(expected("a table", span, &other)),
+        other => Err(expected("a table", span, &other).hint("tables are written `[name]` or `name = { key = value }`")),
     }
 }
 
@@ -155,7 +157,9 @@ fn lay_override<'t>(
                 let fault = Fault::new(key.span(), format!("`{key}` cannot be overridden"));
                 return Err(fault.hint("a job key stands alone, for instance `epochs=10`, and holds for every job"));
             }
-            ("title", _) => return Err(Fault::new(key.span(), "`title` cannot be overridden")),
+            ("title", _) => {
+                return Err(Fault::new(key.span(), "`title` cannot be overridden").hint("change it in the file"));
+            }
             _ => merge(jobs, &DeTable::from_iter([(key, value)])),
         }
     }
@@ -210,7 +214,9 @@ enum AtChance {
 fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     let every = merge::span_of(&section.table, "evaluate-every").unwrap_or(section.span.clone());
     let table = Spanned::new(section.span, section.table);
-    let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| Fault::from_toml(&error))?;
+    let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
+        Fault::from_toml(&error).or_hint("for instance `evaluate-every = 1` and `teacher-at-chance = \"stop\"`")
+    })?;
     if text.evaluate_every == 0 {
         return Err(
             Fault::new(every, "`evaluate-every` is at least 1 epoch").hint("the last epoch is always evaluated")

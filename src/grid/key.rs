@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+use super::merge::Value;
+
 /// Job keys and how each is written.
 const KEYS: [(&str, &str); 26] = [
     ("batch", "batch = 512"),
@@ -52,13 +54,13 @@ pub(super) fn example(name: &str) -> Option<String> {
 
 /// The example of the key whose value `span` lies in.
 pub(super) fn example_around(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
-    let within = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let exact = table.iter().find(|(_, value)| within(value.span()));
-    // Dotted keys: the value at the top spans its first part only, so the nearest key before is taken.
-    let before = || {
-        let earlier = table.iter().filter(|(key, _)| key.span().start <= span.start);
-        earlier.max_by_key(|(key, _)| key.span().start)
-    };
-    let (key, _) = exact.or_else(before)?;
+    let (key, _) = table.iter().find(|(_, value)| holds(value, span))?;
     example(key.get_ref())
+}
+
+/// A merged table spans only where it was first written, so its values are asked too.
+fn holds(value: &Value<'_>, span: &Range<usize>) -> bool {
+    let outer = value.span();
+    (outer.start <= span.start && span.end <= outer.end)
+        || value.get_ref().as_table().is_some_and(|table| table.values().any(|value| holds(value, span)))
 }

@@ -126,7 +126,8 @@ impl<'a> Resolver<'a> {
 
     fn read_weights(&mut self, weights: &Spanned<DeValue<'_>>, check: &Check<'_, '_>) -> Result<TeacherSource, Fault> {
         let Some(path) = weights.get_ref().as_str() else {
-            return Err(expected("a path", weights.span(), weights.get_ref()));
+            let fault = expected("a path", weights.span(), weights.get_ref());
+            return Err(fault.hint("for instance `weights = \"teacher.safetensors\"`"));
         };
         let Some(model) = check.table.get("model") else {
             let fault = Fault::new(weights.span(), "`model` is missing");
@@ -143,5 +144,8 @@ impl<'a> Resolver<'a> {
 }
 
 fn read_value<'de, T: Deserialize<'de>>(value: &Spanned<DeValue<'de>>) -> Result<T, Fault> {
-    T::deserialize(toml::de::ValueDeserializer::from(value.clone())).map_err(|error| Fault::from_toml(&error))
+    T::deserialize(toml::de::ValueDeserializer::from(value.clone())).map_err(|error| {
+        let hint = "for instance `resolution = 28` or `model = { bit-resnet-small = { depth = 8, width = 16 } }`";
+        Fault::from_toml(&error).or_hint(hint)
+    })
 }

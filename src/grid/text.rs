@@ -43,6 +43,14 @@ impl Fault {
         Fault { hint: Some(hint.into()), ..self }
     }
 
+    /// For where nothing better is known.
+    pub fn or_hint(self, hint: impl Into<String>) -> Fault {
+        match self.hint {
+            Some(_) => self,
+            None => self.hint(hint),
+        }
+    }
+
     pub fn from_toml(error: &toml::de::Error) -> Fault {
         let report = Report::from_toml(error);
         Fault {
@@ -117,10 +125,8 @@ impl Text {
 
     fn parse(&self) -> Result<Spanned<DeTable<'_>>, Fault> {
         DeTable::parse(&self.padded).map_err(|error| {
-            let mut fault = Fault::from_toml(&error);
-            if fault.hint.is_none() {
-                fault = fault.hint("strings stand in quotes, lists in `[ ]`, tables in `{ }`, and a key stands alone");
-            }
+            let fault = Fault::from_toml(&error)
+                .or_hint("strings stand in quotes, lists in `[ ]`, tables in `{ }`, and a key stands alone");
             Fault { span: fault.span.start.max(self.start)..fault.span.end.max(self.start), ..fault }
         })
     }
@@ -138,7 +144,8 @@ impl Text {
             Err(fault) => fault,
         };
         if value.is_empty() {
-            return Err(Fault::new(whole, "there is no value after the `=`"));
+            return Err(Fault::new(whole, "there is no value after the `=`")
+                .hint("for instance `epochs=10`; an empty string is `key=''`"));
         }
         if value.starts_with(['"', '\'', '[', '{']) || value.contains('\n') {
             return Err(error);

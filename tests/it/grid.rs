@@ -123,6 +123,7 @@ fn malformed_overrides_are_explained() {
     let mut all = String::new();
     for text in overrides {
         let report = read_with(BASE, &["seed=1", text]).expect_err(text);
+        assert!(report.advice().is_some(), "{report}");
         writeln!(all, "{text}\n\n{report}\n").unwrap();
     }
     snapshot("overrides", &all);
