@@ -1,6 +1,8 @@
 //! scaffold
+pub mod diagnostic;
 pub mod event;
 pub mod folder;
+pub mod grid;
 pub mod job;
 pub mod plan;
 pub mod store;

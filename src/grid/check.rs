@@ -1,0 +1,201 @@
+//! The ranges of a job's values. Types were checked by serde; here are the bounds, each with its reason in the hint.
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::key;
+use super::merge;
+use super::text::Fault;
+use crate::job::{Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Warmup};
+
+/// Looks up places in the table a job is read from.
+pub(super) struct Check<'a, 't> {
+    pub table: &'a DeTable<'t>,
+    pub header: Range<usize>,
+}
+
+/// What every job has, whatever its objective.
+pub(super) struct Ranges<'a> {
+    pub epochs: u32,
+    pub resolution: u32,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    pub crop: &'a Crop,
+    pub optimizer: &'a Optimizer,
+    pub clip: &'a Clip,
+}
+
+impl Check<'_, '_> {
+    pub fn span(&self, path: &str) -> Range<usize> {
+        merge::span_of(self.table, path).unwrap_or(self.header.clone())
+    }
+
+    pub fn element_span(&self, path: &str, index: usize) -> Range<usize> {
+        let element = merge::find(self.table, path).and_then(|list| list.get_ref().get(index));
+        element.map_or_else(|| self.span(path), toml::Spanned::span)
+    }
+
+    pub fn fault(&self, path: &str, message: impl Into<String>) -> Fault {
+        Fault::new(self.span(path), message)
+    }
+
+    pub fn missing(&self, name: &str) -> Fault {
+        let fault = Fault::new(self.header.clone(), format!("`{name}` is missing"));
+        match name {
+            "teachers" => fault.hint("name a `[teachers.NAME]`, or write `objective = \"labels\"` to do without"),
+            _ => match key::example(name) {
+                Some(example) => fault.hint(example),
+                None => fault,
+            },
+        }
+    }
+
+    pub fn ranges(&self, of: &Ranges<'_>) -> Result<(), Fault> {
+        self.whole("epochs", of.epochs, 1, 10_000_000, "the paper's longest run has 1000000 epochs")?;
+        self.whole("resolution", of.resolution, 4, 1024, "it is the side in pixels of what the student sees")?;
+        let hint = "the paper sweeps 3e-4 to 1e-2";
+        self.number("learning-rate", of.learning_rate, of.learning_rate > 0.0, "above 0", hint)?;
+        let hint = "the paper sweeps 1e-5 to 1e-3; it is not multiplied by the learning rate";
+        self.number("weight-decay", of.weight_decay, of.weight_decay >= 0.0, "0 or more", hint)?;
+        self.crop(of.crop)?;
+        let Optimizer::Adam(adam) = of.optimizer;
+        for (path, beta) in [("optimizer.adam.beta1", adam.beta1), ("optimizer.adam.beta2", adam.beta2)] {
+            self.number(path, beta, (0.0..1.0).contains(&beta), "from 0 to below 1", "Adam's own are 0.9 and 0.999")?;
+        }
+        let epsilon = adam.epsilon;
+        self.number("optimizer.adam.epsilon", epsilon, epsilon > 0.0, "above 0", "Adam's own is 1e-8")?;
+        match *of.clip {
+            Clip::Off => Ok(()),
+            Clip::Norm(norm) => {
+                self.number("clip.norm", norm, norm > 0.0, "above 0", "write `clip = \"off\"` to do without")
+            }
+        }
+    }
+
+    pub fn student(&self, student: &Model) -> Result<(), Fault> {
+        let Model::BitResnetSmall(net) = student;
+        self.bit_resnet_small("student", net.depth, net.width)
+    }
+
+    pub fn bit_resnet_small(&self, path: &str, depth: u32, width: u32) -> Result<(), Fault> {
+        if !(8..=1202).contains(&depth) || depth % 6 != 2 {
+            return Err(self
+                .fault(&format!("{path}.bit-resnet-small.depth"), format!("no such network has {depth} layers"))
+                .hint("the depth is 6 n + 2 for n blocks a stage: 8, 14, 20, ... up to 1202"));
+        }
+        if !(4..=1024).contains(&width) || !width.is_multiple_of(4) {
+            return Err(self
+                .fault(&format!("{path}.bit-resnet-small.width"), format!("no such network has {width} channels"))
+                .hint("the width is a multiple of 4, because of GroupNorm, from 4 to 1024"));
+        }
+        Ok(())
+    }
+
+    pub fn batch(&self, batch: u32, images: u64) -> Result<(), Fault> {
+        if batch < 2 {
+            return Err(self
+                .fault("batch", format!("`batch` is {batch}, but must be at least 2"))
+                .hint("mixup mixes an image with its neighbour in the batch"));
+        }
+        if u64::from(batch) > images {
+            return Err(self
+                .fault("batch", format!("`batch` is {batch}, but there are only {images} training images"))
+                .hint("a batch holds an image at most once: make it smaller, or `split.train` larger"));
+        }
+        Ok(())
+    }
+
+    /// For labels, where 0 is off.
+    pub fn mixup(&self, mixup: f64) -> Result<(), Fault> {
+        let hint = "it is the p of the Beta(p, p) of the mixing coefficient; 0 is no mixup, 1 is uniform";
+        self.number("mixup", mixup, (0.0..=100.0).contains(&mixup), "from 0 to 100", hint)
+    }
+
+    pub fn label_smoothing(&self, value: f64) -> Result<(), Fault> {
+        let hint = "it is the share of the target that is spread over all classes";
+        self.number("label-smoothing", value, (0.0..1.0).contains(&value), "from 0 to below 1", hint)
+    }
+
+    pub fn teaching(&self, teaching: &Teaching) -> Result<(), Fault> {
+        match *teaching {
+            Teaching::FunctionMatching { mixup } | Teaching::IndependentMixup { mixup } => {
+                let fits = mixup > 0.0 && mixup <= 100.0;
+                let hint = "without mixup, function matching is `teaching = \"consistent/ic\"`";
+                self.number("mixup", mixup, fits, "above 0 and up to 100 where images are mixed", hint)
+            }
+            Teaching::FixedInceptionEnsemble { crops } => {
+                self.whole("fixed-crops", crops, 1, 100_000, "the paper takes about a thousand")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn distance(&self, distance: &Distance) -> Result<(), Fault> {
+        let Distance::Kl(kl) = distance;
+        let (path, hint) = ("distance.kl.temperature", "the paper sweeps 1, 2, 5 and 10");
+        self.number(path, kl.temperature, kl.temperature > 0.0, "above 0", hint)
+    }
+
+    /// Last, because it needs the number of steps.
+    pub fn warmup(&self, job: &Job) -> Result<(), Fault> {
+        match job.warmup {
+            Warmup::Share(share) => {
+                let hint = "it is the share of the job's steps; `warmup = { steps = 1500 }` counts them";
+                self.number("warmup.share", share, (0.0..=1.0).contains(&share), "from 0 to 1", hint)
+            }
+            Warmup::Steps(steps) if steps > job.total_steps() => {
+                let message =
+                    format!("the warm-up of {steps} steps is longer than the job, which has {}", job.total_steps());
+                Err(self.fault("warmup.steps", message).hint("`warmup = { share = 0.1 }` suits jobs of every length"))
+            }
+            Warmup::Steps(_) => Ok(()),
+        }
+    }
+
+    pub fn whole(&self, path: &str, value: u32, low: u32, high: u32, hint: &str) -> Result<(), Fault> {
+        if (low..=high).contains(&value) {
+            return Ok(());
+        }
+        Err(self.fault(path, format!("`{}` is {value}, but must be from {low} to {high}", last(path))).hint(hint))
+    }
+
+    fn crop(&self, crop: &Crop) -> Result<(), Fault> {
+        let [low, high] = crop.area;
+        let hint = "it is the smallest and the largest share of the image, for instance `[0.05, 1.0]`";
+        self.pair(
+            "crop.area",
+            crop.area,
+            0.0 < low && low <= high && high <= 1.0,
+            "0 < smallest <= largest <= 1",
+            hint,
+        )?;
+        let [low, high] = crop.aspect;
+        let hint = "it is the narrowest and the widest ratio of width to height, for instance `[0.75, 1.333]`";
+        self.pair("crop.aspect", crop.aspect, 0.0 < low && low <= high, "0 < narrowest <= widest", hint)?;
+        self.whole("crop.tries", crop.tries, 1, 1_000_000, "after so many boxes the whole image is taken")?;
+        let hint = "the image is resized to `resolution * margin` and `resolution` is cut from it; 1 cuts nothing";
+        self.number("crop.margin", crop.margin, (1.0..=4.0).contains(&crop.margin), "from 1 to 4", hint)
+    }
+
+    fn pair(&self, path: &str, [low, high]: [f64; 2], fits: bool, range: &str, hint: &str) -> Result<(), Fault> {
+        if fits && high.is_finite() {
+            return Ok(());
+        }
+        Err(self.fault(path, format!("`{}` is [{low}, {high}], but must be {range}", last(path))).hint(hint))
+    }
+
+    fn number(&self, path: &str, value: f64, fits: bool, range: &str, hint: &str) -> Result<(), Fault> {
+        if !value.is_finite() {
+            return Err(self.fault(path, format!("`{}` is not a finite number", last(path))).hint(hint));
+        }
+        if !fits {
+            return Err(self.fault(path, format!("`{}` is {value}, but must be {range}", last(path))).hint(hint));
+        }
+        Ok(())
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, last)| last)
+}

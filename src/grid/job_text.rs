@@ -1,0 +1,295 @@
+//! One job as it is written, and what it means: a merged table of flat keys becomes a [`Job`].
+//!
+//! Everything is in the table by now, the defaults too, so nothing here has a default. Keys that belong to another
+//! objective or teaching mode are read, for their types are checked, and left out of the job.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::check::Check;
+use super::key;
+use super::resolver::{DataSpec, Resolver};
+use super::text::Fault;
+use crate::diagnostic::nearest;
+use crate::job::{
+    Clip, Crop, Data, Distance, Distil, Ensemble, Init, Job, Labels, Model, Objective, Optimizer, Part, Precision,
+    Schedule, Slice, SliceText, Split, Teacher, Teaching, View, Warmup,
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct JobText {
+    data: DataSpec,
+    split: SplitText,
+    student: Model,
+    init: Init,
+    resolution: u32,
+    crop: Crop,
+    flip: bool,
+    objective: ObjectiveName,
+    view: Option<View>,
+    label_smoothing: Option<f64>,
+    mixup: Option<f64>,
+    teaching: Option<String>,
+    teachers: Option<Vec<String>>,
+    ensemble: Option<Ensemble>,
+    fixed_crops: Option<u32>,
+    distance: Option<Distance>,
+    epochs: u32,
+    batch: u32,
+    optimizer: Optimizer,
+    learning_rate: f64,
+    weight_decay: f64,
+    warmup: Warmup,
+    schedule: Schedule,
+    clip: Clip,
+    precision: Precision,
+    seed: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SplitText {
+    train: String,
+    validation: String,
+    test: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ObjectiveName {
+    Labels,
+    Distil,
+}
+
+const MODES: [&str; 9] = [
+    "fixed/rs",
+    "fixed/cc",
+    "fixed/ic-ens",
+    "independent/rc",
+    "independent/ic",
+    "consistent/rc",
+    "consistent/ic",
+    "function-matching",
+    "independent-mixup",
+];
+
+/// `header` is where a missing key is reported.
+pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: Range<usize>) -> Result<Job, Fault> {
+    let check = Check { table, header: header.clone() };
+    let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
+    let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
+    let data = resolver.data(&text.data, check.span("data.idx"))?;
+    let split = resolve_split(&text.split, &data, &check)?;
+    check.ranges(&text.ranges())?;
+    check.student(&text.student)?;
+    check.batch(text.batch, split.train.len())?;
+    let objective = match text.objective {
+        ObjectiveName::Labels => resolve_labels(&text, &check)?,
+        ObjectiveName::Distil => resolve_distil(&text, &data, resolver, &check)?,
+    };
+    let job = Job {
+        data,
+        split,
+        student: text.student,
+        init: text.init,
+        resolution: text.resolution,
+        crop: text.crop,
+        flip: text.flip,
+        objective,
+        epochs: text.epochs,
+        batch: text.batch,
+        optimizer: text.optimizer,
+        learning_rate: text.learning_rate,
+        weight_decay: text.weight_decay,
+        warmup: text.warmup,
+        schedule: text.schedule,
+        clip: text.clip,
+        precision: text.precision,
+        seed: text.seed,
+    };
+    check.warmup(&job)?;
+    Ok(job)
+}
+
+/// Whether the top-level key decides anything about this job.
+pub(super) fn has_effect(name: &str, job: &Job) -> bool {
+    match &job.objective {
+        Objective::Labels(_) => name == "mixup" || !key::DISTILLATION.contains(&name),
+        Objective::Distil(distil) => match name {
+            "view" | "label-smoothing" => false,
+            "mixup" => {
+                matches!(distil.teaching, Teaching::FunctionMatching { .. } | Teaching::IndependentMixup { .. })
+            }
+            "fixed-crops" => matches!(distil.teaching, Teaching::FixedInceptionEnsemble { .. }),
+            "ensemble" => distil.teachers.len() > 1,
+            _ => true,
+        },
+    }
+}
+
+impl JobText {
+    /// Numbers with their paths, for [`Check::ranges`].
+    fn ranges(&self) -> super::check::Ranges<'_> {
+        super::check::Ranges {
+            epochs: self.epochs,
+            resolution: self.resolution,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            crop: &self.crop,
+            optimizer: &self.optimizer,
+            clip: &self.clip,
+        }
+    }
+}
+
+fn resolve_split(text: &SplitText, data: &Data, check: &Check<'_, '_>) -> Result<Split, Fault> {
+    let slice = |path: &str, text: &str| -> Result<Slice, Fault> {
+        let parsed: SliceText = text.parse().map_err(|message: String| {
+            check.fault(path, message).hint("write `train`, `train[:7000]`, `train[90%:]` or `test`")
+        })?;
+        let images = match parsed.part {
+            Part::Train => data.train_images,
+            Part::Test => data.test_images,
+        };
+        let hint = format!("`{}` has {} training and {} test images", data.name, data.train_images, data.test_images);
+        parsed.resolve(images).map_err(|message| check.fault(path, message).hint(hint))
+    };
+    let train = slice("split.train", &text.train)?;
+    let validation = slice("split.validation", &text.validation)?;
+    let test = slice("split.test", &text.test)?;
+    let pairs = [
+        (("train", &train, &text.train), ("validation", &validation, &text.validation)),
+        (("train", &train, &text.train), ("test", &test, &text.test)),
+        (("validation", &validation, &text.validation), ("test", &test, &text.test)),
+    ];
+    for ((a, a_slice, a_text), (b, b_slice, b_text)) in pairs {
+        if a_slice.overlaps(b_slice) {
+            let message = format!("`{a}` and `{b}` share images: `{a_text}` and `{b_text}`");
+            return Err(check
+                .fault(&format!("split.{b}"), message)
+                .hint("what is trained on, selected on and reported must be three different things"));
+        }
+    }
+    Ok(Split { train, validation, test })
+}
+
+fn resolve_labels(text: &JobText, check: &Check<'_, '_>) -> Result<Objective, Fault> {
+    let labels = Labels {
+        view: text.view.ok_or_else(|| check.missing("view"))?,
+        mixup: text.mixup.ok_or_else(|| check.missing("mixup"))?,
+        label_smoothing: text.label_smoothing.ok_or_else(|| check.missing("label-smoothing"))?,
+    };
+    check.mixup(labels.mixup)?;
+    check.label_smoothing(labels.label_smoothing)?;
+    Ok(Objective::Labels(labels))
+}
+
+fn resolve_distil(
+    text: &JobText,
+    data: &Data,
+    resolver: &mut Resolver<'_>,
+    check: &Check<'_, '_>,
+) -> Result<Objective, Fault> {
+    let name = text.teaching.as_deref().ok_or_else(|| check.missing("teaching"))?;
+    let names = text.teachers.as_deref().ok_or_else(|| check.missing("teachers"))?;
+    let mixup = text.mixup.ok_or_else(|| check.missing("mixup"))?;
+    let crops = text.fixed_crops.ok_or_else(|| check.missing("fixed-crops"))?;
+    let distance = text.distance.ok_or_else(|| check.missing("distance"))?;
+    let teaching = teaching(name, mixup, crops)
+        .ok_or_else(|| check.fault("teaching", format!("unknown teaching mode `{name}`")).hint(modes(name)))?;
+    check.teaching(&teaching)?;
+    check.distance(&distance)?;
+    let teachers = resolve_teachers(names, text.resolution, data, resolver, check)?;
+    let ensemble = match teachers.as_slice() {
+        // One teacher is its own mean. Without this, two jobs that do the same would have two ids.
+        [_] => Ensemble::MeanLogits,
+        _ => text.ensemble.ok_or_else(|| check.missing("ensemble"))?,
+    };
+    Ok(Objective::Distil(Distil { teachers, ensemble, teaching, distance }))
+}
+
+fn resolve_teachers(
+    names: &[String],
+    resolution: u32,
+    data: &Data,
+    resolver: &mut Resolver<'_>,
+    check: &Check<'_, '_>,
+) -> Result<Vec<Teacher>, Fault> {
+    if names.is_empty() {
+        return Err(check
+            .fault("teachers", "distillation needs a teacher")
+            .hint("name one, or write `objective = \"labels\"` to learn from the labels"));
+    }
+    let mut teachers = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let span = check.element_span("teachers", index);
+        if names[..index].contains(name) {
+            return Err(Fault::new(span, format!("teacher `{name}` is named twice"))
+                .hint("an ensemble counts every teacher once"));
+        }
+        let known = resolver.teacher(name, span.clone())?;
+        if let Some(of) = known.data()
+            && (of.classes, of.channels) != (data.classes, data.channels)
+        {
+            let message =
+                format!("teacher `{name}` was trained on `{}`, which does not match `{}`", of.name, data.name);
+            let classes = format!("{} classes and {} channels", of.classes, of.channels);
+            return Err(Fault::new(span, message)
+                .hint(format!("it has {classes}, the student {} and {}", data.classes, data.channels)));
+        }
+        teachers.push(Teacher { resolution: known.resolution.unwrap_or(resolution), source: known.source });
+    }
+    Ok(teachers)
+}
+
+fn teaching(name: &str, mixup: f64, crops: u32) -> Option<Teaching> {
+    Some(match name {
+        "fixed/rs" => Teaching::FixedResize,
+        "fixed/cc" => Teaching::FixedCentralCrop,
+        "fixed/ic-ens" => Teaching::FixedInceptionEnsemble { crops },
+        "independent/rc" => Teaching::IndependentMildCrop,
+        "independent/ic" => Teaching::IndependentInceptionCrop,
+        "consistent/rc" => Teaching::ConsistentMildCrop,
+        "consistent/ic" => Teaching::ConsistentInceptionCrop,
+        "function-matching" => Teaching::FunctionMatching { mixup },
+        "independent-mixup" => Teaching::IndependentMixup { mixup },
+        _ => return None,
+    })
+}
+
+fn modes(name: &str) -> String {
+    let all = MODES.map(|mode| format!("`{mode}`")).join(", ");
+    match nearest(name, MODES) {
+        Some(near) => format!("did you mean `{near}`? The modes are {all}"),
+        None => format!("the modes are {all}"),
+    }
+}
+
+/// serde's words, with what only this place knows.
+fn explain(error: &toml::de::Error, table: &DeTable<'_>) -> Fault {
+    let fault = Fault::from_toml(error);
+    let name = fault.message.split('`').nth(1).unwrap_or_default();
+    let elsewhere = match name {
+        "temperature" => Some("it is written `distance.kl.temperature`"),
+        "lr" => Some("it is written `learning-rate`"),
+        "depth" | "width" => Some("it is written `student = { bit-resnet-small = { depth = 8, width = 16 } }`"),
+        _ => None,
+    };
+    let hint = if fault.message.starts_with("unknown key") {
+        elsewhere.map(str::to_owned)
+    } else if fault.message.ends_with("is missing") {
+        key::example(name).or_else(|| key::example_around(table, &fault.span))
+    } else if fault.hint.is_none() {
+        key::example_around(table, &fault.span)
+    } else {
+        None
+    };
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}

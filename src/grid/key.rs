@@ -1,0 +1,66 @@
+//! The names of job keys, each with an example for hints. What they mean is `job_text`'s.
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::merge::Value;
+
+/// Job keys and how each is written.
+const KEYS: [(&str, &str); 26] = [
+    ("batch", "batch = 512"),
+    ("clip", "clip = { norm = 1.0 }` or `clip = \"off\""),
+    ("crop", "crop = { area = [0.05, 1.0], aspect = [0.75, 1.333], tries = 100, margin = 1.25 }"),
+    ("data", "data = \"fashion-mnist-8k2k\"` or `data = { idx = \"folder\" }"),
+    ("distance", "distance = { kl = { temperature = 1.0 } }"),
+    ("ensemble", "ensemble = \"mean-logits\""),
+    ("epochs", "epochs = 100"),
+    ("fixed-crops", "fixed-crops = 1024"),
+    ("flip", "flip = true"),
+    ("init", "init = \"scratch\""),
+    ("label-smoothing", "label-smoothing = 0.1"),
+    ("learning-rate", "learning-rate = 1e-3"),
+    ("mixup", "mixup = 1.0"),
+    ("objective", "objective = \"labels\""),
+    ("optimizer", "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }"),
+    ("precision", "precision = \"f32\""),
+    ("resolution", "resolution = 28"),
+    ("schedule", "schedule = \"cosine\""),
+    ("seed", "seed = 0"),
+    ("split", "split = { train = \"train[:7000]\", validation = \"train[7000:]\", test = \"test\" }"),
+    ("student", "student = { bit-resnet-small = { depth = 8, width = 16 } }"),
+    ("teachers", "teachers = [\"big\"]"),
+    ("teaching", "teaching = \"function-matching\""),
+    ("view", "view = \"ic\""),
+    ("warmup", "warmup = { share = 0.1 }` or `warmup = { steps = 1500 }"),
+    ("weight-decay", "weight-decay = 1e-4"),
+];
+
+/// Keys that only a distilled student has, or that mean something else to one.
+pub(super) const DISTILLATION: [&str; 6] = ["distance", "ensemble", "fixed-crops", "mixup", "teachers", "teaching"];
+
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    KEYS.into_iter().map(|(name, _)| name)
+}
+
+pub(super) fn is_job_key(name: &str) -> bool {
+    names().any(|key| key == name)
+}
+
+/// A hint that shows how a key is written.
+pub(super) fn example(name: &str) -> Option<String> {
+    KEYS.iter().find(|(key, _)| *key == name).map(|(_, example)| format!("for instance `{example}`"))
+}
+
+/// The example of the key whose value `span` lies in.
+pub(super) fn example_around(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    let (key, _) = table.iter().find(|(_, value)| holds(value, span))?;
+    example(key.get_ref())
+}
+
+/// A merged table spans only where it was first written, so its values are asked too.
+fn holds(value: &Value<'_>, span: &Range<usize>) -> bool {
+    let outer = value.span();
+    (outer.start <= span.start && span.end <= outer.end)
+        || value.get_ref().as_table().is_some_and(|table| table.values().any(|value| holds(value, span)))
+}

@@ -1,0 +1,151 @@
+//! `[teachers.NAME]`: a job that is trained first, or a weights file that exists.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::check::Check;
+use super::document::{Section, expected, section};
+use super::key;
+use super::merge::{self, merge};
+use super::resolver::Resolver;
+use super::text::Fault;
+use crate::diagnostic::one_of;
+use crate::job::{Data, Model, TeacherSource, Weights};
+
+/// A teacher that was read.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub source: TeacherSource,
+    /// None: the same as its student's.
+    pub resolution: Option<u32>,
+}
+
+const KEYS: [&str; 4] = ["train", "weights", "model", "resolution"];
+
+impl Known {
+    /// What it was trained on, where that is known.
+    pub fn data(&self) -> Option<&Data> {
+        match &self.source {
+            TeacherSource::Job(job) => Some(&job.data),
+            TeacherSource::Weights(_) => None,
+        }
+    }
+}
+
+impl<'a> Resolver<'a> {
+    /// `span` is where the name is used.
+    pub fn teacher(&mut self, name: &str, span: Range<usize>) -> Result<Known, Fault> {
+        if let Some(known) = self.teachers.get(name) {
+            return Ok(known.clone());
+        }
+        if let Some(at) = self.open.iter().position(|open| open == name) {
+            let circle: Vec<&str> = self.open[at..].iter().map(String::as_str).chain([name]).collect();
+            return Err(Fault::new(span, format!("teachers wait for each other: `{}`", circle.join("` -> `")))
+                .hint("one of them must learn from labels or come from weights"));
+        }
+        let Some((_, section)) = self.sections.iter().find(|(key, _)| key.get_ref() == name) else {
+            let known: Vec<&str> = self.sections.iter().map(|(key, _)| key.get_ref().as_ref()).collect();
+            let hint = match known.as_slice() {
+                [] => format!("define it under `[teachers.{name}]`"),
+                _ => one_of(name, known),
+            };
+            return Err(Fault::new(span, format!("teacher `{name}` is not defined")).hint(hint));
+        };
+        let section = section.clone();
+        self.open.push(name.to_owned());
+        let known = self.read_teacher(section)?;
+        self.open.pop();
+        self.teachers.insert(name.to_owned(), known.clone());
+        Ok(known)
+    }
+
+    fn read_teacher(&mut self, teacher: Section<'a>) -> Result<Known, Fault> {
+        let Section { span, table } = teacher;
+        if let Some(key) = merge::in_order(&table).find(|key| !KEYS.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref().as_ref();
+            let hint = if key::is_job_key(name) {
+                format!("job keys of a teacher stand under `train`: `train = {{ {name} = ... }}`")
+            } else {
+                one_of(name, KEYS)
+            };
+            return Err(Fault::new(key.span(), format!("unknown key `{name}`")).hint(hint));
+        }
+        let check = Check { table: &table, header: span.clone() };
+        let resolution = match table.get("resolution") {
+            None => None,
+            Some(value) => {
+                let resolution = read_value(value)?;
+                check.whole("resolution", resolution, 4, 1024, "it is the side in pixels of what the teacher sees")?;
+                Some(resolution)
+            }
+        };
+        let source = match (table.get("train"), table.get("weights")) {
+            (Some(train), None) => {
+                if let Some(model) = merge::in_order(&table).find(|key| key.get_ref() == "model") {
+                    return Err(Fault::new(model.span(), "`model` describes a weights file, and there is none")
+                        .hint("write `student` under `train`"));
+                }
+                self.read_train(section(train.clone())?, span)?
+            }
+            (None, Some(weights)) => self.read_weights(weights, &check)?,
+            (Some(_), Some(weights)) => {
+                return Err(Fault::new(weights.span(), "a teacher is either trained or read from weights")
+                    .hint("keep one of `train` and `weights`"));
+            }
+            (None, None) => {
+                let fault = Fault::new(span, "this teacher has neither `train` nor `weights`");
+                return Err(fault.hint("`train = { epochs = 10 }` trains one like `[base]`, on labels"));
+            }
+        };
+        Ok(Known { source, resolution })
+    }
+
+    /// Like `[base]`, but for how a student is taught: a teacher does not inherit its student's teachers.
+    fn read_train(&mut self, train: Section<'a>, header: Range<usize>) -> Result<TeacherSource, Fault> {
+        let objective = match train.table.get("objective").map(Spanned::get_ref) {
+            Some(DeValue::String(objective)) => objective.clone(),
+            _ => "labels".into(),
+        };
+        let inherited = self.base.clone();
+        for name in key::DISTILLATION.into_iter().chain(["objective"]) {
+            self.base.table.remove(name);
+        }
+        let mut table = self.base_for(&objective);
+        self.base = inherited;
+        if !train.table.contains_key("objective") {
+            let objective = Spanned::new(header.clone(), DeValue::String("labels".into()));
+            table.insert(Spanned::new(header.clone(), "objective".into()), objective);
+        }
+        merge(&mut table, &train.table);
+        Ok(TeacherSource::Job(Box::new(self.job(&table, header)?)))
+    }
+
+    fn read_weights(&mut self, weights: &Spanned<DeValue<'_>>, check: &Check<'_, '_>) -> Result<TeacherSource, Fault> {
+        let Some(path) = weights.get_ref().as_str() else {
+            let fault = expected("a path", weights.span(), weights.get_ref());
+            return Err(fault.hint("for instance `weights = \"teacher.safetensors\"`"));
+        };
+        let Some(model) = check.table.get("model") else {
+            let fault = Fault::new(weights.span(), "`model` is missing");
+            return Err(
+                fault.hint("say what the file holds: `model = { bit-resnet-small = { depth = 8, width = 16 } }`")
+            );
+        };
+        let model: Model = read_value(model)?;
+        let Model::BitResnetSmall(net) = &model;
+        check.bit_resnet_small("model", net.depth, net.width)?;
+        let sha256 = self.weights(Path::new(path), weights.span())?;
+        Ok(TeacherSource::Weights(Weights { sha256, model }))
+    }
+}
+
+fn read_value<'de, T: Deserialize<'de>>(value: &Spanned<DeValue<'de>>) -> Result<T, Fault> {
+    T::deserialize(toml::de::ValueDeserializer::from(value.clone())).map_err(|error| {
+        let hint = "for instance `resolution = 28` or `model = { bit-resnet-small = { depth = 8, width = 16 } }`";
+        Fault::from_toml(&error).or_hint(hint)
+    })
+}

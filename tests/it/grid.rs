@@ -1,0 +1,440 @@
+//! Experiment files: what they expand to, what makes a job the same job, and what is said about malformed ones.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use distillery::diagnostic::Report;
+use distillery::grid::{self, Catalogue, DataSpec, Experiment, Source};
+use distillery::job::{Data, Job, Objective, TeacherSource, Teaching, Warmup};
+
+/// Knows one data set and says so without reading anything.
+#[derive(Default)]
+struct FakeCatalogue {
+    asked: Cell<usize>,
+}
+
+impl Catalogue for FakeCatalogue {
+    fn data(&self, spec: &DataSpec) -> Result<Data, String> {
+        self.asked.set(self.asked.get() + 1);
+        let (name, sha256) = match spec {
+            DataSpec::FashionMnist8k2k => ("fashion-mnist-8k2k", "f".repeat(64)),
+            DataSpec::Idx(path) if path.ends_with("nowhere") => {
+                return Err("there is no folder `nowhere`\nhint: it should hold `train-images-idx3-ubyte`".to_owned());
+            }
+            DataSpec::Idx(_) => ("elsewhere", "e".repeat(64)),
+        };
+        Ok(Data { name: name.to_owned(), sha256, classes: 10, channels: 1, train_images: 8000, test_images: 2000 })
+    }
+
+    fn weights(&self, path: &Path) -> Result<String, String> {
+        match path.file_stem().and_then(|stem| stem.to_str()) {
+            Some("missing") => {
+                Err("there is no file `missing.safetensors`\nhint: paths start at the experiment's folder".to_owned())
+            }
+            _ => Ok("a".repeat(64)),
+        }
+    }
+}
+
+const BASE: &str = r#"
+[teachers.big]
+train = { epochs = 4, student = { bit-resnet-small = { depth = 14, width = 32 } } }
+
+[base]
+data = "fashion-mnist-8k2k"
+student = { bit-resnet-small = { depth = 8, width = 16 } }
+resolution = 28
+teachers = ["big"]
+teaching = "function-matching"
+epochs = 2
+learning-rate = 3e-3
+"#;
+
+fn read_with(text: &str, overrides: &[&str]) -> Result<Experiment, Report> {
+    let source = Source { name: "experiments/test.toml".to_owned(), text: text.to_owned(), folder: None };
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    grid::read(&source, &overrides, &FakeCatalogue::default())
+}
+
+#[track_caller]
+fn read(text: &str) -> Experiment {
+    read_with(text, &[]).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// The base with lines added to `[base]` or after it.
+#[track_caller]
+fn read_base(more: &str) -> Experiment {
+    read(&format!("{BASE}{more}\n"))
+}
+
+#[track_caller]
+fn only_job(experiment: Experiment) -> Job {
+    let [only] = <[_; 1]>::try_from(experiment.jobs).expect("one job");
+    only.job
+}
+
+fn ids(experiment: &Experiment) -> BTreeSet<String> {
+    experiment.jobs.iter().map(|job| job.job.id().to_string()).collect()
+}
+
+#[test]
+fn malformed_files_are_explained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/malformed");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 20, "{} files", files.len());
+    for file in files {
+        let stem = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let source = Source {
+            name: format!("experiments/{stem}.toml"),
+            text: fs::read_to_string(&file).unwrap(),
+            folder: Some("experiments".into()),
+        };
+        match grid::read(&source, &[], &FakeCatalogue::default()) {
+            Ok(_) => panic!("{stem} was accepted"),
+            Err(report) => {
+                assert!(report.advice().is_some(), "{report}");
+                snapshot(&stem, &report.to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn malformed_overrides_are_explained() {
+    let overrides = [
+        "epochs",
+        "epochs=",
+        "epoch=3",
+        "epochs=3O",
+        "epochs=[1,2",
+        "distance.kl.temprature=2",
+        "teaching=fixed",
+        "teachers.bag.train.epochs=2",
+        "teachers.big.train.epochs=0",
+        "run.evaluate-every=0",
+        "base.epochs=3",
+        "view=ic",
+        "a b=3",
+    ];
+    let mut all = String::new();
+    for text in overrides {
+        let report = read_with(BASE, &["seed=1", text]).expect_err(text);
+        assert!(report.advice().is_some(), "{report}");
+        writeln!(all, "{text}\n\n{report}\n").unwrap();
+    }
+    snapshot("overrides", &all);
+}
+
+/// Snapshots are named for the file, not for the test.
+fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name.to_owned(), text));
+}
+
+#[test]
+fn colours_change_nothing_else() {
+    let report = read_with(BASE, &["epochs=0"]).expect_err("no epochs");
+    let coloured = report.coloured();
+    assert!(coloured.contains("\u{1b}["));
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        rest = after.split_once('m').expect("a colour ends").1;
+    }
+    plain.push_str(rest);
+    assert_eq!(plain, report.to_string());
+}
+
+#[test]
+fn blocks_are_a_union_of_products_and_zips() {
+    let experiment = read_base(
+        r#"
+[run]
+evaluate-every = 2
+
+[[grid]]
+exclude = [{ teaching = "fixed/cc", epochs = 4 }]
+[grid.product]
+teaching = ["fixed/cc", "consistent/ic"]
+seed = [0, 1]
+[grid.zip]
+epochs = [1, 4]
+learning-rate = [1e-2, 1e-3]
+
+[[grid]]
+set = { objective = "labels", view = "ic" }
+product = { epochs = [1, 4] }
+"#,
+    );
+    assert_eq!(experiment.axes, ["teaching", "seed", "epochs", "learning-rate"]);
+    assert_eq!(experiment.run.evaluate_every, 2);
+    assert!(!experiment.run.allow_teacher_at_chance);
+    let table: Vec<String> = experiment
+        .jobs
+        .iter()
+        .map(|job| {
+            let axes: Vec<&str> = job.axes.values().map(String::as_str).collect();
+            format!("{} {}", job.job.teaching_name(), axes.join(" "))
+        })
+        .collect();
+    // In the order of the axes' names: epochs, learning rate, seed, teaching.
+    assert_eq!(
+        table,
+        [
+            "fixed/cc 1 1e-2 0 fixed/cc",
+            "fixed/cc 1 1e-2 1 fixed/cc",
+            "consistent/ic 1 1e-2 0 consistent/ic",
+            "consistent/ic 4 1e-3 0 consistent/ic",
+            "consistent/ic 1 1e-2 1 consistent/ic",
+            "consistent/ic 4 1e-3 1 consistent/ic",
+            "labels 1",
+            "labels 4",
+        ]
+    );
+}
+
+#[test]
+fn equal_jobs_of_two_blocks_are_one() {
+    let experiment = read_base(
+        "[[grid]]\nproduct = { seed = [0, 1], teaching = [\"consistent/ic\", \"function-matching\"], mixup = [0.5, 1] }\n\
+         [[grid]]\nproduct = { seed = [1, 2] }",
+    );
+    // Consistent jobs have no mixup: 2 seeds. Function matching: 2 seeds x 2 coefficients, one of them in both blocks.
+    assert_eq!(experiment.jobs.len(), 2 + 4 + 1);
+    let consistent = experiment.jobs.iter().find(|job| job.job.teaching_name() == "consistent/ic").unwrap();
+    assert!(!consistent.axes.contains_key("mixup"));
+}
+
+#[test]
+fn axes_may_be_nested_and_choices_replace() {
+    let experiment = read_base(
+        r#"
+[[grid]]
+[grid.product]
+distance.kl.temperature = [1, 2]
+crop.area = [[0.05, 1.0], [0.25, 1]]
+warmup = [{ steps = 3 }, { share = 0.5 }]
+clip = ["off", { norm = 2 }]
+"#,
+    );
+    assert_eq!(experiment.jobs.len(), 16);
+    assert_eq!(experiment.axes, ["distance.kl.temperature", "crop.area", "warmup", "clip"]);
+    let first = &experiment.jobs[0];
+    assert_eq!(first.axes["crop.area"], "[0.05, 1.0]");
+    assert_eq!(first.axes["clip"], "off");
+    assert_eq!(first.job.warmup, Warmup::Steps(3));
+    assert_eq!(first.job.crop.margin, 1.25);
+}
+
+#[test]
+fn overrides_win_over_everything() {
+    let text =
+        format!("{BASE}\n[[grid]]\nproduct = {{ seed = [0, 1], teaching = [\"fixed/cc\", \"consistent/ic\"] }}\n");
+    let experiment = read_with(
+        &text,
+        &["teaching=function-matching", "warmup.steps = 5", "run.teacher-at-chance=allow", "teachers.big.train.seed=9"],
+    )
+    .unwrap();
+    assert_eq!(experiment.jobs.len(), 2);
+    assert!(experiment.run.allow_teacher_at_chance);
+    for job in &experiment.jobs {
+        assert_eq!(job.axes["teaching"], "function-matching");
+        assert_eq!(job.job.teaching_name(), "function-matching");
+        assert_eq!(job.job.warmup, Warmup::Steps(5));
+        assert_eq!(job.job.needs().next().unwrap().seed, 9);
+    }
+}
+
+#[test]
+fn an_overridden_zip_list_leaves_the_others() {
+    let text = format!(
+        "{BASE}\n[[grid]]\nexclude = [{{ epochs = 1 }}]\nzip = {{ epochs = [1, 2], learning-rate = [0.1, 0.2] }}\n"
+    );
+    let experiment = read_with(&text, &["epochs=7"]).unwrap();
+    let rates: Vec<f64> = experiment.jobs.iter().map(|job| job.job.learning_rate).collect();
+    assert_eq!(rates, [0.1, 0.2]);
+}
+
+#[test]
+fn a_teacher_follows_the_base_but_not_the_grid() {
+    let experiment = read_base(
+        "mixup = 0.5\nseed = 7\n[[grid]]\nproduct = { batch = [100, 200], teaching = [\"fixed/cc\", \"function-matching\"] }",
+    );
+    let TeacherSource::Job(teacher) = &experiment.teachers["big"] else { panic!("a job") };
+    assert_eq!((teacher.batch, teacher.epochs, teacher.seed), (512, 4, 7));
+    let Objective::Labels(labels) = &teacher.objective else { panic!("labels") };
+    assert_eq!(labels.mixup, 0.0);
+    for job in &experiment.jobs {
+        assert_eq!(job.job.needs().next(), Some(teacher.as_ref()));
+    }
+    let Objective::Distil(distil) = &experiment.jobs[1].job.objective else { panic!("distil") };
+    assert_eq!(distil.teaching, Teaching::FunctionMatching { mixup: 0.5 });
+}
+
+#[test]
+fn teachers_come_from_weights_and_from_teachers() {
+    let text = BASE.replace("teachers = [\"big\"]", "teachers = [\"old\", \"big\"]").replace(
+        "[base]",
+        r#"[teachers.old]
+weights = "old.safetensors"
+model = { bit-resnet-small = { depth = 20, width = 64 } }
+resolution = 56
+
+[teachers.middle]
+train = { objective = "distil", teaching = "consistent/ic", teachers = ["big"] }
+
+[base]"#,
+    );
+    let experiment = read(&text);
+    let old = &experiment.jobs[0].job.teachers()[0];
+    assert_eq!(old.resolution, 56);
+    assert_eq!(experiment.places[&"a".repeat(64)], Path::new("old.safetensors"));
+    let TeacherSource::Job(middle) = &experiment.teachers["middle"] else { panic!("a job") };
+    assert_eq!(middle.needs().count(), 1);
+}
+
+#[test]
+fn paths_are_meant_from_where_they_are_written() {
+    let text = BASE.replace("\"fashion-mnist-8k2k\"", "{ idx = \"images\" }");
+    let source = Source { name: "x/test.toml".to_owned(), text, folder: Some("x".into()) };
+    let place = |overrides: &[String]| {
+        let experiment = grid::read(&source, overrides, &FakeCatalogue::default()).unwrap();
+        experiment.places[&"e".repeat(64)].clone()
+    };
+    assert_eq!(place(&[]), Path::new("x/images"));
+    let typed = ["data.idx=images", "teachers.big.train.data.idx=images"].map(str::to_owned);
+    assert_eq!(place(&typed), Path::new("images"));
+}
+
+#[test]
+fn the_id_of_a_job_does_not_drift() {
+    // A new id here is a new job: every result in every store would be computed again.
+    let job = only_job(read_base(""));
+    insta::assert_snapshot!(job.id().as_str(), @"f0535a2553711a17");
+    assert_eq!(read_base("").hash.len(), 16);
+}
+
+#[test]
+fn style_is_not_identity() {
+    let base = only_job(read_base(""));
+    let styles = [
+        // Key order, dotted keys, integers for numbers, and defaults spelled out.
+        r#"
+[base]
+seed = 0
+learning-rate = 0.003
+epochs = 0x2
+teaching = 'function-matching'
+mixup = 1
+distance.kl.temperature = 1
+clip.norm = 1
+weight-decay = 0.000_1
+student.bit-resnet-small.width = 16
+student.bit-resnet-small.depth = 8
+resolution = 28
+data = "fashion-mnist-8k2k"
+teachers = [
+  "teacher",
+]
+crop.area = [0.05, 1]
+
+[teachers.teacher.train]
+epochs = 4
+[teachers.teacher.train.student.bit-resnet-small]
+depth = 14
+width = 32
+"#
+        .to_owned(),
+        BASE.replace("epochs = 2\n", "") + "[[grid]]\nproduct = { epochs = [2] }\n",
+        format!("title = 'another'\n[run]\nevaluate-every = 9\n{BASE}"),
+        // What this job has no use for.
+        format!("{BASE}ensemble = 'mean-probabilities'\nfixed-crops = 3\n"),
+    ];
+    for style in styles {
+        let job = only_job(read(&style));
+        assert_eq!(job.id(), base.id(), "{}\n{}", job.canonical_text(), base.canonical_text());
+    }
+    let overridden = read_with(&BASE.replace("epochs = 2", "epochs = 5"), &["epochs=2"]).unwrap();
+    // The teacher has epochs of its own, so the base's do not reach it.
+    assert_eq!(only_job(overridden).id(), base.id());
+}
+
+#[test]
+fn every_field_is_identity() {
+    let changes = [
+        "data.idx=images",
+        "split.train=train[:7000]",
+        "split.validation=train[95%:]",
+        "split.test=test[:1000]",
+        "student.bit-resnet-small.depth=14",
+        "student.bit-resnet-small.width=20",
+        "resolution=32",
+        "crop.area=[0.1,1]",
+        "crop.aspect=[0.5,2]",
+        "crop.tries=10",
+        "crop.margin=1",
+        "flip=false",
+        "objective=labels",
+        "teaching=independent-mixup",
+        "teaching=fixed/ic-ens",
+        "mixup=0.5",
+        "teachers.big.resolution=32",
+        "teachers.big.train.seed=1",
+        "distance.kl.temperature=2",
+        "epochs=3",
+        "batch=256",
+        "optimizer.adam.beta1=0.8",
+        "optimizer.adam.beta2=0.99",
+        "optimizer.adam.epsilon=1e-7",
+        "learning-rate=0.01",
+        "weight-decay=0",
+        "warmup.steps=3",
+        "warmup.share=0.2",
+        "schedule=linear",
+        "clip=off",
+        "clip.norm=2",
+        "seed=1",
+    ];
+    let mut seen = BTreeSet::from([only_job(read_base("")).id()]);
+    for change in changes {
+        let experiment = read_with(BASE, &[change]).unwrap_or_else(|report| panic!("{report}"));
+        assert!(seen.insert(only_job(experiment).id()), "`{change}` did not change the id");
+    }
+}
+
+#[test]
+fn an_experiment_is_its_set_of_jobs() {
+    let a = read_base("[[grid]]\nproduct = { seed = [0, 1] }");
+    let b = read_base("[[grid]]\nproduct = { seed = [1] }\n[[grid]]\nzip = { seed = [0] }");
+    assert_eq!(ids(&a), ids(&b));
+    assert_eq!(a.hash, b.hash);
+    assert_ne!(a.hash, read_base("").hash);
+}
+
+#[test]
+fn a_large_grid_asks_the_catalogue_once() {
+    let list = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let rates: Vec<String> = (1..=100).map(|n| format!("{n}e-4")).collect();
+    let text =
+        format!("{BASE}\n[[grid]]\nproduct = {{ seed = [{}], learning-rate = [{}] }}\n", list(1000), rates.join(", "));
+    let source = Source { name: "large.toml".to_owned(), text, folder: None };
+    let catalogue = FakeCatalogue::default();
+    let experiment = grid::read(&source, &[], &catalogue).unwrap();
+    assert_eq!(experiment.jobs.len(), 100_000);
+    assert_eq!(catalogue.asked.get(), 1);
+}
+
+#[test]
+fn the_shipped_experiments_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    for entry in fs::read_dir(folder).unwrap() {
+        read(&fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
+}
