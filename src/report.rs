@@ -85,15 +85,20 @@ pub fn read(source: &Source) -> Result<Report, Error> {
 /// # Errors
 /// Where nothing can be drawn, or only by mixing jobs that differ in more than their seed.
 pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Rendered, Error> {
-    let figure = select::figure(report, outcomes)?;
-    if figure.is_empty() {
-        return Err(Error::Empty(report.name.clone()));
-    }
+    let figure = drawable(report, outcomes)?;
     let svg = figure::draw(&figure, theme);
     let png = canvas::png(&svg)?;
     let csv = table::csv(&figure);
     let markdown = table::markdown(report, &figure);
     Ok(Rendered { svg, png, csv, markdown, missing: figure.missing })
+}
+
+/// The SVG of [`render`] alone, for where nobody needs pixels.
+///
+/// # Errors
+/// As [`render`].
+pub fn svg(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<String, Error> {
+    Ok(figure::draw(&drawable(report, outcomes)?, theme))
 }
 
 /// The first panel as rows of plain text: series down, durations across.
@@ -103,4 +108,9 @@ pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Ren
 pub fn results_table(report: &Report, outcomes: &[Outcome]) -> Result<Table, Error> {
     let figure = select::figure(report, outcomes)?;
     Ok(figure.panels.first().map(table::of_panel).unwrap_or_default())
+}
+
+fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<select::Figure, Error> {
+    let figure = select::figure(report, outcomes)?;
+    if figure.is_empty() { Err(Error::Empty(report.name.clone())) } else { Ok(figure) }
 }

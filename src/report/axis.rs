@@ -51,7 +51,9 @@ pub fn domain(values: impl IntoIterator<Item = f64>, logarithmic: bool) -> [f64;
     } else {
         0.05 * high.abs()
     };
-    [back(low - room), back(high + room)]
+    // What is never negative gets no room below zero.
+    let floor = if !logarithmic && low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    [back((low - room).max(floor)), back(high + room)]
 }
 
 /// Round steps on a linear axis, about `count` of them.
@@ -69,7 +71,8 @@ pub fn linear_steps([low, high]: [f64; 2], count: u32, whole: bool) -> Vec<f64> 
     let mut at = first;
     while at <= last {
         // Whole multiples, not sums: no 0.30000000000000004.
-        steps.push(at * step);
+        // Adding zero makes -0 a plain 0.
+        steps.push(at * step + 0.0);
         at += 1.0;
     }
     steps

@@ -91,7 +91,8 @@ pub fn png(svg: &str) -> Result<Vec<u8>, Error> {
     let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
     let [width, height] =
         [tree.size().width(), tree.size().height()].map(|points| (points * PIXELS_PER_POINT).ceil() as u32);
-    let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or_else(|| failed(format!("{width} x {height} pixels")))?;
+    let mut pixels =
+        tiny_skia::Pixmap::new(width, height).ok_or_else(|| failed(format!("{width} x {height} pixels")))?;
     let scale = tiny_skia::Transform::from_scale(PIXELS_PER_POINT, PIXELS_PER_POINT);
     resvg::render(&tree, scale, &mut pixels.as_mut());
     pixels.encode_png().map_err(|error| failed(error.to_string()))
@@ -107,7 +108,8 @@ impl Canvas<'_> {
     }
 
     pub fn path(&mut self, places: &[Place], stroke: Stroke) {
-        let style = ShapeStyle { stroke_width: unit(stroke.width).max(1) as u32, ..fill(stroke.colour, stroke.opacity) };
+        let style =
+            ShapeStyle { stroke_width: unit(stroke.width).max(1) as u32, ..fill(stroke.colour, stroke.opacity) };
         for piece in dashes(places, stroke.dash) {
             match piece.as_slice() {
                 &[from, to] => drawn(self.svg.draw_line(units(from), units(to), &style)),
@@ -157,7 +159,7 @@ impl Canvas<'_> {
             Weight::Regular => FontStyle::Normal,
             Weight::Semibold => FontStyle::Bold,
         };
-        let font = FontDesc::new(FontFamily::Name(font::FAMILY), lettering.size * UNITS * SIZE_FACTOR, style);
+        let font = FontDesc::new(FontFamily::Name(font::FAMILY), library_size(lettering.size), style);
         let Colour(red, green, blue) = lettering.colour;
         let h_pos = match align {
             Align::Left => HPos::Left,
@@ -172,6 +174,13 @@ impl Canvas<'_> {
 
 fn fill(Colour(red, green, blue): Colour, opacity: f64) -> ShapeStyle {
     RGBColor(red, green, blue).mix(opacity).filled()
+}
+
+/// The size to ask for so that the SVG says `points`, to the last digit.
+fn library_size(points: f64) -> f64 {
+    let wanted = points * UNITS;
+    let asked = wanted * SIZE_FACTOR;
+    [asked, asked.next_up(), asked.next_down()].into_iter().find(|size| size / SIZE_FACTOR == wanted).unwrap_or(asked)
 }
 
 fn unit(points: f64) -> i32 {

@@ -8,13 +8,13 @@ use super::select::Figure;
 use super::theme::{Colour, Theme};
 
 const MARGIN: f64 = 30.0;
-const COLUMN_GAP: f64 = 38.0;
+const COLUMN_GAP: f64 = 34.0;
 const ROW_GAP: f64 = 30.0;
-const TITLE: Paragraph = Paragraph { size: 21.0, line: 27.0, weight: Weight::Semibold };
-const SUBTITLE: Paragraph = Paragraph { size: 13.0, line: 18.0, weight: Weight::Regular };
-const PANEL_TITLE: Paragraph = Paragraph { size: 15.0, line: 20.0, weight: Weight::Semibold };
-const CAPTION: Paragraph = Paragraph { size: 12.0, line: 16.0, weight: Weight::Regular };
-const FOOTER: Paragraph = Paragraph { size: 12.0, line: 17.0, weight: Weight::Regular };
+const TITLE: Paragraph = Paragraph { size: 23.0, line: 30.0, weight: Weight::Semibold };
+const SUBTITLE: Paragraph = Paragraph { size: 14.0, line: 20.0, weight: Weight::Regular };
+const PANEL_TITLE: Paragraph = Paragraph { size: 16.0, line: 22.0, weight: Weight::Semibold };
+const CAPTION: Paragraph = Paragraph { size: 13.0, line: 17.0, weight: Weight::Regular };
+const FOOTER: Paragraph = Paragraph { size: 13.0, line: 18.0, weight: Weight::Regular };
 /// From a panel's caption to its plot, and from the plot to the end of the words below it.
 const ABOVE_PLOT: f64 = 14.0;
 const BELOW_PLOT: f64 = 24.0;
@@ -52,10 +52,10 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
     let count = figure.panels.len();
     let (columns, plot_width, plot_height) = match count {
         0 | 1 => (1, 470.0, 290.0),
-        2 => (2, 310.0, 240.0),
-        4 => (2, 310.0, 220.0),
-        3 | 5..=9 => (3, 232.0, 220.0),
-        _ => (4, 212.0, 190.0),
+        2 => (2, 310.0, 260.0),
+        4 => (2, 310.0, 240.0),
+        3 | 5..=9 => (3, 232.0, 250.0),
+        _ => (4, 212.0, 210.0),
     };
     let plans: Vec<Plan> = figure.panels.iter().map(|panel| panel::plan(panel, theme)).collect();
     let plot_height = plans.iter().map(Plan::least_height).fold(plot_height, f64::max);

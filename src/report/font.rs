@@ -15,10 +15,8 @@ pub enum Weight {
     Semibold,
 }
 
-pub const OPENTYPE: [&[u8]; 2] = [
-    include_bytes!("../../assets/font/Inter-Regular.otf"),
-    include_bytes!("../../assets/font/Inter-SemiBold.otf"),
-];
+pub const OPENTYPE: [&[u8]; 2] =
+    [include_bytes!("../../assets/font/Inter-Regular.otf"), include_bytes!("../../assets/font/Inter-SemiBold.otf")];
 
 /// The same glyphs, compressed for browsers, with the CSS weight they answer to. Semibold answers to `bold`, the one
 /// heavier weight that the drawing library can name.

@@ -26,14 +26,17 @@ pub fn subtitle(outcomes: &[&Outcome]) -> String {
         .collect();
     [
         same(of(&|outcome| outcome.job.data.name.clone()), "data sets"),
-        same(of(&|outcome| format!("{} training images", grouped(outcome.job.train_images()))), "sizes of training set"),
+        same(
+            of(&|outcome| format!("{} training images", grouped(outcome.job.train_images()))),
+            "sizes of training set",
+        ),
         same(of(&|outcome| outcome.job.student.label()), "students").map(|student| format!("student {student}")),
         same(teachers, "kinds").map(|teacher| format!("teacher {teacher}")),
     ]
     .into_iter()
     .flatten()
     .collect::<Vec<_>>()
-    .join("  ·  ")
+    .join(" · ")
 }
 
 /// What is drawn, over how many seeds, of which epoch, on which images, and what is missing.
@@ -48,10 +51,12 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
         let seeds = seeds(fewest, most);
         sentences.push(match (fewest, most) {
             (1, 1) => format!("Last epoch, {seeds}: no interval can be given."),
-            (2, 2) => format!("Last epoch, mean of {seeds}; faint dots are the two runs."),
-            (3.., _) => format!("Last epoch, mean of {seeds}; bands and bars are 95 % t intervals of the mean."),
-            (_, 3..) => format!("Last epoch, mean of {seeds}; bars are 95 % t intervals from 3 seeds on, faint dots runs."),
-            _ => format!("Last epoch, mean of {seeds}; faint dots are runs."),
+            (2, 2) => format!("Last epoch, mean of {seeds}; dots are the two runs."),
+            (3.., _) => format!("Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals of the mean."),
+            (_, 3..) => {
+                format!("Last epoch, mean of {seeds}; bars are 95\u{a0}% t intervals from 3 seeds on, dots runs.")
+            }
+            _ => format!("Last epoch, mean of {seeds}; dots are runs."),
         });
     }
     if let Some((fewest, most)) = extremes(&curves) {
@@ -68,7 +73,8 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
     let left_out: usize = panels.iter().map(|panel| panel.left_out).sum();
     if left_out > 0 {
         let values = if left_out == 1 { "value is" } else { "values are" };
-        sentences.push(format!("{left_out} {values} not finite, or not positive on a logarithmic axis, and not drawn."));
+        sentences
+            .push(format!("{left_out} {values} not finite, or not positive on a logarithmic axis, and not drawn."));
     }
     if missing > 0 {
         let have = if missing == 1 { "has" } else { "have" };

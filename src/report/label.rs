@@ -37,7 +37,8 @@ pub fn apart(wishes: &[Wish], top: f64, bottom: f64) -> Vec<f64> {
     }
 
     let last = (bottom - above).max(top);
-    let settled = pools.iter().flat_map(|&(sum, count)| std::iter::repeat_n((sum / count as f64).clamp(top, last), count));
+    let settled =
+        pools.iter().flat_map(|&(sum, count)| std::iter::repeat_n((sum / count as f64).clamp(top, last), count));
     let mut centres = vec![0.0; wishes.len()];
     for (&index, start) in order.iter().zip(settled) {
         centres[index] = start + offsets[index];

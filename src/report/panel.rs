@@ -11,9 +11,9 @@ use super::label::{self, Wish};
 use super::select::{Across, Drawn, Mean, Series};
 use super::theme::{Colour, Inks, Look, TEACHER_DASH, Theme};
 
-pub const TICK_SIZE: f64 = 12.0;
-const LABEL_SIZE: f64 = 12.0;
-const LABEL_LINE: f64 = 15.0;
+pub const TICK_SIZE: f64 = 13.0;
+const LABEL_SIZE: f64 = 13.0;
+const LABEL_LINE: f64 = 16.0;
 /// A label that is wider becomes two lines.
 const LABEL_LIMIT: f64 = 150.0;
 /// From the plot to its labels: room for leaders.
@@ -24,7 +24,8 @@ const SIDE: f64 = 11.0;
 /// From half an x-height and a bit to the baseline: centres letters on a line.
 const HALF_CAPITAL: f64 = 0.36;
 const LINE: f64 = 2.2;
-const MARK: f64 = 3.6;
+const MARK: f64 = 3.7;
+const RUN: f64 = 2.9;
 
 /// What a panel will draw, and the room it needs beside its plot.
 pub struct Plan<'a> {
@@ -79,13 +80,7 @@ pub fn plan(panel: &Drawn, theme: Theme) -> Plan<'_> {
         let level = panel.value.table_text(reference.value);
         let unit = if panel.value.is_share() { "\u{a0}%" } else { "" };
         let lines = wrapped(&format!("{} {level}{unit}", reference.name), Weight::Regular);
-        labels.push(Label {
-            lines,
-            colour: inks.ink,
-            weight: Weight::Regular,
-            epochs: None,
-            value: reference.value,
-        });
+        labels.push(Label { lines, colour: inks.ink, weight: Weight::Regular, epochs: None, value: reference.value });
     }
     let ticks = axis::value_ticks(domain, logarithmic, panel.value.is_share(), 5);
     Plan { panel, inks, looks, domain, ticks, labels }
@@ -100,9 +95,10 @@ impl Plan<'_> {
 
     /// Room for the labels.
     pub fn right(&self) -> f64 {
-        let widths = self.labels.iter().flat_map(|label| {
-            label.lines.iter().map(|line| font::width(line, LABEL_SIZE, label.weight))
-        });
+        let widths = self
+            .labels
+            .iter()
+            .flat_map(|label| label.lines.iter().map(|line| font::width(line, LABEL_SIZE, label.weight)));
         LABEL_GAP + widths.fold(0.0, f64::max)
     }
 
@@ -177,11 +173,11 @@ impl Plan<'_> {
             canvas.line((at, frame.bottom), (at, frame.bottom + 4.0), axis);
         }
         for (at, text) in readable(&ticks, x) {
-            canvas.text((at, frame.bottom + 18.0), Align::Middle, quiet, text);
+            canvas.text((at, frame.bottom + 19.0), Align::Middle, quiet, text);
         }
         if titled {
             let middle = (frame.left + frame.right) / 2.0;
-            canvas.text((middle, frame.bottom + 36.0), Align::Middle, quiet, self.across_title());
+            canvas.text((middle, frame.bottom + 38.0), Align::Middle, quiet, self.across_title());
         }
     }
 
@@ -210,9 +206,12 @@ impl Plan<'_> {
             let stroke = Stroke { colour: look.line, opacity: 0.6, width: 1.6, dash: &[] };
             canvas.line(place(*epochs, interval.low), place(*epochs, interval.high), stroke);
         }
-        let bare = series.means.iter().filter(|mean| mean.n > 1 && !intervals.iter().any(|(at, _)| *at == mean.epochs));
-        for run in bare.flat_map(|mean: &Mean| series.runs_at(mean.epochs)) {
-            canvas.disc(place(run.epochs, run.value), 2.6, look.line, 0.45);
+        for mean in
+            series.means.iter().filter(|mean| shows_runs(mean) || (self.panel.scale == Scale::Log && mean.n > 1))
+        {
+            let runs: Vec<Place> = series.runs_at(mean.epochs).map(|run| place(run.epochs, run.value)).collect();
+            canvas.path(&runs, Stroke { colour: look.line, opacity: 0.5, width: 1.4, dash: &[] });
+            runs.iter().for_each(|&at| canvas.disc(at, RUN, look.line, 0.7));
         }
     }
 
@@ -222,8 +221,15 @@ impl Plan<'_> {
         if path.len() > 1 {
             canvas.path(&path, stroke);
         }
-        if self.panel.across == Across::Durations || path.len() == 1 {
-            path.iter().for_each(|&at| canvas.mark(at, look.mark, MARK, look.line));
+        for (mean, &(at, level)) in series.means.iter().zip(&path) {
+            if self.panel.across == Across::Epochs && path.len() > 1 {
+                continue;
+            }
+            if !shows_runs(mean) {
+                canvas.mark((at, level), look.mark, MARK, look.line);
+            } else if path.len() == 1 {
+                canvas.line((at - 1.6 * MARK, level), (at + 1.6 * MARK, level), Stroke { dash: &[], ..stroke });
+            }
         }
     }
 
@@ -233,15 +239,16 @@ impl Plan<'_> {
         let centres = label::apart(&wishes, frame.top, frame.bottom);
         let from_left = frame.right + LABEL_GAP;
         for ((label, wish), centre) in self.labels.iter().zip(&wishes).zip(centres) {
-            let end = label.epochs.map_or(frame.right - 4.0, |epochs| x.place(f64::from(epochs)));
+            let end = label.epochs.map_or(frame.right - MARK, |epochs| x.place(f64::from(epochs)));
             let stroke = Stroke { colour: label.colour, opacity: 0.7, width: 0.8, dash: &[] };
-            let side = frame.right + 2.0;
-            if end + 2.0 * SIDE < frame.right {
+            let ends_early = end + 2.0 * SIDE < frame.right;
+            let start = if ends_early { frame.right } else { end + 2.0 * MARK };
+            if ends_early {
                 let dotted = Stroke { dash: &[1.0, 2.6], opacity: 0.8, ..stroke };
-                canvas.line((end + 2.0 * MARK, wish.centre), (side, wish.centre), dotted);
-                canvas.line((side, wish.centre), (from_left - 4.0, centre), stroke);
-            } else if (centre - wish.centre).abs() > 1.5 {
-                canvas.line((side, wish.centre), (from_left - 4.0, centre), stroke);
+                canvas.line((end + 2.0 * MARK, wish.centre), (start, wish.centre), dotted);
+            }
+            if ends_early || (centre - wish.centre).abs() > 1.5 {
+                canvas.line((start, wish.centre), (from_left - 4.0, centre), stroke);
             }
             let lettering = Lettering { size: LABEL_SIZE, weight: label.weight, colour: label.colour };
             let first = centre - LABEL_LINE * (label.lines.len() as f64 - 1.0) / 2.0 + HALF_CAPITAL * LABEL_SIZE;
@@ -250,6 +257,11 @@ impl Plan<'_> {
             }
         }
     }
+}
+
+/// Two runs stand for themselves: a mark at their mean would cover them.
+fn shows_runs(mean: &Mean) -> bool {
+    mean.n == 2
 }
 
 impl Label {

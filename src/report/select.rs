@@ -116,24 +116,24 @@ impl Series {
 }
 
 pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
-    let trained_for_others: BTreeSet<JobId> =
-        outcomes.iter().flat_map(|outcome| outcome.job.needs().map(Job::id)).collect();
+    let is_needed = |job: &Job| outcomes.iter().any(|outcome| outcome.job.needs().any(|needed| needed == job));
     // A teacher that is trained only because students need it stands on no axis and is no point of the grid.
-    let points: Vec<&Outcome> = outcomes
-        .iter()
-        .filter(|outcome| !(outcome.axes.is_empty() && trained_for_others.contains(&outcome.id)))
-        .collect();
+    let points: Vec<&Outcome> =
+        outcomes.iter().filter(|outcome| !(outcome.axes.is_empty() && is_needed(&outcome.job))).collect();
     let places = series_places(report, &points);
 
     let mut panels = Vec::new();
-    let mut asked: BTreeSet<&JobId> = BTreeSet::new();
+    let (mut asked, mut lacking): (BTreeSet<&JobId>, BTreeSet<&JobId>) = Default::default();
     for panel in &report.panels {
         let chosen = chosen(report, panel, &points)?;
         asked.extend(chosen.iter().map(|outcome| &outcome.id));
+        let lacks = |outcome: &&&Outcome| outcome.last().and_then(|row| panel.value().of(row)).is_none();
+        lacking.extend(chosen.iter().filter(lacks).map(|outcome| &outcome.id));
         panels.push(drawn(report, panel, &chosen, &places)?);
     }
     let asked: Vec<&Outcome> = points.into_iter().filter(|outcome| asked.contains(&outcome.id)).collect();
-    let missing: Vec<String> = asked.iter().filter(|outcome| outcome.last().is_none()).map(|job| missing(job)).collect();
+    let missing: Vec<String> =
+        asked.iter().filter(|outcome| lacking.contains(&outcome.id)).map(|job| missing(job)).collect();
     Ok(Figure {
         title: report.title.clone(),
         subtitle: report.subtitle.clone().unwrap_or_else(|| footer::subtitle(&asked)),
@@ -355,7 +355,7 @@ fn missing(outcome: &Outcome) -> String {
         State::Open => "not started",
         State::Running => "running",
         State::Interrupted => "interrupted",
-        State::Done => "done, but without its last epoch",
+        State::Done => "done, but without its final values",
         State::Failed => "failed",
         State::Blocked => "blocked",
     };

@@ -83,7 +83,7 @@ impl Value {
     /// The line under a panel's title: what is measured, on what, in which unit.
     pub fn caption(self) -> String {
         match self {
-            Value::TrainingLoss => "loss on the training views, nats".to_owned(),
+            Value::TrainingLoss => "mean over training views, nats".to_owned(),
             Value::LearningRate => "learning rate".to_owned(),
             Value::GradientNorm => "gradient norm before clipping".to_owned(),
             Value::Evaluated(split, measure) => {

@@ -136,7 +136,8 @@ pub fn done(job: Job, axes: &[(&str, &str)]) -> Outcome {
             }
         })
         .collect();
-    let check = |split: Which, images: u64, top1: f64| TeacherCheck { teacher: Some(0), split, images, top1, top5: 0.99 };
+    let check =
+        |split: Which, images: u64, top1: f64| TeacherCheck { teacher: Some(0), split, images, top1, top5: 0.99 };
     let teachers = if distilled {
         vec![check(Which::Validation, 1000, 0.871), check(Which::Test, 2000, 0.8615)]
     } else {
