@@ -128,7 +128,7 @@ impl Canvas<'_> {
 
     /// A mark on a collar of paper, so that it stands off from lines that pass behind it.
     pub fn mark(&mut self, (x, y): Place, mark: Mark, radius: f64, colour: Colour) {
-        let collar = radius + 1.2;
+        let collar = radius + 1.0;
         let paper = self.paper;
         let diamond = |reach: f64| [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)];
         let square = |reach: f64| {

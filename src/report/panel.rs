@@ -9,7 +9,7 @@ use super::canvas::{Align, Canvas, Lettering, Place, Stroke};
 use super::font::{self, Weight};
 use super::label::{self, Wish};
 use super::select::{Across, Drawn, Mean, Series};
-use super::theme::{Colour, Inks, Look, TEACHER_DASH, Theme};
+use super::theme::{Colour, Inks, Look, Mark, TEACHER_DASH, Theme};
 
 pub const TICK_SIZE: f64 = 13.0;
 const LABEL_SIZE: f64 = 13.0;
@@ -19,13 +19,13 @@ const LABEL_LIMIT: f64 = 150.0;
 /// From the plot to its labels: room for leaders.
 const LABEL_GAP: f64 = 13.0;
 const TICK_GAP: f64 = 9.0;
-/// From the plot's sides to the first and last duration.
+/// From the plot's sides to the first and last duration, and from the end of curves: room for marks and leaders.
 const SIDE: f64 = 11.0;
 /// From half an x-height and a bit to the baseline: centres letters on a line.
 const HALF_CAPITAL: f64 = 0.36;
 const LINE: f64 = 2.2;
 const MARK: f64 = 3.7;
-const RUN: f64 = 2.9;
+const RUN: f64 = 2.8;
 
 /// What a panel will draw, and the room it needs beside its plot.
 pub struct Plan<'a> {
@@ -138,7 +138,7 @@ impl Plan<'_> {
         let epochs = self.panel.epochs();
         let (first, last) = (epochs.first().copied().unwrap_or(1), epochs.last().copied().unwrap_or(1));
         match self.panel.across {
-            Across::Epochs => Axis::new(false, [0.0, f64::from(last)], [frame.left, frame.right]),
+            Across::Epochs => Axis::new(false, [0.0, f64::from(last)], [frame.left, frame.right - SIDE]),
             // A single duration stands in the middle.
             Across::Durations if first == last => {
                 let only = f64::from(first);
@@ -211,7 +211,7 @@ impl Plan<'_> {
         {
             let runs: Vec<Place> = series.runs_at(mean.epochs).map(|run| place(run.epochs, run.value)).collect();
             canvas.path(&runs, Stroke { colour: look.line, opacity: 0.5, width: 1.4, dash: &[] });
-            runs.iter().for_each(|&at| canvas.disc(at, RUN, look.line, 0.7));
+            runs.iter().for_each(|&at| canvas.mark(at, Mark::Disc, RUN, look.line));
         }
     }
 

@@ -216,7 +216,7 @@ fn drawn(
     let (across, caption) = match &panel.kind {
         Kind::Duration(_) => (Across::Durations, value.caption()),
         Kind::Curves(_) => match chosen.first() {
-            Some(outcome) => (Across::Epochs, format!("{}, runs of {} epochs", value.caption(), outcome.job.epochs)),
+            Some(outcome) => (Across::Epochs, format!("{} · runs of {} epochs", value.caption(), outcome.job.epochs)),
             None => (Across::Epochs, value.caption()),
         },
     };
@@ -296,6 +296,7 @@ fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
         }
     }
     levels.sort_by(|a, b| a.value.total_cmp(&b.value));
+    levels.iter_mut().for_each(|level| level.jobs.sort());
     if levels.len() > 3 {
         // A line each would be a second figure behind the first one; the span is what a reader compares with.
         let (mut lowest, mut highest) = (levels.remove(0), levels.remove(levels.len() - 1));

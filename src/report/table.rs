@@ -101,15 +101,12 @@ pub fn of_panel(panel: &Drawn) -> Table {
 fn cell(value: Value, series: &Series, epochs: u32) -> String {
     let runs: Vec<&Run> = series.runs_at(epochs).collect();
     let Some(mean) = series.means.iter().find(|mean| mean.epochs == epochs) else { return "–".to_owned() };
-    let middle = value.table_text(mean.value);
+    let text = |number: f64| value.table_text_beside(mean.value, number);
+    let (middle, n) = (text(mean.value), mean.n);
     match (mean.interval, runs.as_slice()) {
-        (Some(interval), _) => {
-            format!("{middle} ± {} (n={})", value.table_text(interval.high - mean.value), mean.n)
-        }
-        (None, [one, two]) => {
-            format!("{middle} ({}, {}; n=2)", value.table_text(one.value), value.table_text(two.value))
-        }
-        _ => format!("{middle} (n={})", mean.n),
+        (Some(interval), _) => format!("{middle} ± {} (n={n})", text(interval.high - mean.value)),
+        (None, [one, two]) => format!("{middle} ({}, {}; n={n})", text(one.value), text(two.value)),
+        _ => format!("{middle} (n={n})"),
     }
 }
 

@@ -101,13 +101,18 @@ impl Value {
 
     /// For tables: percent with one decimal without its sign, else three significant digits.
     pub fn table_text(self, value: f64) -> String {
+        self.table_text_beside(value, value)
+    }
+
+    /// With as many decimals as `main` has: `0.299 ± 0.008`.
+    pub fn table_text_beside(self, main: f64, value: f64) -> String {
         if self.is_share() {
             return format!("{:.1}", 100.0 * value);
         }
-        if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e5) {
+        if main != 0.0 && (main.abs() < 1e-3 || main.abs() >= 1e5) {
             return format!("{value:.2e}");
         }
-        let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+        let magnitude = if main == 0.0 { 0 } else { main.abs().log10().floor() as i32 };
         let decimals = usize::try_from(2 - magnitude).unwrap_or(0);
         format!("{value:.decimals$}")
     }

@@ -63,8 +63,9 @@ fn a_second_rendering_gives_the_same_bytes() {
     let first = report::render(&quickstart(), &grid(3), Theme::Light).unwrap();
     let mut shuffled = grid(3);
     shuffled.reverse();
-    assert_eq!(first, report::render(&quickstart(), &grid(3), Theme::Light).unwrap());
-    assert_eq!(first, report::render(&quickstart(), &shuffled, Theme::Light).unwrap());
+    // Not `assert_eq`: nobody wants to read two figures.
+    assert!(first == report::render(&quickstart(), &grid(3), Theme::Light).unwrap());
+    assert!(first == report::render(&quickstart(), &shuffled, Theme::Light).unwrap());
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn a_teacher_that_is_only_needed_is_no_point_of_the_grid() {
     teacher.axes.clear();
     outcomes.push(teacher);
     let rendered = report::render(&accuracy(), &outcomes, Theme::Light).unwrap();
-    assert_eq!(rendered, report::render(&accuracy(), &grid(1), Theme::Light).unwrap());
+    assert!(rendered == report::render(&accuracy(), &grid(1), Theme::Light).unwrap());
 }
 
 #[test]
@@ -253,6 +254,7 @@ fn nothing_overlaps_or_is_cut_from_one_to_twelve_panels_and_series() {
                     .collect();
                 let svg = report::svg(&panels(&kinds), &outcomes, Theme::Light).unwrap();
                 Picture::of(&svg).assert_tidy(&format!("{count} panels, {series} series, {case} names"));
+                if std::env::var_os("LOOK").is_some() { let d = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")); std::fs::write(d.join(format!("{count}-{series}-{case}.png")), report::render(&panels(&kinds), &outcomes, Theme::Light).unwrap().png).unwrap(); }
             }
         }
     }
