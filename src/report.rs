@@ -52,20 +52,8 @@ pub enum Error {
     #[error("panel `{panel}` names the axis `{axis}`, which no job of `{experiment}` has\nhint: {known}")]
     UnknownAxis { panel: String, axis: String, experiment: String, known: String },
     /// A mean over jobs that differ in more than their seed would hide what differs.
-    #[error(
-        "panel `{panel}` would draw two jobs as one: `{series}`, seed {seed}, {epochs} epochs is both {first} and \
-         {second}, which differ in {differ}\nhint: {hint}"
-    )]
-    Ambiguous {
-        panel: String,
-        series: String,
-        seed: u64,
-        epochs: u32,
-        first: String,
-        second: String,
-        differ: String,
-        hint: String,
-    },
+    #[error("panel `{panel}` would draw two jobs as one: {jobs} differ in {axes}\nhint: {hint}")]
+    Ambiguous { panel: String, jobs: String, axes: String, hint: String },
     #[error("no panel of report `{0}` has a value to draw yet")]
     Empty(String),
     #[error("the figure cannot be turned into pixels: {0}")]

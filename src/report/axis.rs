@@ -126,13 +126,13 @@ pub fn value_ticks(domain: [f64; 2], logarithmic: bool, share: bool, count: u32)
 
 /// Ticks at these numbers of epochs and nowhere else. `1k` only where all large ones are whole thousands.
 pub fn epoch_ticks(epochs: &[u32]) -> Vec<Tick> {
-    let round = |unit: u32| epochs.iter().all(|&epochs| epochs < unit || epochs.is_multiple_of(unit / 10));
+    let round = |unit: u32| epochs.iter().all(|&epochs| epochs < unit || epochs.is_multiple_of(unit));
     epochs
         .iter()
         .map(|&epochs| {
             let text = match epochs {
-                1_000_000.. if round(1_000_000) => format!("{}M", f64::from(epochs) / 1e6),
-                1_000.. if round(1_000) && epochs.is_multiple_of(100) => format!("{}k", f64::from(epochs) / 1e3),
+                1_000_000.. if round(1_000_000) => format!("{}M", epochs / 1_000_000),
+                1_000.. if round(1_000) => format!("{}k", epochs / 1_000),
                 _ => epochs.to_string(),
             };
             Tick { value: f64::from(epochs), text }

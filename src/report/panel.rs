@@ -266,7 +266,9 @@ fn shows_runs(mean: &Mean) -> bool {
 
 impl Label {
     fn height(&self) -> f64 {
-        LABEL_LINE * self.lines.len() as f64 + 1.0
+        // A label of several lines must not run into the next one.
+        let gap = if self.lines.len() > 1 { 5.0 } else { 1.0 };
+        LABEL_LINE * self.lines.len() as f64 + gap
     }
 }
 

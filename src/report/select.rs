@@ -262,14 +262,11 @@ fn refuse_mixtures(report: &Report, panel: &Panel, series: &str, members: &[&Out
             None => format!("give `{}` an axis for what differs", report.experiment),
         };
         let quoted = differ.iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
+        let place = format!("(`{series}`, {} epochs, seed {})", outcome.job.epochs, outcome.job.seed);
         return Err(Error::Ambiguous {
             panel: panel.title.clone(),
-            series: series.to_owned(),
-            seed: outcome.job.seed,
-            epochs: outcome.job.epochs,
-            first: other.id.to_string(),
-            second: outcome.id.to_string(),
-            differ: if quoted.is_empty() { "no axis".to_owned() } else { quoted },
+            jobs: format!("{} and {} {place}", other.id, outcome.id),
+            axes: if quoted.is_empty() { "no axis".to_owned() } else { quoted },
             hint,
         });
     }

@@ -138,6 +138,35 @@ fn the_footer_says_what_one_two_and_three_seeds_are_drawn_as() {
     assert_eq!((intervals, bands), (15, 5));
 }
 
+/// A baseline that was only trained shortly, three seeds of one mode, two of another, one of a third.
+#[test]
+fn unequal_numbers_of_seeds_are_drawn_each_in_its_way() {
+    let mut outcomes = vec![done(from_labels(30, 0), &[]), done(from_labels(30, 1), &[])];
+    for epochs in [10, 30, 100, 300] {
+        for (mode, seeds) in [(made_up::FUNCTION_MATCHING, 3), (modes()[1], 2), (modes()[4], 1), (modes()[3], 2)] {
+            outcomes.extend((0..seeds).map(|seed| done(from_teacher(mode, epochs, seed), &[])));
+        }
+    }
+    let rendered = report::render(&quickstart(), &outcomes, Theme::Light).unwrap();
+    let picture = Picture::of(&rendered.svg);
+    picture.assert_tidy("unequal numbers of seeds");
+    let text = picture.all_text();
+    assert!(text.contains("mean of 1 to 3 seeds (n in the table)"), "{text}");
+    assert!(rendered.markdown.contains("| labels | – | "), "{}", rendered.markdown);
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(dir.join("unequal.png"), rendered.png).unwrap();
+}
+
+#[test]
+fn what_is_not_finite_is_left_out_and_counted() {
+    let mut outcomes = grid(2);
+    let worst = outcomes[0].epochs.last_mut().unwrap();
+    worst.evaluations.iter_mut().for_each(|evaluation| evaluation.top1 = f64::NAN);
+    let rendered = report::render(&accuracy(), &outcomes, Theme::Light).unwrap();
+    assert!(!rendered.csv.contains("NaN") && !rendered.svg.contains("NaN"));
+    assert!(Picture::of(&rendered.svg).all_text().contains("1 value is not finite"));
+}
+
 #[test]
 fn what_is_missing_is_said() {
     let mut outcomes = grid(2);
@@ -254,7 +283,6 @@ fn nothing_overlaps_or_is_cut_from_one_to_twelve_panels_and_series() {
                     .collect();
                 let svg = report::svg(&panels(&kinds), &outcomes, Theme::Light).unwrap();
                 Picture::of(&svg).assert_tidy(&format!("{count} panels, {series} series, {case} names"));
-                if std::env::var_os("LOOK").is_some() { let d = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")); std::fs::write(d.join(format!("{count}-{series}-{case}.png")), report::render(&panels(&kinds), &outcomes, Theme::Light).unwrap().png).unwrap(); }
             }
         }
     }
