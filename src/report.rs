@@ -3,7 +3,7 @@
 //! In: a `reports/*.toml` ([`read`]) and the [`Outcome`]s of the experiment it names. Out ([`render`]): one SVG with real
 //! text, the PNG of that same SVG, a CSV of exactly what is drawn with the jobs behind each number, and Markdown.
 //!
-//! The way through: [`spec`](self) (what is asked) -> `select` (numbers, each with its jobs; nothing is drawn yet) ->
+//! The way through: `spec` (what is asked) -> `select` (numbers, each with its jobs; nothing is drawn yet) ->
 //! `figure` and `panel` (geometry) -> `canvas` (SVG, PNG), and from the same numbers `table` (CSV, Markdown, terminal).
 //! A new kind of figure is a variant of [`Kind`], an arm in `select` and one in `panel`.
 //!

@@ -163,7 +163,7 @@ fn what_is_not_finite_is_left_out_and_counted() {
     let worst = outcomes[0].epochs.last_mut().unwrap();
     worst.evaluations.iter_mut().for_each(|evaluation| evaluation.top1 = f64::NAN);
     let rendered = report::render(&accuracy(), &outcomes, Theme::Light).unwrap();
-    assert!(!rendered.csv.contains("NaN") && !rendered.svg.contains("NaN"));
+    assert!(!rendered.csv.contains("NaN") && !without_fonts(&rendered.svg).contains("NaN"));
     assert!(Picture::of(&rendered.svg).all_text().contains("1 value is not finite"));
 }
 
