@@ -54,7 +54,10 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
             (2, 2) => format!("Last epoch, mean of {seeds}; dots are the two runs."),
             (3.., _) => format!("Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals of the mean."),
             (_, 3..) => {
-                format!("Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals from 3 seeds on, small dots the runs of 2.")
+                format!(
+                    "Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals from 3 seeds on, small dots \
+                     the runs of 2."
+                )
             }
             _ => format!("Last epoch, mean of {seeds}; dots are runs."),
         });

@@ -62,10 +62,8 @@ pub fn plan(panel: &Drawn, theme: Theme) -> Plan<'_> {
         panel.series.iter().map(|series| theme.look(&panel.axis, &series.name, series.place)).collect();
     let runs = panel.series.iter().flat_map(|series| &series.runs).map(|run| run.value);
     let intervals = panel.series.iter().flat_map(|series| &series.means).filter_map(|mean| mean.interval);
-    // The low end of an interval can be negative, which a logarithmic axis cannot hold: there intervals are not drawn.
-    let ends = intervals
-        .flat_map(|interval| [interval.low, interval.high])
-        .filter(|_| panel.across == Across::Durations && !logarithmic);
+    let ends =
+        intervals.flat_map(|interval| [interval.low, interval.high]).filter(|_| panel.across == Across::Durations);
     let levels = panel.references.iter().map(|reference| reference.value);
     let domain = axis::domain(runs.chain(ends).chain(levels), logarithmic);
 
@@ -195,7 +193,6 @@ impl Plan<'_> {
             return;
         }
         let intervals: Vec<_> = series.means.iter().filter_map(|mean| Some((mean.epochs, mean.interval?))).collect();
-        let intervals = if self.panel.scale == Scale::Log { Vec::new() } else { intervals };
         if intervals.len() == series.means.len() && intervals.len() > 1 {
             let highs = intervals.iter().map(|(epochs, interval)| place(*epochs, interval.high));
             let lows = intervals.iter().rev().map(|(epochs, interval)| place(*epochs, interval.low));
@@ -206,9 +203,7 @@ impl Plan<'_> {
             let stroke = Stroke { colour: look.line, opacity: 0.6, width: 1.6, dash: &[] };
             canvas.line(place(*epochs, interval.low), place(*epochs, interval.high), stroke);
         }
-        for mean in
-            series.means.iter().filter(|mean| shows_runs(mean) || (self.panel.scale == Scale::Log && mean.n > 1))
-        {
+        for mean in series.means.iter().filter(|mean| shows_runs(mean)) {
             let runs: Vec<Place> = series.runs_at(mean.epochs).map(|run| place(run.epochs, run.value)).collect();
             canvas.path(&runs, Stroke { colour: look.line, opacity: 0.5, width: 1.4, dash: &[] });
             runs.iter().for_each(|&at| canvas.mark(at, Mark::Disc, RUN, look.line));
@@ -259,9 +254,9 @@ impl Plan<'_> {
     }
 }
 
-/// Two runs stand for themselves: a mark at their mean would cover them.
+/// Runs without an interval stand for themselves: a mark at their mean would cover them.
 fn shows_runs(mean: &Mean) -> bool {
-    mean.n == 2
+    mean.n > 1 && mean.interval.is_none()
 }
 
 impl Label {

@@ -38,7 +38,7 @@ pub struct Drawn {
     pub axis: String,
     pub series: Vec<Series>,
     pub references: Vec<Reference>,
-    /// Numbers that the value axis cannot show: not finite, or not positive on a logarithmic one.
+    /// Numbers and intervals that the value axis cannot show: not finite, or not positive on a logarithmic one.
     pub left_out: usize,
 }
 
@@ -79,7 +79,7 @@ pub struct Mean {
     pub epochs: u32,
     pub n: usize,
     pub value: f64,
-    /// From three runs on.
+    /// From three runs on, where the value axis can show both its ends.
     pub interval: Option<Interval>,
 }
 
@@ -209,7 +209,15 @@ fn drawn(
         }
         runs.sort_by_key(|run| (run.epochs, run.seed));
         if !runs.is_empty() {
-            let means = means(panel, &runs);
+            let mut means = means(panel, &runs);
+            // Curves draw none.
+            let drawn = means.iter_mut().filter(|_| matches!(panel.kind, Kind::Duration(_)));
+            for mean in drawn {
+                if mean.interval.is_some_and(|interval| !showable(interval.low)) {
+                    mean.interval = None;
+                    left_out += 1;
+                }
+            }
             series.push(Series { name: name.clone(), place, runs, means });
         }
     }

@@ -168,6 +168,18 @@ fn what_is_not_finite_is_left_out_and_counted() {
 }
 
 #[test]
+fn an_interval_that_reaches_below_zero_is_not_cut_off_at_a_logarithmic_axis() {
+    let mut outcomes = grid(3);
+    let last = outcomes[0].epochs.last_mut().unwrap();
+    last.training_loss = 100.0;
+    let kind = "duration = { value = \"training-loss\", series = \"teaching\", scale = \"log\" }";
+    let rendered = report::render(&panels(&[kind.to_owned()]), &outcomes, Theme::Light).unwrap();
+    let lows = csv_rows(&rendered.csv).iter().filter(|row| row[4] == "low").count();
+    assert_eq!(lows, 14);
+    assert!(Picture::of(&rendered.svg).all_text().contains("1 value is not finite, or not positive"));
+}
+
+#[test]
 fn what_is_missing_is_said() {
     let mut outcomes = grid(2);
     let mut failed = open(from_teacher(modes()[1], 300, 1));
