@@ -71,7 +71,7 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
     }
     let splits: BTreeSet<&str> = panels.iter().filter_map(|panel| panel.value.split()).map(Which::name).collect();
     if splits.contains("test") {
-        sentences.push("Nothing was selected: test images are only reported.".to_owned());
+        sentences.push("Test images are only reported; the report selects nothing by them.".to_owned());
     }
     let left_out: usize = panels.iter().map(|panel| panel.left_out).sum();
     if left_out > 0 {

@@ -221,13 +221,16 @@ fn drawn(
             series.push(Series { name: name.clone(), place, runs, means });
         }
     }
-    let (across, caption) = match &panel.kind {
-        Kind::Duration(_) => (Across::Durations, value.caption()),
-        Kind::Curves(_) => match chosen.first() {
-            Some(outcome) => (Across::Epochs, format!("{} · runs of {} epochs", value.caption(), outcome.job.epochs)),
-            None => (Across::Epochs, value.caption()),
-        },
+    let mut caption = value.caption();
+    let across = match &panel.kind {
+        Kind::Duration(_) => Across::Durations,
+        Kind::Curves(_) => Across::Epochs,
     };
+    if let (Across::Epochs, Some(outcome)) = (across, chosen.first()) {
+        caption.push_str(&format!(" · runs of {} epochs", outcome.job.epochs));
+    }
+    // A figure says which part of the grid it shows.
+    panel.filter().iter().for_each(|(axis, place)| caption.push_str(&format!(" · {axis} {}", place.0)));
     Ok(Drawn {
         title: panel.title.clone(),
         caption,

@@ -220,6 +220,7 @@ fn jobs_that_differ_in_more_than_their_seed_are_not_averaged() {
     let kind = "duration = { value = \"test.top1\", series = \"teaching\", where = { learning-rate = 0.003 } }";
     let rendered = report::render(&panels(&[kind.to_owned()]), &outcomes, Theme::Light).unwrap();
     assert_eq!(csv_rows(&rendered.csv).len(), 2);
+    assert!(Picture::of(&rendered.svg).all_text().contains("· learning-rate 0.003"));
 
     let kind = "duration = { value = \"test.top1\", series = \"learning-rate\" }";
     let rendered = report::render(&panels(&[kind.to_owned()]), &outcomes, Theme::Light).unwrap();
