@@ -1,1 +1,2 @@
 mod grid;
+mod report;

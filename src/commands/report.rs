@@ -1,0 +1,90 @@
+//! `report`: draws a report from what the store holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{print, print_json, shipped, table};
+use crate::cli;
+use crate::folder::Folder;
+use crate::report::{self, Source, Theme};
+use crate::store::{Outcome, Store};
+
+pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
+    let source = shipped::report(&arguments.name)?;
+    let wanted = report::read(&source)?;
+    let folder = Folder::new(&arguments.place.folder);
+    let store = Store::open_read_only(&folder.store()).await?;
+    let outcomes = store.outcomes(&wanted.experiment).await?;
+    if outcomes.is_empty() {
+        anyhow::bail!(
+            "the store holds nothing of experiment `{0}`\nhint: `distillery run {0}` fills it",
+            wanted.experiment
+        );
+    }
+    let theme = match arguments.theme {
+        cli::Theme::Light => Theme::Light,
+        cli::Theme::Dark => Theme::Dark,
+    };
+    let drawn = draw(&source, &outcomes, &arguments.out.unwrap_or_else(|| folder.reports()), theme)?;
+    if arguments.json {
+        print_json(&drawn)?;
+    } else {
+        print(&format!("{}\n{}\n", drawn.results, drawn.places()))?;
+        for missing in &drawn.missing {
+            eprintln!("missing: {missing}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of a report that was drawn.
+#[derive(Debug, Serialize)]
+pub struct Drawn {
+    pub svg: PathBuf,
+    pub png: PathBuf,
+    pub csv: PathBuf,
+    pub markdown: PathBuf,
+    pub missing: Vec<String>,
+    /// A small table for the terminal.
+    #[serde(skip)]
+    pub results: String,
+}
+
+impl Drawn {
+    pub fn files(&self) -> [&PathBuf; 4] {
+        [&self.svg, &self.png, &self.csv, &self.markdown]
+    }
+
+    /// Where the files are, one a line.
+    pub fn places(&self) -> String {
+        let [svg, png, csv, markdown] = self.files().map(|path| path.display());
+        format!("figure   {svg}\n         {png}\nnumbers  {csv}\ntable    {markdown}")
+    }
+}
+
+pub fn draw(source: &Source, outcomes: &[Outcome], out: &Path, theme: Theme) -> Result<Drawn> {
+    let report = report::read(source)?;
+    let rendered = report::render(&report, outcomes, theme)?;
+    let results = report::results_table(&report, outcomes)?;
+    let header: Vec<&str> = results.header.iter().map(String::as_str).collect();
+    let results = format!("{}\n\n{}", results.title, table::table(&header, &results.rows));
+    fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
+    let stem = Path::new(&source.name).file_stem().context("a report's file has a name")?.to_owned();
+    let write = |extension: &str, bytes: &[u8]| -> Result<PathBuf> {
+        let path = out.join(&stem).with_extension(extension);
+        fs::write(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(path)
+    };
+    Ok(Drawn {
+        svg: write("svg", rendered.svg.as_bytes())?,
+        png: write("png", &rendered.png)?,
+        csv: write("csv", rendered.csv.as_bytes())?,
+        markdown: write("md", rendered.markdown.as_bytes())?,
+        missing: rendered.missing,
+        results,
+    })
+}

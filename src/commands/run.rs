@@ -1,0 +1,152 @@
+//! `run`: does what is missing of an experiment, then draws its reports.
+
+use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{print, print_json, read_experiment, report, shipped, table};
+use crate::cli;
+use crate::folder::Folder;
+use crate::grid::Experiment;
+use crate::job::JobId;
+use crate::plan::Plan;
+use crate::progress::{Mode, Progress};
+use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
+use crate::store::{Outcome, State, Store};
+
+pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
+    let experiment = read_experiment(&arguments.experiment)?;
+    let folder = Folder::new(&arguments.place.folder);
+    // From here on a Ctrl-C is heeded in order.
+    let stop = schedule::listen()?;
+    let lock = Lock::take(&folder).await?;
+    let store = Store::open(&folder.store()).await?;
+    ingest_spools(&folder, &store).await?;
+    let plan = record(&experiment, &folder, &store).await?;
+    let summary = if plan.cohorts.is_empty() {
+        Summary::default()
+    } else {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = arguments.threads.map_or(cores, usize::from);
+        let slots = arguments.slots.map_or(threads, usize::from).min(plan.cohorts.len()).max(1);
+        let each = u32::try_from(threads / slots)?.max(1);
+        let settings = Settings {
+            slots,
+            threads: each,
+            evaluate_every: experiment.run.evaluate_every,
+            allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
+            places: experiment.places.clone(),
+            folder: folder.clone(),
+            provenance: provenance("cpu", each),
+        };
+        let engine = LocalEngine::new(folder.clone(), &lock)?;
+        let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
+        schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?
+    };
+    let outcomes = store.outcomes(&experiment.name).await?;
+    let figures = if arguments.no_report { Vec::new() } else { draw(&experiment.name, &outcomes, &folder)? };
+    store.close().await?;
+    drop(lock);
+    tell(&experiment, &outcomes, &figures, arguments.json)?;
+    let failed = summary.failed + summary.blocked > 0
+        || outcomes.iter().any(|outcome| matches!(outcome.state, State::Failed | State::Blocked));
+    Ok(match summary.interrupted + summary.open {
+        0 if failed => ExitCode::FAILURE,
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(STOPPED as u8),
+    })
+}
+
+/// Writes the experiment down and says what is left of it. A job whose student's file is gone is not done.
+pub async fn record(experiment: &Experiment, folder: &Folder, store: &Store) -> Result<Plan> {
+    let plan = plan_of(experiment, folder, store.done().await?);
+    let listed: Vec<_> = experiment.jobs.iter().map(|cell| (cell.job.id(), &cell.job, &cell.axes)).collect();
+    let needed: Vec<(JobId, &_)> =
+        plan.jobs.iter().filter(|job| job.only_needed).map(|job| (job.id.clone(), &job.job)).collect();
+    let title = experiment.title.as_deref();
+    store.record_experiment(&experiment.name, &experiment.hash, title, &experiment.text, &listed, &needed).await?;
+    Ok(plan)
+}
+
+pub fn plan_of(experiment: &Experiment, folder: &Folder, done: BTreeSet<JobId>) -> Plan {
+    let done = done.into_iter().filter(|job| folder.student(job).is_file()).collect();
+    let jobs: Vec<_> = experiment.jobs.iter().map(|cell| cell.job.clone()).collect();
+    Plan::new(&jobs, &done)
+}
+
+/// Draws every report of the experiment; nothing where there is nothing to draw yet.
+fn draw(experiment: &str, outcomes: &[Outcome], folder: &Folder) -> Result<Vec<report::Drawn>> {
+    let mut drawn = Vec::new();
+    for source in shipped::reports_of(experiment)? {
+        match report::draw(&source, outcomes, &folder.reports(), crate::report::Theme::Light) {
+            Ok(one) => drawn.push(one),
+            Err(error) if matches!(error.downcast_ref(), Some(crate::report::Error::Empty(_))) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(drawn)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Results<'a> {
+    experiment: &'a str,
+    jobs: Vec<Line<'a>>,
+    figures: Vec<&'a PathBuf>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Line<'a> {
+    id: &'a JobId,
+    state: State,
+    axes: &'a std::collections::BTreeMap<String, String>,
+    message: Option<&'a str>,
+    last: Option<&'a crate::event::Epoch>,
+}
+
+fn tell(experiment: &Experiment, outcomes: &[Outcome], figures: &[report::Drawn], json: bool) -> Result<()> {
+    if json {
+        let jobs = outcomes.iter().map(|outcome| Line {
+            id: &outcome.id,
+            state: outcome.state,
+            axes: &outcome.axes,
+            message: outcome.message.as_deref(),
+            last: outcome.last(),
+        });
+        let figures = figures.iter().flat_map(report::Drawn::files).collect();
+        return print_json(&Results { experiment: &experiment.name, jobs: jobs.collect(), figures });
+    }
+    for figure in figures {
+        print(&figure.results)?;
+    }
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for outcome in outcomes {
+        let (State::Failed | State::Blocked, Some(message)) = (outcome.state, &outcome.message) else { continue };
+        match reasons.iter_mut().find(|(reason, _)| reason == message) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((message, 1)),
+        }
+    }
+    for (reason, count) in reasons {
+        let jobs = if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") };
+        eprintln!("{jobs}: {reason}");
+    }
+    for figure in figures {
+        print(&format!("\n{}\n", figure.places()))?;
+    }
+    if outcomes.iter().all(|outcome| outcome.state == State::Done) {
+        eprintln!("all {} jobs of `{}` are done", outcomes.len(), experiment.name);
+    } else {
+        let counts = State::ALL.iter().filter_map(|state| {
+            let count = outcomes.iter().filter(|outcome| outcome.state == *state).count();
+            (count > 0).then(|| format!("{count} {}", state.name()))
+        });
+        eprintln!("{}", counts.collect::<Vec<_>>().join(", "));
+    }
+    Ok(())
+}

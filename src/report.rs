@@ -1,0 +1,104 @@
+//! Reports: stored outcomes of an experiment become a figure, the numbers behind it, and a table.
+//!
+//! In: a `reports/*.toml` ([`read`]) and the [`Outcome`]s of the experiment it names. Out ([`render`]): one SVG with real
+//! text, the PNG of that same SVG, a CSV of exactly what is drawn with the jobs behind each number, and Markdown.
+//!
+//! The way through: `spec` (what is asked) -> `select` (numbers, each with its jobs; nothing is drawn yet) ->
+//! `figure` and `panel` (geometry) -> `canvas` (SVG, PNG), and from the same numbers `table` (CSV, Markdown, terminal).
+//! A new kind of figure is a variant of [`Kind`], an arm in `select` and one in `panel`.
+//!
+//! This module only reads. It has no clock, no database and no file system: the same outcomes give the same bytes. It
+//! never selects among runs: two jobs that would share one dot are an error, not a choice.
+
+mod axis;
+mod canvas;
+mod figure;
+mod font;
+mod footer;
+mod label;
+mod panel;
+mod select;
+mod spec;
+mod statistics;
+mod table;
+mod theme;
+mod value;
+
+use crate::store::Outcome;
+
+pub use spec::{AtEpochs, Curves, Duration, Kind, Panel, Report, Scale, Source};
+pub use statistics::{Interval, mean, t_interval, t_quantile};
+pub use table::Table;
+pub use theme::Theme;
+pub use value::{Measure, Value};
+
+/// Everything a report gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    pub svg: String,
+    /// Of the SVG, two pixels a point.
+    pub png: Vec<u8>,
+    pub csv: String,
+    pub markdown: String,
+    /// Jobs the report asks for that have no final values, one line each.
+    pub missing: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file does not say what a report is.
+    #[error("report `{name}` cannot be read\n{message}")]
+    Malformed { name: String, message: String },
+    #[error("panel `{panel}` names the axis `{axis}`, which no job of `{experiment}` has\nhint: {known}")]
+    UnknownAxis { panel: String, axis: String, experiment: String, known: String },
+    /// A mean over jobs that differ in more than their seed would hide what differs.
+    #[error("panel `{panel}` would draw two jobs as one: {jobs} differ in {axes}\nhint: {hint}")]
+    Ambiguous { panel: String, jobs: String, axes: String, hint: String },
+    #[error("no panel of report `{0}` has a value to draw yet")]
+    Empty(String),
+    #[error("the figure cannot be turned into pixels: {0}")]
+    Pixels(String),
+}
+
+/// Understands a report file.
+///
+/// # Errors
+/// With line and caret, where a key is unknown, a value is of the wrong kind, or a panel does not say what it shows.
+pub fn read(source: &Source) -> Result<Report, Error> {
+    spec::read(source)
+}
+
+/// Draws what there is; what is not there yet is in [`Rendered::missing`] and in the figure's footer.
+///
+/// # Errors
+/// Where nothing can be drawn, or only by mixing jobs that differ in more than their seed.
+pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Rendered, Error> {
+    let figure = drawable(report, outcomes)?;
+    let svg = figure::draw(&figure, theme);
+    let png = canvas::png(&svg)?;
+    let csv = table::csv(&figure);
+    let markdown = table::markdown(report, &figure);
+    Ok(Rendered { svg, png, csv, markdown, missing: figure.missing })
+}
+
+/// The SVG of [`render`] alone, for where nobody needs pixels.
+///
+/// # Errors
+/// As [`render`].
+pub fn svg(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<String, Error> {
+    Ok(figure::draw(&drawable(report, outcomes)?, theme))
+}
+
+/// The first panel as rows of plain text: series down, durations across.
+///
+/// # Errors
+/// As [`render`], but an experiment without any result is a table without columns.
+pub fn results_table(report: &Report, outcomes: &[Outcome]) -> Result<Table, Error> {
+    let figure = select::figure(report, outcomes)?;
+    Ok(figure.panels.first().map(table::of_panel).unwrap_or_default())
+}
+
+fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<select::Figure, Error> {
+    let figure = select::figure(report, outcomes)?;
+    if figure.is_empty() { Err(Error::Empty(report.name.clone())) } else { Ok(figure) }
+}

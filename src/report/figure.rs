@@ -1,0 +1,160 @@
+//! The whole page: title, panels in rows and columns, footer. Every size follows from measured text, so nothing is cut:
+//! long labels make the page wider, many labels make the panels taller.
+
+use super::canvas::{self, Align, Canvas, Lettering};
+use super::font::{self, Weight};
+use super::panel::{self, Frame, Plan};
+use super::select::Figure;
+use super::theme::{Colour, Theme};
+
+const MARGIN: f64 = 30.0;
+const COLUMN_GAP: f64 = 34.0;
+const ROW_GAP: f64 = 30.0;
+const TITLE: Paragraph = Paragraph { size: 23.0, line: 30.0, weight: Weight::Semibold };
+const SUBTITLE: Paragraph = Paragraph { size: 14.0, line: 20.0, weight: Weight::Regular };
+const PANEL_TITLE: Paragraph = Paragraph { size: 16.0, line: 22.0, weight: Weight::Semibold };
+const CAPTION: Paragraph = Paragraph { size: 13.0, line: 17.0, weight: Weight::Regular };
+const FOOTER: Paragraph = Paragraph { size: 13.0, line: 18.0, weight: Weight::Regular };
+/// From a panel's caption to its plot, and from the plot to the end of the words below it.
+const ABOVE_PLOT: f64 = 14.0;
+const BELOW_PLOT: f64 = 24.0;
+const ACROSS_TITLE: f64 = 18.0;
+/// A page narrower than this would break its title into too many lines.
+const LEAST_WIDTH: f64 = 560.0;
+
+/// A block of text and how it is set.
+#[derive(Clone, Copy)]
+struct Paragraph {
+    size: f64,
+    line: f64,
+    weight: Weight,
+}
+
+struct Cell<'a> {
+    plan: Plan<'a>,
+    row: usize,
+    column: usize,
+    /// No panel below it says the same of its horizontal axis.
+    titled: bool,
+    title: Vec<String>,
+    caption: Vec<String>,
+}
+
+/// Widths left of, of, and right of the plots of a column.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    left: f64,
+    right: f64,
+}
+
+pub fn draw(figure: &Figure, theme: Theme) -> String {
+    let inks = theme.inks();
+    let count = figure.panels.len();
+    let (columns, plot_width, plot_height) = match count {
+        0 | 1 => (1, 470.0, 290.0),
+        2 => (2, 310.0, 260.0),
+        4 => (2, 310.0, 240.0),
+        3 | 5..=9 => (3, 232.0, 250.0),
+        _ => (4, 212.0, 210.0),
+    };
+    let plans: Vec<Plan> = figure.panels.iter().map(|panel| panel::plan(panel, theme)).collect();
+    let plot_height = plans.iter().map(Plan::least_height).fold(plot_height, f64::max);
+
+    let mut sides = vec![Column::default(); columns];
+    for (index, plan) in plans.iter().enumerate() {
+        let side = &mut sides[index % columns];
+        side.left = side.left.max(plan.left());
+        side.right = side.right.max(plan.right());
+    }
+    let column_width = |side: &Column| side.left + plot_width + side.right;
+    let gaps = COLUMN_GAP * (columns as f64 - 1.0);
+    let inner = (sides.iter().map(column_width).sum::<f64>() + gaps).max(LEAST_WIDTH).ceil();
+
+    let below: Vec<bool> = plans
+        .iter()
+        .enumerate()
+        .map(|(index, plan)| plans.get(index + columns).is_none_or(|next| next.across_title() != plan.across_title()))
+        .collect();
+    let cells: Vec<Cell> = plans
+        .into_iter()
+        .zip(&figure.panels)
+        .enumerate()
+        .map(|(index, (plan, panel))| {
+            let column = index % columns;
+            let width = column_width(&sides[column]);
+            let by = if panel.axis == "teaching" { String::new() } else { format!(", by {}", panel.axis) };
+            Cell {
+                plan,
+                row: index / columns,
+                column,
+                titled: below[index],
+                title: PANEL_TITLE.lines(&panel.title, width),
+                caption: CAPTION.lines(&format!("{}{by}", panel.caption), width),
+            }
+        })
+        .collect();
+
+    let title = TITLE.lines(&figure.title, inner);
+    let subtitle = SUBTITLE.lines(&figure.subtitle, inner);
+    let footer = FOOTER.lines(&figure.footer.join(" "), inner);
+    let head = MARGIN + TITLE.height(&title) + SUBTITLE.height(&subtitle) + 22.0;
+    let rows = count.div_ceil(columns);
+    let tops = row_tops(&cells, rows, head, plot_height);
+    let foot = tops[rows] - ROW_GAP + 24.0;
+    let height = (foot + FOOTER.height(&footer) + MARGIN - 6.0).ceil();
+
+    canvas::page(inner + 2.0 * MARGIN, height, inks.paper, &figure.title, |canvas| {
+        let under = TITLE.set(canvas, &title, (MARGIN, MARGIN), inks.ink);
+        SUBTITLE.set(canvas, &subtitle, (MARGIN, under), inks.quiet);
+        for cell in &cells {
+            let before: f64 = sides[..cell.column].iter().map(|side| column_width(side) + COLUMN_GAP).sum();
+            let left = MARGIN + before;
+            let under = PANEL_TITLE.set(canvas, &cell.title, (left, tops[cell.row]), inks.ink);
+            CAPTION.set(canvas, &cell.caption, (left, under), inks.quiet);
+            let top = tops[cell.row] + words(&cells, cell.row) + ABOVE_PLOT;
+            let plot_left = left + sides[cell.column].left;
+            let frame = Frame { left: plot_left, top, right: plot_left + plot_width, bottom: top + plot_height };
+            cell.plan.draw(canvas, frame, cell.titled);
+        }
+        FOOTER.set(canvas, &footer, (MARGIN, foot), inks.quiet);
+    })
+}
+
+/// Tops of the rows, and where a further row would begin.
+fn row_tops(cells: &[Cell], rows: usize, head: f64, plot_height: f64) -> Vec<f64> {
+    let mut tops = vec![head];
+    let mut top = head;
+    for row in 0..rows {
+        let titled = cells.iter().any(|cell| cell.row == row && cell.titled);
+        let title = if titled { ACROSS_TITLE } else { 0.0 };
+        top += words(cells, row) + ABOVE_PLOT + plot_height + BELOW_PLOT + title + ROW_GAP;
+        tops.push(top);
+    }
+    tops
+}
+
+/// Height of the titles and captions of a row: plots of a row begin at one height.
+fn words(cells: &[Cell], row: usize) -> f64 {
+    let of_row = cells.iter().filter(|cell| cell.row == row);
+    of_row.map(|cell| PANEL_TITLE.height(&cell.title) + CAPTION.height(&cell.caption)).fold(0.0, f64::max)
+}
+
+impl Paragraph {
+    fn lines(self, text: &str, width: f64) -> Vec<String> {
+        font::wrap(text, self.size, self.weight, width)
+    }
+
+    fn height(self, lines: &[String]) -> f64 {
+        self.line * lines.len() as f64
+    }
+
+    /// Sets the lines under `top` and says where they end.
+    fn set(self, canvas: &mut Canvas, lines: &[String], (left, top): (f64, f64), colour: Colour) -> f64 {
+        let lettering = Lettering { size: self.size, weight: self.weight, colour };
+        for (index, line) in lines.iter().enumerate() {
+            let baseline = top + self.line * index as f64 + self.size;
+            canvas.text((left, baseline), Align::Left, lettering, line);
+        }
+        top + self.height(lines)
+    }
+}

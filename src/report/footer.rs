@@ -1,0 +1,114 @@
+//! The words around a figure that follow from its numbers: the line under the title, and what the marks mean.
+
+use std::collections::BTreeSet;
+
+use crate::event::Which;
+use crate::job::Teacher;
+use crate::store::Outcome;
+
+use super::select::{Across, Drawn, Mean};
+
+/// Data, student and teacher, each only where all jobs have the same.
+pub fn subtitle(outcomes: &[&Outcome]) -> String {
+    let same = |texts: BTreeSet<String>, many: &str| match texts.len() {
+        0 => None,
+        1 => texts.into_iter().next(),
+        count => Some(format!("{count} {many}")),
+    };
+    let of = |text: &dyn Fn(&Outcome) -> String| outcomes.iter().map(|outcome| text(outcome)).collect();
+    let teachers: BTreeSet<String> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.job.teachers().is_empty())
+        .map(|outcome| {
+            let label = |teacher: &Teacher| teacher.source.model().label();
+            outcome.job.teachers().iter().map(label).collect::<Vec<_>>().join(" + ")
+        })
+        .collect();
+    [
+        same(of(&|outcome| outcome.job.data.name.clone()), "data sets"),
+        same(
+            of(&|outcome| format!("{} training images", grouped(outcome.job.train_images()))),
+            "sizes of training set",
+        ),
+        same(of(&|outcome| outcome.job.student.label()), "students").map(|student| format!("student {student}")),
+        same(teachers, "kinds").map(|teacher| format!("teacher {teacher}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join(" · ")
+}
+
+/// What is drawn, over how many seeds, of which epoch, on which images, and what is missing.
+pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let means = |across: Across| -> Vec<&Mean> {
+        let of_kind = panels.iter().filter(move |panel| panel.across == across);
+        of_kind.flat_map(|panel| &panel.series).flat_map(|series| &series.means).collect()
+    };
+    let (finals, curves) = (means(Across::Durations), means(Across::Epochs));
+    if let Some((fewest, most)) = extremes(&finals) {
+        let seeds = seeds(fewest, most);
+        sentences.push(match (fewest, most) {
+            (1, 1) => format!("Last epoch, {seeds}: no interval can be given."),
+            (2, 2) => format!("Last epoch, mean of {seeds}; dots are the two runs."),
+            (3.., _) => format!("Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals of the mean."),
+            (_, 3..) => {
+                format!(
+                    "Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals from 3 seeds on, small dots \
+                     the runs of 2."
+                )
+            }
+            _ => format!("Last epoch, mean of {seeds}; dots are runs."),
+        });
+    }
+    if let Some((fewest, most)) = extremes(&curves) {
+        let seeds = seeds(fewest, most);
+        sentences.push(match most {
+            1 => format!("Curves: {seeds}."),
+            _ => format!("Curves: each run faint, mean of {seeds} strong."),
+        });
+    }
+    let splits: BTreeSet<&str> = panels.iter().filter_map(|panel| panel.value.split()).map(Which::name).collect();
+    if splits.contains("test") {
+        sentences.push("Test images are only reported; the report selects nothing by them.".to_owned());
+    }
+    let left_out: usize = panels.iter().map(|panel| panel.left_out).sum();
+    if left_out > 0 {
+        let values = if left_out == 1 { "value is" } else { "values are" };
+        sentences
+            .push(format!("{left_out} {values} not finite, or not positive on a logarithmic axis, and not drawn."));
+    }
+    if missing > 0 {
+        let have = if missing == 1 { "has" } else { "have" };
+        sentences.push(format!("{missing} of {asked} jobs {have} no final result yet."));
+    }
+    sentences
+}
+
+fn extremes(means: &[&Mean]) -> Option<(usize, usize)> {
+    let fewest = means.iter().map(|mean| mean.n).min()?;
+    let most = means.iter().map(|mean| mean.n).max()?;
+    Some((fewest, most))
+}
+
+fn seeds(fewest: usize, most: usize) -> String {
+    match (fewest, most) {
+        (1, 1) => "one seed (n = 1)".to_owned(),
+        (fewest, most) if fewest == most => format!("{most} seeds (n = {most})"),
+        _ => format!("{fewest} to {most} seeds (n in the table)"),
+    }
+}
+
+/// `6,000`
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
