@@ -3,4 +3,5 @@ pub mod event;
 pub mod folder;
 pub mod job;
 pub mod plan;
+pub mod schedule;
 pub mod store;
