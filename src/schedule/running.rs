@@ -67,8 +67,13 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         let mut workers = Workers::default();
         let mut batch = Vec::new();
         let mut stop = self.stop.clone();
-        let mut level = stop.level();
+        let mut level = Level::Go;
         loop {
+            // Here and not in the branch below: the asked may end before the asking was seen.
+            if stop.level() > level {
+                level = stop.level();
+                self.tell(&Notice::Stopping { level });
+            }
             while level == Level::Go && workers.len() < self.settings.slots.max(1) {
                 let Some((cohort, manifest)) = self.start_next().await? else { break };
                 workers.add(cohort, self.engine.run(manifest, sender.clone(), self.stop.clone()));
@@ -87,10 +92,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                     self.take(&mut batch).await?;
                     self.ended(cohort, &ended).await?;
                 }
-                higher = stop.above(level) => {
-                    level = higher;
-                    self.tell(&Notice::Stopping { level });
-                }
+                _ = stop.above(level) => {}
             }
         }
         Ok(Summary {

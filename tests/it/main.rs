@@ -1,1 +1,5 @@
-fn main() {}
+//! One binary that mirrors `src`.
+
+mod progress;
+mod schedule;
+mod store;
