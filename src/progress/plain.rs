@@ -96,9 +96,7 @@ fn said(tally: &Tally, message: &Message) -> Option<String> {
             Some(format!("{} done {job}{result}", counted()))
         }
         Event::Stopped { epoch, step } => Some(format!("stopped {job}: saved after epoch {epoch}, step {step}")),
-        Event::Failed { class, message } => {
-            Some(format!("{} failed {job}: {}: {message}", counted(), class.name()))
-        }
+        Event::Failed { class, message } => Some(format!("{} failed {job}: {}: {message}", counted(), class.name())),
         Event::Torn { file } => Some(format!("torn checkpoint `{file}` of {job}: the one before it is used")),
         Event::Teacher(_) | Event::Epoch(_) | Event::Step { .. } => None,
     }

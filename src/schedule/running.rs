@@ -74,7 +74,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 level = stop.level();
                 self.tell(&Notice::Stopping { level });
             }
-            while level == Level::Go && workers.len() < self.settings.slots.max(1) {
+            while self.stop.level() == Level::Go && workers.len() < self.settings.slots.max(1) {
                 let Some((cohort, manifest)) = self.start_next().await? else { break };
                 workers.add(cohort, self.engine.run(manifest, sender.clone(), self.stop.clone()));
             }
@@ -243,16 +243,17 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             return self.end_all(&jobs, &ending, Place::Interrupted).await;
         }
         let why = why(ended);
-        if let How::NotStarted(_) = ended.how {
-            let ending = Ending::Failed { class: Failure::Error, message: why };
-            return self.end_all(&jobs, &ending, Place::Failed).await;
-        }
-        let lost = self.lost.entry(cohort).or_default();
-        *lost += 1;
-        let again = *lost < LOST_ATTEMPTS;
+        let (class, again) = match ended.how {
+            How::NotStarted(_) => (Failure::Error, false),
+            How::Exit(_) | How::Signal(_) => {
+                let lost = self.lost.entry(cohort).or_default();
+                *lost += 1;
+                (Failure::Lost, *lost < LOST_ATTEMPTS)
+            }
+        };
         let id = self.id(cohort);
         self.tell(&Notice::Lost { cohort: id, jobs: jobs.clone(), why: why.clone(), again });
-        let ending = Ending::Failed { class: Failure::Lost, message: why };
+        let ending = Ending::Failed { class, message: why };
         if again {
             self.end_all(&jobs, &ending, Place::Waiting).await?;
             self.board.again(cohort, &jobs);

@@ -39,7 +39,10 @@ fn plain_lines() {
         (29, message(1, &short, Event::Epoch(epoch(3)))),
         (35, message(1, &short, Event::Epoch(epoch(4)))),
         (36, message(1, &short, failed)),
-        (37, Notice::Lost { cohort: cohort(1), jobs: vec![long.id()], why: "the worker was killed".into(), again: true }),
+        (
+            37,
+            Notice::Lost { cohort: cohort(1), jobs: vec![long.id()], why: "the worker was killed".into(), again: true },
+        ),
         (38, Notice::Stopping { level: Level::Finish }),
         (39, message(1, &long, Event::Stopped { epoch: 7, step: 30 })),
         (40, Notice::Blocked { job: long.id(), by: teacher.id() }),

@@ -143,7 +143,8 @@ fn go() -> Stop {
 async fn longest_first_in_so_many_slots() {
     let bench = Bench::new().await;
     // Four cohorts of label jobs: their streams differ by the seed.
-    let jobs: Vec<Job> = [2, 5, 3, 5].into_iter().enumerate().map(|(seed, epochs)| labels_job(seed as u64, epochs)).collect();
+    let jobs: Vec<Job> =
+        [2, 5, 3, 5].into_iter().enumerate().map(|(seed, epochs)| labels_job(seed as u64, epochs)).collect();
     let plan = bench.plan(&jobs).await;
     let engine = Fake::default();
     let summary = bench.run(&plan, 2, &engine, go()).await;
@@ -250,7 +251,11 @@ async fn the_first_stop_saves_and_the_second_ends() {
         let (stopper, stop) = stop();
         let engine = Fake::default();
         let press = async {
-            tokio::time::sleep(Duration::from_millis(3500)).await;
+            // Paused time runs ahead while the store's thread is at work: wait for what happens, not for an hour.
+            let is_epoch = |notice: &Notice| matches!(notice, Notice::Message { message, .. } if matches!(message.event, Event::Epoch(_)));
+            while !bench.notices.borrow().iter().any(is_epoch) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             for _ in 0..presses {
                 stopper.press();
             }
@@ -321,7 +326,8 @@ async fn a_second_scheduler_is_told_by_whom() {
     let bench = Bench::new().await;
     let lock = Lock::take(&bench.folder).await.unwrap();
     let error = Lock::take(&bench.folder).await.unwrap_err().to_string();
-    let expected = format!("another run is at work in `{}`: process {}", bench.folder.root().display(), std::process::id());
+    let expected =
+        format!("another run is at work in `{}`: process {}", bench.folder.root().display(), std::process::id());
     assert!(error.starts_with(&expected), "{error}");
     // A worker that inherited it holds it on.
     let worker = lock.share().unwrap();
@@ -363,7 +369,9 @@ async fn a_worker_process_speaks_dies_and_is_quoted() {
         Notice::Lost { why, again: true, .. } => Some(why.as_str()),
         _ => None,
     });
-    assert!(why.unwrap().ends_with("(signal 9), perhaps by the kernel for want of memory; its last words:\nout of paper"));
+    assert!(
+        why.unwrap().ends_with("(signal 9), perhaps by the kernel for want of memory; its last words:\nout of paper")
+    );
     let log = fs::read_to_string(bench.folder.cohorts().join(format!("{}.log", plan.cohorts[0].id))).unwrap();
     assert_eq!(log, "out of paper\nstdout: stray\n");
 }

@@ -232,7 +232,10 @@ async fn a_query_reads_and_cannot_write() {
         .await
         .unwrap();
     assert_eq!(result.columns[..4], ["teaching", "epochs", "learning_rate", "temperature"]);
-    assert_eq!(result.rows, [[json!("labels"), json!(2), json!(0.003), json!(null), json!("a;b"), json!("0aff"), json!(1)]]);
+    assert_eq!(
+        result.rows,
+        [[json!("labels"), json!(2), json!(0.003), json!(null), json!("a;b"), json!("0aff"), json!(1)]]
+    );
     let empty = reader.query("select id as job from jobs where 1 = 0").await.unwrap();
     assert_eq!((empty.columns, empty.rows), (vec!["job".to_owned()], vec![]));
 
