@@ -1,10 +1,66 @@
-//! scaffold
+//! Distillery: an experiment-ablation harness for knowledge distillation.
+//!
+//! It reproduces, and lets others vary, the experiments of *Knowledge distillation: a good teacher is patient and
+//! consistent* (Beyer et al., arXiv 2106.05237).
+//!
+//! # The flow
+//!
+//! ```text
+//! experiments/*.toml                                                        reports/*.toml
+//!         |                                                                        |
+//!         v                                                                        v
+//!       grid ---> plan ---> schedule ---> worker process: train ---events---> store ---> report ---> svg png csv md
+//!                               |                                    |
+//!                               +--- engine: local                   +---> progress (terminal)
+//! ```
+//!
+//! - [`grid`] reads an experiment file: a base job and the axes that vary it. Text in, jobs out.
+//! - [`plan`] removes what is done, orders what depends on what, gathers jobs into cohorts, and prices them.
+//! - [`schedule`] places cohorts on slots, starts one worker process each, listens, retries, stops.
+//! - [`train`] runs one cohort on one device. All of candle is here.
+//! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer.
+//! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
+//!
+//! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
+//! fault is shown, [`commands`] is one file a verb and the only place that knows every module.
+//!
+//! # Three ideas
+//!
+//! 1. **The cohort.** In this paper's setting the teacher is four fifths of the arithmetic of a step, and hundreds of
+//!    jobs of a grid ask the same teacher the same question. Every view is a pure function of (seed, epoch, position),
+//!    so jobs with equal stream keys ([`plan::stream_key`]) share one loader and one teacher forward, and resume,
+//!    replay and paired comparison are exact. A student's numbers do not depend on its company: a test says so.
+//! 2. **Honest science.** Selection looks at validation, reports show test; seeds are an axis; a number in a figure is
+//!    traceable to its job.
+//! 3. **Nothing lost.** Kill anything at any time; the same command goes on; the result is the one an undisturbed run
+//!    gives, bit for bit on the CPU.
+//!
+//! # Fences
+//!
+//! A test (`tests/it/fences.rs`) holds what the compiler cannot:
+//!
+//! 1. `candle` is named only under `train`, `sqlx` only under `store`, `plotters` and `resvg` only under `report`,
+//!    `clap` only in `cli.rs` and `main.rs`.
+//! 2. `job`, `grid`, `plan` are pure: no clock, no network, no device.
+//! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is stopped
+//!    by a flag.
+//! 4. `schedule` is generic over what runs a cohort, so its tests use a fake one under paused time.
+//! 5. `report` only reads: rendering again gives the same bytes.
+//! 6. Identity is content: the same resolved job has the same id on every machine. Paths, devices, intervals of
+//!    evaluation and the size of a cohort are not identity.
+//! 7. Experiments do not know reports; a report names an experiment.
+//! 8. Every row in the store leads to the resolved text of the job that made it, and to the attempt.
+
+pub mod cli;
+pub mod commands;
 pub mod diagnostic;
 pub mod event;
 pub mod folder;
 pub mod grid;
 pub mod job;
 pub mod plan;
+pub mod progress;
 pub mod report;
+pub mod schedule;
 pub mod store;
 pub mod train;

@@ -1,3 +1,160 @@
-//! scaffold
+//! What is kept: jobs, attempts, epochs and events, in one SQLite file. All of sqlx is here.
+//!
+//! Input: experiments and their jobs, [`Message`](crate::event::Message)s, the starts and ends of attempts. Output:
+//! [`Outcome`]s for reports, counts for listings, rows for SQL that a reader types.
+//!
+//! **One writer.** The scheduler's process writes, everybody else opens [read only](Store::open_read_only). Take the
+//! scheduler's [`Lock`](crate::schedule::Lock) before [`Store::open`], which migrates: two processes that migrate one
+//! SQLite file at once get in each other's way. A store is one connection behind a mutex and not a pool: SQLite has one
+//! writer anyway, and readers are other processes.
+//!
+//! **Attempts and the fence.** Each start of a job is an attempt, numbered from 1, begun here before its worker is
+//! started. `jobs.attempt` holds the newest. What an attempt says about the job's *state* (it ended, it failed) counts
+//! only if no newer attempt was begun: otherwise [`Taken::Refused`], and nothing is written. What it says about the
+//! job's *numbers* (an epoch, a teacher's accuracy) is taken from every attempt, if the row is not there yet: training
+//! is deterministic, so an older attempt's epoch 3 is the newer one's epoch 3, and may be the only copy when a worker
+//! resumes from the checkpoint behind it. Rows are keyed by (job, epoch), the first copy stays, and a message that is
+//! read twice changes nothing.
+//!
+//! **Durability.** WAL with `synchronous = FULL`. NORMAL is several times faster but may lose the last transactions
+//! when the power fails, and then an attempt's number could be given out twice while the first one's spool exists. A
+//! fence must not go back, and one sync a batch of messages is far below what training takes.
+//!
+//! **Several machines** (PostgreSQL, leases) are not built. The SQL is common to both databases, `$1` parameters and
+//! BIGINT times; an owner's lease becomes columns of `jobs` beside `attempt`. There is no `query!` macro, so nothing
+//! needs a database to compile, and no `Any` driver, so a pool of the other kind becomes a variant here.
+
+mod attempt;
+mod error;
 mod outcome;
+mod query;
+mod read;
+mod record;
+mod take;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Connection, Sqlite, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use attempt::{Block, Ending, Provenance};
+pub use error::Error;
 pub use outcome::{Outcome, State};
+pub use query::QueryResult;
+pub use read::ExperimentSummary;
+pub use record::Listed;
+pub use take::Taken;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for another process's lock.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<SqliteConnection>,
+}
+
+impl Store {
+    /// For the scheduler: makes folder and file where they are missing and brings the tables up to date.
+    ///
+    /// # Errors
+    /// With a hint when the file is no database, was written by a newer version, or is locked by somebody else.
+    pub async fn open(path: &Path) -> Result<Store, Error> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let mut connection = connect(path, &options).await?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => Error::Newer { path: path.to_owned() },
+            MigrateError::VersionMismatch(version) => Error::Changed { path: path.to_owned(), version },
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => Error::opening(path, source),
+            other => Error::opening(path, sqlx::Error::Migrate(Box::new(other))),
+        })?;
+        Ok(Store { path: path.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    /// For everybody else. Nothing can be written through it, and it does not migrate.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when nothing was run yet; [`Error::Newer`] and [`Error::Older`] for another version's file.
+    pub async fn open_read_only(path: &Path) -> Result<Store, Error> {
+        if !path.exists() {
+            return Err(Error::Missing { path: path.to_owned() });
+        }
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).pragma("query_only", "ON").busy_timeout(BUSY);
+        let mut connection = connect(path, &options).await?;
+        check_version(path, &mut connection).await?;
+        Ok(Store { path: path.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends the connection in order. Dropping the store is safe too; this one also folds the WAL into the file.
+    pub async fn close(self) -> Result<(), Error> {
+        Ok(self.connection.into_inner().close().await?)
+    }
+
+    async fn connection(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.connection.lock().await
+    }
+}
+
+/// Every transaction that writes takes the write lock at its start: one that reads first and then wants to write is
+/// refused by SQLite, whatever the time-out, when somebody wrote in between.
+async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>, Error> {
+    Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
+}
+
+async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<SqliteConnection, Error> {
+    let mut connection =
+        SqliteConnection::connect_with(options).await.map_err(|source| Error::opening(path, source))?;
+    // SQLite looks into a file only when it is first asked something.
+    sqlx::query("SELECT count(*) FROM sqlite_master")
+        .execute(&mut connection)
+        .await
+        .map_err(|source| Error::opening(path, source))?;
+    Ok(connection)
+}
+
+async fn check_version(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    let there: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await
+        .map_err(|source| match Error::opening(path, source) {
+            // A database, but without our tables.
+            Error::Open { path, .. } => Error::Older { path },
+            other => other,
+        })?;
+    let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
+    match there.cmp(&ours) {
+        std::cmp::Ordering::Less => Err(Error::Older { path: path.to_owned() }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(Error::Newer { path: path.to_owned() }),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Counts are BIGINT; none of ours comes near its end.
+fn big(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

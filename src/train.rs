@@ -14,6 +14,7 @@ pub mod metric;
 pub mod model;
 pub mod ops;
 pub mod optimizer;
+mod probe;
 pub mod random;
 mod student;
 pub mod teacher;
@@ -31,6 +32,8 @@ use crate::event::{Event, Failure, Message, TeacherCheck, Which};
 use crate::folder::Folder;
 use crate::job::{Data, Job, Objective};
 use crate::plan::{Manifest, Places};
+pub use probe::probe;
+
 use data::{DataSet, FASHION_MNIST_8K2K, Location};
 use metric::{Answers, is_chance};
 use student::{Evaluated, Student, Target};

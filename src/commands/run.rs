@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{print, print_json, read_experiment, report, shipped, table};
+use super::{print, print_json, read_experiment, report, shipped};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;

@@ -36,6 +36,23 @@ pub enum State {
     Blocked,
 }
 
+impl State {
+    pub const ALL: [State; 6] =
+        [State::Open, State::Running, State::Interrupted, State::Done, State::Failed, State::Blocked];
+
+    /// As it stands in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Running => "running",
+            State::Interrupted => "interrupted",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Blocked => "blocked",
+        }
+    }
+}
+
 impl Outcome {
     /// The last row, where the job ran to its end.
     pub fn last(&self) -> Option<&Epoch> {

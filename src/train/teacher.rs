@@ -1,12 +1,13 @@
 //! Teachers: frozen networks, asked live at every step or once for all.
 
-use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
 use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::{D, Device, Tensor};
+use candle_nn::ops::softmax;
 
 use super::checkpoint::load_weights;
 use super::model::{Blueprint, Network};
-use super::ops::log_softmax_rows;
 use super::views::{Asked, Batch, Look, Still, Views, asked};
 use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Input, Job, Teacher, TeacherSource};
@@ -127,20 +128,19 @@ impl Teachers {
     }
 }
 
-/// The logarithm of the mean of softmax(logits), which are logits again. In f64, in the given order.
+/// The logarithm of the mean of softmax(logits), which are logits again; the sum is taken in the given order.
 fn mean_probabilities(answers: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
-    let (mut sum, mut count, mut shape) = (Vec::new(), 0.0, None);
+    let (mut sum, mut count): (Option<Tensor>, _) = (None, 0.0);
     for answer in answers {
-        let answer = answer?;
-        let (_, classes) = answer.dims2()?;
-        let log = log_softmax_rows(&answer.flatten_all()?.to_vec1::<f32>()?, classes, 1.0);
-        sum.resize(log.len(), 0f64);
-        sum.iter_mut().zip(log).for_each(|(sum, log)| *sum += log.exp());
-        (count, shape) = (count + 1.0, Some(answer.shape().clone()));
+        let probabilities = softmax(&answer?, D::Minus1)?;
+        sum = Some(match sum {
+            None => probabilities,
+            Some(sum) => (sum + probabilities)?,
+        });
+        count += 1.0;
     }
     // A probability below what f32 can tell from zero stays finite as a logit.
-    let logits: Vec<f32> = sum.iter().map(|sum| (sum / count).max(1e-30).ln() as f32).collect();
-    Ok(Tensor::from_vec(logits, shape.context("an ensemble has members")?, &Device::Cpu)?)
+    Ok((sum.context("an ensemble has members")? / count)?.maximum(1e-30)?.log()?)
 }
 
 /// Logits of many images, a chunk at a time.

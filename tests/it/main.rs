@@ -1,2 +1,7 @@
+//! One binary that mirrors `src`.
+
 mod grid;
+mod progress;
 mod report;
+mod schedule;
+mod store;

@@ -103,11 +103,11 @@ fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
 
 /// A function for one kind of lanes that picks the instance of [`rows`] by the number of rows.
 macro_rules! pick {
-    ($(#[$attribute:meta])* $name:ident, $lanes:ty, $v:expr, [$($p:literal)*]) => {
+    ($(#[$attribute:meta])* $visibility:vis $name:ident, $lanes:ty, $v:expr, [$($p:literal)*]) => {
         /// # Safety
         /// As [`rows`](super::rows).
         $(#[$attribute])*
-        pub unsafe fn $name(
+        $visibility unsafe fn $name(
             sum: &Sum<<$lanes as Lanes>::T>,
             rows: usize,
             out: &mut Tile<<$lanes as Lanes>::T>,

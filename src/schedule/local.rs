@@ -1,0 +1,183 @@
+//! Workers as processes of this machine.
+//!
+//! A worker is this very program: `worker --manifest FILE --folder DIR`. Its standard output is a pipe of one JSON
+//! [`Message`] a line; its standard error goes to `cohorts/<id>.log`; its standard input is the scheduler's lock file,
+//! which nobody reads: holding it open keeps the [`Lock`] until the worker is gone.
+//!
+//! It runs in a process group of its own, so that a Ctrl-C at the terminal does not reach it but through here: the
+//! first stop becomes SIGTERM (finish the step, save, exit 75), the second SIGKILL for the group. It does not outlive
+//! the scheduler: the kernel sends it SIGTERM when its parent dies. SIGTERM and not SIGKILL, since saving costs a moment
+//! and the lock keeps the next run away for as long.
+//!
+//! The kernel means the parent *thread*. Run this on a current-thread runtime whose thread is the main thread, or
+//! workers are stopped when a thread of a pool retires.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpid, getppid};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use super::lock::Lock;
+use super::stop::{Level, Stop};
+use super::{Ended, Engine, How};
+use crate::event::Message;
+use crate::folder::Folder;
+use crate::plan::Manifest;
+
+/// How much of a worker's log is quoted.
+const LAST_WORDS_BYTES: u64 = 4096;
+const LAST_WORDS_LINES: usize = 8;
+
+#[derive(Debug)]
+pub struct LocalEngine<'a> {
+    folder: Folder,
+    program: PathBuf,
+    lock: &'a Lock,
+}
+
+impl<'a> LocalEngine<'a> {
+    /// Workers of this program.
+    ///
+    /// # Errors
+    /// When the system does not say where the program lies.
+    pub fn new(folder: Folder, lock: &'a Lock) -> io::Result<LocalEngine<'a>> {
+        Ok(LocalEngine::with_program(folder, lock, std::env::current_exe()?))
+    }
+
+    /// Workers of another program that takes the same arguments: for tests.
+    pub fn with_program(folder: Folder, lock: &'a Lock, program: PathBuf) -> LocalEngine<'a> {
+        LocalEngine { folder, program, lock }
+    }
+
+    fn start(&self, manifest: &Manifest, log: &Path) -> io::Result<Child> {
+        let file = self.folder.cohorts().join(format!("{}.json", manifest.cohort));
+        fs::create_dir_all(self.folder.cohorts())?;
+        write_whole(&file, serde_json::json!(manifest).to_string().as_bytes())?;
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+
+        let mut command = Command::new(&self.program);
+        command
+            .arg("worker")
+            .arg("--manifest")
+            .arg(&file)
+            .arg("--folder")
+            .arg(self.folder.root())
+            .env("RAYON_NUM_THREADS", manifest.threads.to_string())
+            .stdin(self.lock.share()?)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true);
+        let scheduler = getpid();
+        // SAFETY: between fork and exec only two system calls are made; nothing is allocated and no lock is taken.
+        unsafe {
+            command.pre_exec(move || {
+                set_pdeathsig(Signal::SIGTERM)?;
+                // The scheduler died before the line above: nobody would be told.
+                if getppid() != scheduler { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+            });
+        }
+        command.spawn()
+    }
+}
+
+impl Engine for LocalEngine<'_> {
+    async fn run(&self, manifest: Manifest, messages: mpsc::Sender<Message>, mut stop: Stop) -> Ended {
+        let log = self.folder.cohorts().join(format!("{}.log", manifest.cohort));
+        let before = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let mut child = match self.start(&manifest, &log) {
+            Ok(child) => child,
+            Err(error) => return Ended { how: How::NotStarted(error.to_string()), last_words: String::new() },
+        };
+        let status = attend(&mut child, &log, &messages, &mut stop).await;
+        let how = match status {
+            Ok(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => How::Exit(code),
+                (None, Some(signal)) => How::Signal(signal),
+                (None, None) => How::NotStarted(format!("it ended with {status}")),
+            },
+            Err(error) => How::NotStarted(format!("cannot wait for it: {error}")),
+        };
+        Ended { how, last_words: last_words(&log, before).unwrap_or_default() }
+    }
+}
+
+/// Passes on what the worker says and what is asked of it, until it has ended.
+async fn attend(
+    child: &mut Child,
+    log: &Path,
+    messages: &mpsc::Sender<Message>,
+    stop: &mut Stop,
+) -> io::Result<ExitStatus> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let mut lines: Option<Lines<BufReader<ChildStdout>>> =
+        child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+    let mut level = Level::Go;
+    loop {
+        tokio::select! {
+            line = next_line(&mut lines) => match line {
+                Ok(Some(line)) => pass_on(line, log, messages).await,
+                // The end, or nothing more that could be understood. The spool has it all.
+                Ok(None) | Err(_) => lines = None,
+            },
+            // Not before the pipe is empty: what it said last is what matters most.
+            status = child.wait(), if lines.is_none() => return status,
+            higher = stop.above(level) => {
+                level = higher;
+                if let Some(pid) = pid {
+                    // It may have ended meanwhile; it is not waited for yet, so the number is still its own.
+                    let _ = if level == Level::Now { killpg(pid, Signal::SIGKILL) } else { kill(pid, Signal::SIGTERM) };
+                }
+            }
+        }
+    }
+}
+
+async fn next_line(lines: &mut Option<Lines<BufReader<ChildStdout>>>) -> io::Result<Option<String>> {
+    match lines {
+        Some(lines) => lines.next_line().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pass_on(line: String, log: &Path, messages: &mpsc::Sender<Message>) {
+    match serde_json::from_str(&line) {
+        // Closed means that the scheduler no longer listens; the spool has it.
+        Ok(message) => drop(messages.send(message).await),
+        // A stray `println!` of some library, or the torn last line of a worker that was killed.
+        Err(_) => {
+            if let Ok(mut log) = OpenOptions::new().append(true).open(log) {
+                let _ = writeln!(log, "stdout: {line}");
+            }
+        }
+    }
+}
+
+/// A reader sees the old file or the new, never half of one.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("json.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// The last lines of what this worker added to the log.
+fn last_words(log: &Path, before: u64) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(before.max(length.saturating_sub(LAST_WORDS_BYTES))))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    Ok(lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].join("\n"))
+}

@@ -1,0 +1,111 @@
+//! One scheduler a folder.
+//!
+//! The lock is the operating system's (`flock` on `scheduler.lock`), so it ends with the process that holds it, however
+//! that ends; the file's text only says who it is. Workers inherit the open file (see `local.rs`) and with it the lock:
+//! a folder is free again when the scheduler *and* all its workers are gone, so that two workers never write one job's
+//! checkpoints. A lease would not give that on one machine; between machines it is what must take over.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, gethostname};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::folder::Folder;
+
+/// Workers of a scheduler that was killed are told by the kernel, finish their step and save.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+
+/// Held while it lives.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// Who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub host: String,
+    pub since_ms: i64,
+}
+
+impl Lock {
+    /// Takes the folder for this process, which makes it where it is missing. Waits a while when the holder is gone but
+    /// its workers are still saving.
+    ///
+    /// # Errors
+    /// [`Error::Held`] says by whom and since when.
+    pub async fn take(folder: &Folder) -> Result<Lock, Error> {
+        let path = folder.lock();
+        let io = |source| Error::Io { path: path.clone(), source };
+        fs::create_dir_all(folder.root()).map_err(io)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let holder = read(&mut file);
+            let gone = holder.as_ref().is_some_and(is_gone);
+            if !gone || waited >= PATIENCE {
+                return Err(Error::Held { folder: folder.root().to_owned(), holder, gone });
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
+        }
+        let text = serde_json::json!(Holder { pid: std::process::id(), host: host(), since_ms: now_ms() }).to_string();
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(io)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(io)?;
+        Ok(Lock { file })
+    }
+
+    /// The same open file, and so the same lock, for a worker to inherit.
+    ///
+    /// # Errors
+    /// When no more files can be opened.
+    pub fn share(&self) -> std::io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+pub(super) fn host() -> String {
+    gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".to_owned())
+}
+
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// `5 min`, for messages.
+pub(super) fn ago(since_ms: i64) -> String {
+    let seconds = (now_ms() - since_ms).max(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Only certain on the holder's own host.
+fn is_gone(holder: &Holder) -> bool {
+    let Ok(pid) = i32::try_from(holder.pid) else { return false };
+    holder.host == host() && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
+}

@@ -1,0 +1,294 @@
+//! The starts and ends of attempts, as the scheduler sees them; what the workers say is in `take.rs`.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+
+use super::{Error, Store, Taken, begin, now_ms};
+use crate::event::Failure;
+use crate::job::{JobId, short_hash};
+use crate::plan::CohortId;
+
+/// Who ran an attempt, where and with what. The same for all attempts of one scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Provenance {
+    /// Unique among schedulers: `local:<host>/<pid>/<start>`.
+    pub owner: String,
+    pub host: String,
+    /// Of the scheduler.
+    pub pid: u32,
+    /// `cpu`, `cuda:0`.
+    pub device: String,
+    /// Of one worker.
+    pub threads: u32,
+    pub version: String,
+    pub binary_sha256: String,
+    /// With `-dirty` behind it where the tree had changes; none where the source is no git checkout.
+    pub git_commit: Option<String>,
+    /// As typed.
+    pub command: String,
+}
+
+/// How the scheduler ends an attempt whose worker did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Asked to stop; goes on with the next `run`.
+    Stopped {
+        message: String,
+    },
+    Failed {
+        class: Failure,
+        message: String,
+    },
+}
+
+/// A job that cannot start because one it needs failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub job: JobId,
+    /// The job that failed: the root of the chain, not its last link.
+    pub by: JobId,
+    pub message: String,
+}
+
+impl Store {
+    /// Begins the next attempt of a job and returns its number.
+    ///
+    /// # Errors
+    /// [`Error::NotStartable`] when the job is not recorded or already done.
+    pub async fn begin_attempt(&self, job: &JobId, cohort: &CohortId, provenance: &Provenance) -> Result<u32, Error> {
+        let attempts = self.begin_attempts(std::slice::from_ref(job), cohort, provenance).await?;
+        Ok(attempts[0])
+    }
+
+    /// One attempt each, in the order of `jobs`, all or none.
+    pub async fn begin_attempts(
+        &self,
+        jobs: &[JobId],
+        cohort: &CohortId,
+        provenance: &Provenance,
+    ) -> Result<Vec<u32>, Error> {
+        let now = now_ms();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let mut attempts = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            attempts.push(begin_one(&mut transaction, job, cohort, provenance, now).await?);
+        }
+        transaction.commit().await?;
+        Ok(attempts)
+    }
+
+    /// Ends an attempt in the worker's stead. An attempt that ended already stays as it is.
+    pub async fn end_attempt(&self, job: &JobId, attempt: u32, ending: &Ending) -> Result<Taken, Error> {
+        let now = now_ms();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let newest = newest_attempt(&mut transaction, job).await?;
+        match newest {
+            None => return Ok(Taken::Unknown),
+            Some(newest) if attempt < newest => return Ok(Taken::Refused { newest }),
+            Some(newest) if attempt > newest => return Ok(Taken::Unknown),
+            Some(_) => {}
+        }
+        if !end(&mut transaction, job, attempt, now, ending).await? {
+            return Ok(Taken::Known);
+        }
+        let (kind, text) = match ending {
+            Ending::Stopped { message } => ("stopped", serde_json::json!({ "message": message })),
+            Ending::Failed { class, message } => {
+                ("failed", serde_json::json!({ "class": class.name(), "message": message }))
+            }
+        };
+        note(&mut transaction, job, Some(attempt), now, kind, &text.to_string()).await?;
+        transaction.commit().await?;
+        Ok(Taken::Stored)
+    }
+
+    /// Writes down that jobs cannot start. Jobs that are done or running meanwhile stay as they are.
+    pub async fn block(&self, blocks: &[Block]) -> Result<(), Error> {
+        let now = now_ms();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        for Block { job, by, message } in blocks {
+            let changed = sqlx::query(
+                "UPDATE jobs SET state = 'blocked', message = $1, blocked_by = $2
+                 WHERE id = $3 AND state NOT IN ('done', 'running')",
+            )
+            .bind(message)
+            .bind(by.as_str())
+            .bind(job.as_str())
+            .execute(&mut *transaction)
+            .await?;
+            if changed.rows_affected() > 0 {
+                let text = serde_json::json!({ "by": by, "message": message }).to_string();
+                note(&mut transaction, job, None, now, "blocked", &text).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Makes those of `jobs` that are blocked open again: their needs will be tried anew.
+    pub async fn unblock(&self, jobs: &[JobId]) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let blocked: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'blocked'").fetch_all(&mut *connection).await?;
+        if blocked.is_empty() {
+            return Ok(());
+        }
+        let blocked: std::collections::BTreeSet<String> = blocked.into_iter().collect();
+        let mut transaction = begin(&mut connection).await?;
+        for job in jobs.iter().filter(|job| blocked.contains(job.as_str())) {
+            sqlx::query("UPDATE jobs SET state = 'open', message = NULL, blocked_by = NULL WHERE id = $1")
+                .bind(job.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Every attempt that is still open belonged to a scheduler that ended without a word: it is interrupted. Only for
+    /// the holder of the scheduler's lock, and after the spools were read. Returns how many there were.
+    pub async fn interrupt_orphans(&self) -> Result<u64, Error> {
+        let now = now_ms();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let orphans = sqlx::query(
+            "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'the scheduler ended without a word'
+             WHERE ended_ms IS NULL",
+        )
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("UPDATE jobs SET state = 'interrupted', message = NULL WHERE state = 'running'")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(orphans.rows_affected())
+    }
+}
+
+async fn begin_one(
+    connection: &mut SqliteConnection,
+    job: &JobId,
+    cohort: &CohortId,
+    provenance: &Provenance,
+    now: i64,
+) -> Result<u32, Error> {
+    let row = sqlx::query(
+        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL
+         WHERE id = $1 AND state <> 'done' RETURNING attempt",
+    )
+    .bind(job.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else {
+        let why = match newest_attempt(connection, job).await? {
+            None => "it is not in the store",
+            Some(_) => "it is done",
+        };
+        return Err(Error::NotStartable { job: job.to_string(), why });
+    };
+    let attempt: i64 = row.try_get(0)?;
+    sqlx::query(
+        "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'a newer attempt was begun'
+         WHERE job = $2 AND ended_ms IS NULL",
+    )
+    .bind(now)
+    .bind(job.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO attempts (job, attempt, owner, cohort, host, pid, device, threads, version, binary_sha256,
+             git_commit, command, started_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(job.as_str())
+    .bind(attempt)
+    .bind(&provenance.owner)
+    .bind(cohort.as_str())
+    .bind(&provenance.host)
+    .bind(i64::from(provenance.pid))
+    .bind(&provenance.device)
+    .bind(i64::from(provenance.threads))
+    .bind(&provenance.version)
+    .bind(&provenance.binary_sha256)
+    .bind(&provenance.git_commit)
+    .bind(&provenance.command)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    Ok(u32::try_from(attempt).unwrap_or(u32::MAX))
+}
+
+/// None for a job that is not recorded, 0 before its first attempt.
+pub(super) async fn newest_attempt(connection: &mut SqliteConnection, job: &JobId) -> Result<Option<u32>, Error> {
+    let newest: Option<i64> = sqlx::query_scalar("SELECT attempt FROM jobs WHERE id = $1")
+        .bind(job.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(newest.map(|newest| u32::try_from(newest).unwrap_or(u32::MAX)))
+}
+
+/// Ends the job's newest attempt, unless it is ended. Whether it did.
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    job: &JobId,
+    attempt: u32,
+    at_ms: i64,
+    ending: &Ending,
+) -> Result<bool, Error> {
+    let (outcome, state, class, message) = match ending {
+        Ending::Stopped { message } => ("stopped", "interrupted", None, message),
+        Ending::Failed { class, message } => ("failed", "failed", Some(class.name()), message),
+    };
+    let changed = sqlx::query(
+        "UPDATE attempts SET ended_ms = $1, outcome = $2, failure = $3, message = $4
+         WHERE job = $5 AND attempt = $6 AND ended_ms IS NULL",
+    )
+    .bind(at_ms)
+    .bind(outcome)
+    .bind(class)
+    .bind(message)
+    .bind(job.as_str())
+    .bind(i64::from(attempt))
+    .execute(&mut *connection)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE jobs SET state = $1, message = $2 WHERE id = $3")
+        .bind(state)
+        .bind(class.map(|_| message))
+        .bind(job.as_str())
+        .execute(connection)
+        .await?;
+    Ok(true)
+}
+
+/// Appends to the events, once: the id is the hash of all there is to the event. Whether it was new.
+pub(super) async fn note(
+    connection: &mut SqliteConnection,
+    job: &JobId,
+    attempt: Option<u32>,
+    at_ms: i64,
+    kind: &str,
+    text: &str,
+) -> Result<bool, Error> {
+    let id = short_hash("distillery event 1\n", &format!("{job}\n{attempt:?}\n{at_ms}\n{kind}\n{text}"));
+    let inserted = sqlx::query(
+        "INSERT INTO events (id, at_ms, job, attempt, kind, text) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(id)
+    .bind(at_ms)
+    .bind(job.as_str())
+    .bind(attempt.map(i64::from))
+    .bind(kind)
+    .bind(text)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() > 0)
+}

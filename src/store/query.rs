@@ -1,0 +1,127 @@
+//! SQL that a reader types: one statement, which only reads.
+//!
+//! Three locks, since the text is anybody's. The file must have been opened read only; the connection has `query_only`
+//! set; and the statement must be a single `SELECT`, `WITH`, `VALUES` or `EXPLAIN`. The last one keeps out what writes
+//! elsewhere (`VACUUM INTO`, `ATTACH`) or would take the second lock off (`PRAGMA`). The columns of a table are there
+//! all the same: `SELECT name FROM pragma_table_info('epochs')`.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
+
+use super::{Error, Store};
+
+/// A table of typed values: null, integers, reals, texts; a blob as hexadecimal text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QueryResult {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Store {
+    /// # Errors
+    /// [`Error::Refused`] for anything but one reading statement, [`Error::Query`] with SQLite's own words.
+    pub async fn query(&self, sql: &str) -> Result<QueryResult, Error> {
+        let statement = only_statement(sql)?;
+        let mut connection = self.connection().await;
+        let writable: i64 = 1 - sqlx::query_scalar::<_, i64>("PRAGMA query_only").fetch_one(&mut *connection).await?;
+        if writable != 0 {
+            return Err(refused("this store is open for writing"));
+        }
+        let failed = |error: sqlx::Error| Error::Query {
+            message: match error.as_database_error() {
+                Some(error) => error.message().to_owned(),
+                None => error.to_string(),
+            },
+        };
+        // Safe to hand over as it is: see the three locks above.
+        let sql = AssertSqlSafe(statement).into_sql_str();
+        let prepared = (&mut *connection).prepare(sql).await.map_err(failed)?;
+        let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
+        let rows = prepared.query().fetch_all(&mut *connection).await.map_err(failed)?;
+        let rows = rows.iter().map(values).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(QueryResult { columns, rows })
+    }
+}
+
+fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
+    (0..row.len())
+        .map(|column| {
+            let value = row.try_get_raw(column)?;
+            if value.is_null() {
+                return Ok(Value::Null);
+            }
+            // The value's own type: SQLite's columns have none that binds.
+            Ok(match value.type_info().name() {
+                "INTEGER" | "BOOLEAN" => Value::from(row.try_get_unchecked::<i64, _>(column)?),
+                "REAL" | "NUMERIC" => Value::from(row.try_get_unchecked::<f64, _>(column)?),
+                "BLOB" => {
+                    let bytes: Vec<u8> = row.try_get_unchecked(column)?;
+                    Value::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+                }
+                _ => Value::from(row.try_get_unchecked::<String, _>(column)?),
+            })
+        })
+        .collect()
+}
+
+fn refused(why: impl Into<String>) -> Error {
+    Error::Refused { why: why.into(), hint: "one `SELECT` is what is wanted; nothing can be changed by a query" }
+}
+
+/// The text without what ends it, if it is one statement of a kind that reads.
+fn only_statement(sql: &str) -> Result<String, Error> {
+    let end = end_of_statement(sql);
+    let (statement, rest) = sql.split_at(end);
+    let rest = rest.strip_prefix(';').unwrap_or(rest);
+    if !skip_blanks(rest).trim_start_matches(';').is_empty() {
+        return Err(refused("it is more than one statement"));
+    }
+    let first: String =
+        skip_blanks(statement).chars().take_while(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase();
+    match first.as_str() {
+        "SELECT" | "WITH" | "VALUES" | "EXPLAIN" => Ok(statement.to_owned()),
+        "" => Err(refused("there is no statement in it")),
+        word => Err(refused(format!("it begins with `{word}`"))),
+    }
+}
+
+/// Byte offset of the first semicolon outside of quotes and comments, or the text's length. Being fooled here would
+/// cost a clear message only: the other two locks hold.
+fn end_of_statement(sql: &str) -> usize {
+    let bytes = sql.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &sql.as_bytes()[at..];
+        at += match bytes[at] {
+            b';' => return at,
+            quote @ (b'\'' | b'"' | b'`') => 1 + length_to(&rest[1..], &[quote]),
+            b'[' => 1 + length_to(&rest[1..], b"]"),
+            b'-' if rest.starts_with(b"--") => 2 + length_to(&rest[2..], b"\n"),
+            b'/' if rest.starts_with(b"/*") => 2 + length_to(&rest[2..], b"*/"),
+            _ => 1,
+        };
+    }
+    bytes.len()
+}
+
+/// Bytes up to and with `end`. A doubled quote inside quotes reads as the end of one and the start of the next.
+fn length_to(bytes: &[u8], end: &[u8]) -> usize {
+    let found = bytes.windows(end.len()).position(|window| window == end);
+    found.map_or(bytes.len(), |place| place + end.len())
+}
+
+fn skip_blanks(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        let skip = if let Some(comment) = text.strip_prefix("--") {
+            2 + length_to(comment.as_bytes(), b"\n")
+        } else if let Some(comment) = text.strip_prefix("/*") {
+            2 + length_to(comment.as_bytes(), b"*/")
+        } else {
+            return text;
+        };
+        text = &text[skip..];
+    }
+}

@@ -1,0 +1,280 @@
+//! What readers ask: which jobs are done, how experiments stand, everything a report draws.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::{Error, Outcome, State, Store};
+use crate::event::{Epoch, Evaluation, TeacherCheck, Which};
+use crate::job::JobId;
+
+/// How an experiment stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExperimentSummary {
+    pub name: String,
+    pub title: Option<String>,
+    pub hash: String,
+    pub recorded_ms: i64,
+    /// Of the grid's jobs; states without a job are left out.
+    pub jobs: BTreeMap<State, u64>,
+    /// Of the jobs that are only teachers of the grid's.
+    pub needed: BTreeMap<State, u64>,
+}
+
+impl Store {
+    /// All jobs that are done, of all experiments.
+    pub async fn done(&self) -> Result<BTreeSet<JobId>, Error> {
+        self.ids("SELECT id FROM jobs WHERE state = 'done'").await
+    }
+
+    /// All jobs that are recorded and not done.
+    pub async fn not_done(&self) -> Result<BTreeSet<JobId>, Error> {
+        self.ids("SELECT id FROM jobs WHERE state <> 'done'").await
+    }
+
+    /// What one thread computed in a second, over all epochs kept; none where there are none yet.
+    pub async fn flops_per_second(&self) -> Result<Option<f64>, Error> {
+        let mut connection = self.connection().await;
+        // Of each job the sums of its latest epoch, which count from its start.
+        let row = sqlx::query(
+            "SELECT sum(flops), sum(seconds) FROM (
+                 SELECT max(e.student_flops + e.teacher_flops) AS flops, sum(e.seconds * a.threads) AS seconds
+                 FROM epochs e JOIN attempts a ON a.job = e.job AND a.attempt = e.attempt
+                 WHERE a.threads IS NOT NULL GROUP BY e.job
+             ) AS spent",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        let (flops, seconds): (Option<f64>, Option<f64>) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(flops.zip(seconds).filter(|(flops, seconds)| *flops > 0.0 && *seconds > 0.0).map(|(f, s)| f / s))
+    }
+
+    /// Every experiment that was run, by name.
+    pub async fn experiments(&self) -> Result<Vec<ExperimentSummary>, Error> {
+        let mut connection = self.connection().await;
+        let rows = sqlx::query("SELECT name, title, hash, recorded_ms FROM experiments ORDER BY name")
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut summaries = Vec::with_capacity(rows.len());
+        let mut positions = HashMap::new();
+        for row in rows {
+            let name: String = row.try_get(0)?;
+            positions.insert(name.clone(), summaries.len());
+            summaries.push(ExperimentSummary {
+                name,
+                title: row.try_get(1)?,
+                hash: row.try_get(2)?,
+                recorded_ms: row.try_get(3)?,
+                jobs: BTreeMap::new(),
+                needed: BTreeMap::new(),
+            });
+        }
+        let counts = sqlx::query(
+            "SELECT e.experiment, e.needed, j.state, count(*) FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+             GROUP BY e.experiment, e.needed, j.state",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in counts {
+            let Some(summary) = positions.get(row.try_get::<&str, _>(0)?).map(|&at| &mut summaries[at]) else {
+                continue;
+            };
+            let needed: i64 = row.try_get(1)?;
+            let side = if needed == 0 { &mut summary.jobs } else { &mut summary.needed };
+            side.insert(state(&row, 2)?, count(&row, 3)?);
+        }
+        Ok(summaries)
+    }
+
+    /// The grid's jobs of an experiment with all their numbers, in the grid's order; jobs that are only teachers are
+    /// not among them. Empty for an experiment that was never run.
+    pub async fn outcomes(&self, experiment: &str) -> Result<Vec<Outcome>, Error> {
+        let mut connection = self.connection().await;
+        let rows = sqlx::query(
+            "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+             WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
+        )
+        .bind(experiment)
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut outcomes = Vec::with_capacity(rows.len());
+        let mut positions = HashMap::new();
+        for row in rows {
+            let id: String = row.try_get(0)?;
+            positions.insert(id.clone(), outcomes.len());
+            outcomes.push(Outcome {
+                job: json(row.try_get(1)?, || format!("the text of job `{id}`"))?,
+                axes: json(row.try_get(2)?, || format!("the axes of job `{id}`"))?,
+                state: state(&row, 3)?,
+                message: row.try_get(4)?,
+                epochs: Vec::new(),
+                teachers: Vec::new(),
+                id: JobId::from_stored(id),
+            });
+        }
+        read_epochs(&mut connection, experiment, &positions, &mut outcomes).await?;
+        read_evaluations(&mut connection, experiment, &positions, &mut outcomes).await?;
+        read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
+        Ok(outcomes)
+    }
+
+    async fn ids(&self, sql: &'static str) -> Result<BTreeSet<JobId>, Error> {
+        let ids: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *self.connection().await).await?;
+        Ok(ids.into_iter().map(JobId::from_stored).collect())
+    }
+}
+
+/// Place of a job in the list of outcomes.
+type Positions = HashMap<String, usize>;
+
+// Three statements over the whole experiment and not three a job: with 10,000 jobs the difference is minutes.
+
+async fn read_epochs(
+    connection: &mut SqliteConnection,
+    experiment: &str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT r.job, r.epoch, r.step, r.images, r.training_loss, r.learning_rate, r.gradient_norm, r.student_flops,
+             r.teacher_flops, r.seconds, r.images_per_second
+         FROM experiment_jobs e JOIN epochs r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+    )
+    .bind(experiment)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        outcomes[at].epochs.push(Epoch {
+            epoch: small(&row, 1)?,
+            step: count(&row, 2)?,
+            images: count(&row, 3)?,
+            training_loss: number(&row, 4)?,
+            learning_rate: number(&row, 5)?,
+            gradient_norm: number(&row, 6)?,
+            student_flops: number(&row, 7)?,
+            teacher_flops: number(&row, 8)?,
+            seconds: number(&row, 9)?,
+            images_per_second: number(&row, 10)?,
+            evaluations: Vec::new(),
+        });
+    }
+    Ok(())
+}
+
+async fn read_evaluations(
+    connection: &mut SqliteConnection,
+    experiment: &str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement
+         FROM experiment_jobs e JOIN evaluations r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+    )
+    .bind(experiment)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        let epoch = small(&row, 1)?;
+        let epochs = &mut outcomes[at].epochs;
+        let Ok(place) = epochs.binary_search_by_key(&epoch, |row| row.epoch) else { continue };
+        epochs[place].evaluations.push(Evaluation {
+            split: split(&row, 2)?,
+            images: count(&row, 3)?,
+            loss: number(&row, 4)?,
+            top1: number(&row, 5)?,
+            top5: number(&row, 6)?,
+            kl: row.try_get(7)?,
+            agreement: row.try_get(8)?,
+        });
+    }
+    // As the worker says them, not as the words sort.
+    for epoch in outcomes.iter_mut().flat_map(|outcome| &mut outcome.epochs) {
+        epoch.evaluations.sort_by_key(|evaluation| order(evaluation.split));
+    }
+    Ok(())
+}
+
+async fn read_teachers(
+    connection: &mut SqliteConnection,
+    experiment: &str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT r.job, r.teacher, r.split, r.images, r.top1, r.top5
+         FROM experiment_jobs e JOIN teachers r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.teacher",
+    )
+    .bind(experiment)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        let teacher: i64 = row.try_get(1)?;
+        outcomes[at].teachers.push(TeacherCheck {
+            teacher: u32::try_from(teacher).ok(),
+            split: split(&row, 2)?,
+            images: count(&row, 3)?,
+            top1: number(&row, 4)?,
+            top5: number(&row, 5)?,
+        });
+    }
+    for outcome in outcomes {
+        // The ensemble after its members.
+        outcome.teachers.sort_by_key(|check| (check.teacher.unwrap_or(u32::MAX), order(check.split)));
+    }
+    Ok(())
+}
+
+fn order(split: Which) -> u8 {
+    match split {
+        Which::Train => 0,
+        Which::Validation => 1,
+        Which::Test => 2,
+    }
+}
+
+fn split(row: &SqliteRow, column: usize) -> Result<Which, Error> {
+    let name: &str = row.try_get(column)?;
+    [Which::Train, Which::Validation, Which::Test]
+        .into_iter()
+        .find(|split| split.name() == name)
+        .ok_or_else(|| Error::Unreadable { what: format!("the split `{name}`"), source: None })
+}
+
+fn state(row: &SqliteRow, column: usize) -> Result<State, Error> {
+    let name: &str = row.try_get(column)?;
+    State::ALL
+        .into_iter()
+        .find(|state| state.name() == name)
+        .ok_or_else(|| Error::Unreadable { what: format!("the state `{name}`"), source: None })
+}
+
+fn json<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> String) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|source| Error::Unreadable { what: what(), source: Some(source) })
+}
+
+fn count(row: &SqliteRow, column: usize) -> Result<u64, Error> {
+    let count: i64 = row.try_get(column)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+fn small(row: &SqliteRow, column: usize) -> Result<u32, Error> {
+    let count: i64 = row.try_get(column)?;
+    Ok(u32::try_from(count).unwrap_or(0))
+}
+
+/// SQLite keeps what is not a number as NULL.
+fn number(row: &SqliteRow, column: usize) -> Result<f64, Error> {
+    let number: Option<f64> = row.try_get(column)?;
+    Ok(number.unwrap_or(f64::NAN))
+}

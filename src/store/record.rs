@@ -1,0 +1,115 @@
+//! Writing down what an experiment asks for, before anything of it runs.
+
+use std::collections::BTreeMap;
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::{Error, Store, begin, big, now_ms};
+use crate::job::{Distance, Job, JobId, Objective};
+
+/// Rows of one INSERT; with 12 columns far below SQLite's 32,766 parameters.
+const ROWS: usize = 1000;
+
+/// A job of a grid and its place on the grid's axes.
+pub type Listed<'a> = (JobId, &'a Job, &'a BTreeMap<String, String>);
+
+impl Store {
+    /// Puts the experiment's jobs into the store, those only `needed` as teachers too. Jobs that are there already,
+    /// from whichever experiment, stay as they are; what an earlier text of this experiment asked for is no longer
+    /// listed under it, but kept.
+    pub async fn record_experiment(
+        &self,
+        name: &str,
+        hash: &str,
+        title: Option<&str>,
+        text: &str,
+        jobs: &[Listed<'_>],
+        needed: &[(JobId, &Job)],
+    ) -> Result<(), Error> {
+        let now = now_ms();
+        let none = BTreeMap::new();
+        let rows: Vec<Row<'_>> = jobs
+            .iter()
+            .map(|(id, job, axes)| Row { id, job, axes, needed: false })
+            .chain(needed.iter().map(|(id, job)| Row { id, job, axes: &none, needed: true }))
+            .collect();
+
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        sqlx::query(
+            "INSERT INTO experiments (name, hash, title, text, recorded_ms) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, title = excluded.title, text = excluded.text,
+                 recorded_ms = excluded.recorded_ms",
+        )
+        .bind(name)
+        .bind(hash)
+        .bind(title)
+        .bind(text)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM experiment_jobs WHERE experiment = $1").bind(name).execute(&mut *transaction).await?;
+        for (chunk, rows) in rows.chunks(ROWS).enumerate() {
+            insert_jobs(rows, now).build().execute(&mut *transaction).await?;
+            insert_places(name, chunk * ROWS, rows).build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+struct Row<'a> {
+    id: &'a JobId,
+    job: &'a Job,
+    axes: &'a BTreeMap<String, String>,
+    needed: bool,
+}
+
+fn insert_jobs(rows: &[Row<'_>], now: i64) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO jobs (id, text, data, student, teaching, epochs, batch, resolution, learning_rate, weight_decay,
+             temperature, seed, created_ms) ",
+    );
+    query.push_values(rows, |mut values, Row { id, job, .. }| {
+        values
+            .push_bind(id.as_str().to_owned())
+            .push_bind(job.canonical_text())
+            .push_bind(job.data.name.clone())
+            .push_bind(job.student.label())
+            .push_bind(job.teaching_name())
+            .push_bind(i64::from(job.epochs))
+            .push_bind(i64::from(job.batch))
+            .push_bind(i64::from(job.resolution))
+            .push_bind(job.learning_rate)
+            .push_bind(job.weight_decay)
+            .push_bind(temperature(job))
+            .push_bind(big(job.seed))
+            .push_bind(now);
+    });
+    query.push(" ON CONFLICT (id) DO NOTHING");
+    query
+}
+
+fn insert_places(experiment: &str, first: usize, rows: &[Row<'_>]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("INSERT INTO experiment_jobs (experiment, job, ordinal, axes, needed) ");
+    query.push_values(rows.iter().enumerate(), |mut values, (position, row)| {
+        values
+            .push_bind(experiment.to_owned())
+            .push_bind(row.id.as_str().to_owned())
+            .push_bind(big((first + position) as u64))
+            .push_bind(serde_json::json!(row.axes).to_string())
+            .push_bind(i64::from(row.needed));
+    });
+    // A grid may reach one job on two ways; the first is the one that is shown.
+    query.push(" ON CONFLICT (experiment, job) DO NOTHING");
+    query
+}
+
+fn temperature(job: &Job) -> Option<f64> {
+    match &job.objective {
+        Objective::Labels(_) => None,
+        Objective::Distil(distil) => match distil.distance {
+            Distance::Kl(kl) => Some(kl.temperature),
+        },
+    }
+}
