@@ -154,7 +154,7 @@ pub async fn schedule<E: Engine>(
 ) -> Result<Summary, Error> {
     let open: Vec<JobId> = plan.open().map(|planned| planned.id.clone()).collect();
     store.unblock(&open).await?;
-    running::Run::new(plan, settings, store, engine, observer, stop).to_the_end().await
+    running::Run::new(plan, settings, store, engine, observer, stop).finish().await
 }
 
 fn held(folder: &std::path::Path, holder: Option<&Holder>, gone: bool) -> String {

@@ -62,7 +62,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         }
     }
 
-    pub async fn to_the_end(mut self) -> Result<Summary, Error> {
+    pub async fn finish(mut self) -> Result<Summary, Error> {
         let (sender, mut receiver) = mpsc::channel(CHANNEL);
         let mut workers = Workers::default();
         let mut batch = Vec::new();
