@@ -75,7 +75,7 @@ pub const STOPPED: i32 = 75;
 pub struct Settings {
     /// Cohorts at once.
     pub slots: usize,
-    /// Of one worker.
+    /// Shared by the workers of all slots.
     pub threads: u32,
     pub evaluate_every: u32,
     pub allow_teacher_at_chance: bool,

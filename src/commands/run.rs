@@ -12,7 +12,7 @@ use super::{print, print_json, read_experiment, report, shipped};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
-use crate::job::JobId;
+use crate::job::{Job, JobId};
 use crate::plan::Plan;
 use crate::progress::{Mode, Progress};
 use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
@@ -25,23 +25,25 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let stop = schedule::listen()?;
     let lock = Lock::take(&folder).await?;
     let store = Store::open(&folder.store()).await?;
+    record(&experiment, &store).await?;
+    // What workers wrote down while no scheduler listened; with a store that was lost, everything.
     ingest_spools(&folder, &store).await?;
-    let plan = record(&experiment, &folder, &store).await?;
+    let plan = plan_of(&experiment, &folder, store.done().await?);
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = arguments.threads.map_or(cores, usize::from);
-        let slots = arguments.slots.map_or(threads, usize::from).min(plan.cohorts.len()).max(1);
-        let each = u32::try_from(threads / slots)?.max(1);
+        let slots = arguments.slots.map_or(threads, usize::from);
+        let threads = u32::try_from(threads)?;
         let settings = Settings {
             slots,
-            threads: each,
+            threads,
             evaluate_every: experiment.run.evaluate_every,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
             places: experiment.places.clone(),
             folder: folder.clone(),
-            provenance: provenance("cpu", each),
+            provenance: provenance("cpu", threads),
         };
         let engine = LocalEngine::new(folder.clone(), &lock)?;
         let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
@@ -61,21 +63,25 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     })
 }
 
-/// Writes the experiment down and says what is left of it. A job whose student's file is gone is not done.
-pub async fn record(experiment: &Experiment, folder: &Folder, store: &Store) -> Result<Plan> {
-    let plan = plan_of(experiment, folder, store.done().await?);
+/// Writes the experiment down: its text, its jobs, and those they need.
+async fn record(experiment: &Experiment, store: &Store) -> Result<()> {
+    let plan = Plan::new(&jobs(experiment), &BTreeSet::new());
     let listed: Vec<_> = experiment.jobs.iter().map(|cell| (cell.job.id(), &cell.job, &cell.axes)).collect();
-    let needed: Vec<(JobId, &_)> =
+    let needed: Vec<(JobId, &Job)> =
         plan.jobs.iter().filter(|job| job.only_needed).map(|job| (job.id.clone(), &job.job)).collect();
     let title = experiment.title.as_deref();
     store.record_experiment(&experiment.name, &experiment.hash, title, &experiment.text, &listed, &needed).await?;
-    Ok(plan)
+    Ok(())
 }
 
+/// What is left to do. A job whose student's file is gone is not done.
 pub fn plan_of(experiment: &Experiment, folder: &Folder, done: BTreeSet<JobId>) -> Plan {
     let done = done.into_iter().filter(|job| folder.student(job).is_file()).collect();
-    let jobs: Vec<_> = experiment.jobs.iter().map(|cell| cell.job.clone()).collect();
-    Plan::new(&jobs, &done)
+    Plan::new(&jobs(experiment), &done)
+}
+
+fn jobs(experiment: &Experiment) -> Vec<Job> {
+    experiment.jobs.iter().map(|cell| cell.job.clone()).collect()
 }
 
 /// Draws every report of the experiment; nothing where there is nothing to draw yet.

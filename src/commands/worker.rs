@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,11 +99,25 @@ impl Voice<'_> {
             Some(file) => file,
             None => {
                 fs::create_dir_all(self.folder.job(job))?;
-                let file = OpenOptions::new().create(true).append(true).open(self.folder.spool(job))?;
+                let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.folder.spool(job))?;
+                // A line that a kill cut off must not swallow the next.
+                if ends_inside_a_line(&mut file)? {
+                    file.write_all(b"\n")?;
+                }
                 self.spools.entry(job.clone()).or_insert(file)
             }
         };
         file.write_all(line.as_bytes())?;
         file.sync_data()
     }
+}
+
+fn ends_inside_a_line(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }

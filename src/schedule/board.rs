@@ -90,6 +90,11 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Cohorts that could start now.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub fn place(&self, job: &JobId) -> Option<&Place> {
         self.places.get(job)
     }

@@ -14,7 +14,7 @@ use super::{Ended, Engine, Error, How, LOST_ATTEMPTS, Notice, STOPPED, Settings,
 use crate::event::{Event, Failure, Message};
 use crate::job::JobId;
 use crate::plan::{CohortId, Manifest, Plan, Student};
-use crate::store::{Block, Ending, Store, Taken};
+use crate::store::{Block, Ending, Provenance, Store, Taken};
 
 /// Messages that workers may be ahead of the store before they wait.
 const CHANNEL: usize = 1024;
@@ -75,7 +75,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 self.tell(&Notice::Stopping { level });
             }
             while self.stop.level() == Level::Go && workers.len() < self.settings.slots.max(1) {
-                let Some((cohort, manifest)) = self.start_next().await? else { break };
+                let Some((cohort, manifest)) = self.start_next(workers.len()).await? else { break };
                 workers.add(cohort, self.engine.run(manifest, sender.clone(), self.stop.clone()));
             }
             if workers.len() == 0 {
@@ -112,11 +112,16 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         self.plan.cohorts[cohort].id.clone()
     }
 
-    async fn start_next(&mut self) -> Result<Option<(usize, Manifest)>, Error> {
+    /// A cohort gets its share of the threads among those that run and those that could: all of them while a teacher is
+    /// the only one, one each in the thick of a sweep. Its numbers do not depend on it.
+    async fn start_next(&mut self, running: usize) -> Result<Option<(usize, Manifest)>, Error> {
+        let sharing = (running + self.board.ready()).min(self.settings.slots).max(1);
+        let threads = (self.settings.threads / u32::try_from(sharing).unwrap_or(u32::MAX)).max(1);
         let Some((cohort, students)) = self.board.next() else { return Ok(None) };
         let id = self.id(cohort);
         let jobs: Vec<JobId> = students.iter().map(|(job, _)| job.clone()).collect();
-        let attempts = self.store.begin_attempts(&jobs, &id, &self.settings.provenance).await?;
+        let provenance = Provenance { threads, ..self.settings.provenance.clone() };
+        let attempts = self.store.begin_attempts(&jobs, &id, &provenance).await?;
         for (job, &attempt) in jobs.iter().zip(&attempts) {
             self.started.insert(job.clone(), (cohort, attempt));
         }
@@ -130,7 +135,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             places: self.settings.places.clone(),
             evaluate_every: self.settings.evaluate_every,
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
-            threads: self.settings.threads,
+            threads,
         };
         self.students.insert(cohort, jobs.clone());
         self.tell(&Notice::CohortStarted { cohort: id, jobs });

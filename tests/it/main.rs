@@ -1,7 +1,11 @@
 //! One binary that mirrors `src`.
 
+mod fences;
 mod grid;
+mod kill;
 mod progress;
 mod report;
 mod schedule;
+mod small;
 mod store;
+mod train;
