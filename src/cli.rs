@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// A TOML grid becomes trained students, rows in SQLite, and figures. Start with `distillery run quickstart`.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 all done, 1 something failed, 2 wrong usage or experiment file, 75 stopped and resumable.")]
+#[command(
+    after_help = "Exit codes: 0 all done, 1 something failed, 2 wrong usage or experiment file, 75 stopped and resumable."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,

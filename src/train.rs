@@ -21,7 +21,6 @@ pub mod teacher;
 pub mod views;
 pub mod window;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -64,7 +63,10 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         Objective::Labels(_) => None,
         Objective::Distil(distil) => Some(Teachers::load(job, distil, folder, &manifest.places)?),
     };
-    let evaluated = evaluation_sets(job, &set, teachers.as_ref())?;
+    let mut resolutions: Vec<u32> = students.iter().map(|student| student.job.resolution).collect();
+    resolutions.sort_unstable();
+    resolutions.dedup();
+    let evaluated = evaluation_sets(job, &resolutions, &set, teachers.as_ref())?;
     if let Some(checks) = teacher_checks(&evaluated, job.data.classes) {
         let at_chance = checks
             .iter()
@@ -139,8 +141,13 @@ pub fn now_ms() -> i64 {
 }
 
 /// The splits students are measured on, with the teachers' answers. The students of a cohort share data and split but
-/// may differ in resolution: images are made per resolution.
-fn evaluation_sets(job: &Job, set: &DataSet, teachers: Option<&Teachers>) -> Result<Vec<Evaluated>> {
+/// may differ in resolution.
+fn evaluation_sets(
+    job: &Job,
+    resolutions: &[u32],
+    set: &DataSet,
+    teachers: Option<&Teachers>,
+) -> Result<Vec<Evaluated>> {
     let mut evaluated = Vec::new();
     for (which, slice) in [(Which::Validation, &job.split.validation), (Which::Test, &job.split.test)] {
         let (images, range) = set.slice(slice);
@@ -151,9 +158,9 @@ fn evaluation_sets(job: &Job, set: &DataSet, teachers: Option<&Teachers>) -> Res
             Some((each, together)) => (each, Some(together.flatten_all()?.to_vec1::<f32>()?)),
         };
         let each = each.iter().map(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<_>>()?;
-        let resolutions = HashMap::from([(job.resolution, show(job.resolution)?)]);
+        let shown = resolutions.iter().map(|resolution| Ok((*resolution, show(*resolution)?))).collect::<Result<_>>()?;
         let labels = images.labels[range.clone()].to_vec();
-        evaluated.push(Evaluated { which, labels, resolutions, each, together });
+        evaluated.push(Evaluated { which, labels, images: shown, each, together });
     }
     Ok(evaluated)
 }

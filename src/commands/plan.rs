@@ -172,7 +172,8 @@ fn text(experiment: &Experiment, plan: &Plan, rate: &Rate) -> String {
     let (all, open) = (plan.jobs.len(), plan.open().count());
     text += &format!("\n{all} jobs, {} done, {open} open in {} cohorts\n", all - open, plan.cohorts.len());
     if open > 0 {
-        let (shared, alone) = (plan.cost(), plan.open().map(|planned| job_cost(&planned.job)).sum::<crate::plan::Cost>());
+        let (shared, alone) =
+            (plan.cost(), plan.open().map(|planned| job_cost(&planned.job)).sum::<crate::plan::Cost>());
         text += &format!(
             "{} for students, {} for teachers ({} if every job ran alone)\n",
             table::flops(shared.student_flops),

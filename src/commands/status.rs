@@ -31,8 +31,7 @@ async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
             std::iter::once(summary.name.clone()).chain(counts).collect()
         })
         .collect();
-    let header: Vec<&str> =
-        std::iter::once("experiment").chain(State::ALL.iter().map(|state| state.name())).collect();
+    let header: Vec<&str> = std::iter::once("experiment").chain(State::ALL.iter().map(|state| state.name())).collect();
     print(&table::table(&header, &rows))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,13 @@ struct Digits(f64);
 
 impl std::fmt::Display for Digits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let places = if self.0 >= 100.0 { 0 } else if self.0 >= 10.0 { 1 } else { 2 };
+        let places = if self.0 >= 100.0 {
+            0
+        } else if self.0 >= 10.0 {
+            1
+        } else {
+            2
+        };
         write!(f, "{:.places$}", self.0)
     }
 }

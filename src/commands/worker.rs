@@ -32,14 +32,12 @@ pub fn worker(arguments: &cli::Worker) -> Result<ExitCode> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let training = std::thread::Builder::new().name("training".into()).stack_size(STACK_BYTES);
-    let end = training.spawn(move || train_all(&manifest, &folder, &stop))?.join();
-    match end {
-        Ok(Ok(End::Complete)) => Ok(ExitCode::SUCCESS),
-        Ok(Ok(End::Stopped)) => Ok(ExitCode::from(STOPPED as u8)),
-        Ok(Err(error)) => Err(error),
-        // The panic's own words are already in the log.
-        Err(_) => anyhow::bail!("training panicked"),
+    // The training loop is one of the pool's own threads: from outside, every operation would be a hand-over.
+    let threads = usize::try_from(manifest.threads)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build()?;
+    match pool.install(|| train_all(&manifest, &folder, &stop))? {
+        End::Complete => Ok(ExitCode::SUCCESS),
+        End::Stopped => Ok(ExitCode::from(STOPPED as u8)),
     }
 }
 

@@ -70,7 +70,9 @@ impl<'a> LocalEngine<'a> {
             .arg(&file)
             .arg("--folder")
             .arg(self.folder.root())
-            .env("RAYON_NUM_THREADS", manifest.threads.to_string())
+            // The worker makes a pool of as many threads as its manifest says. This is for candle's own pool, whose
+            // threads wait by spinning and would take the cores from other workers.
+            .env("RAYON_NUM_THREADS", "1")
             .stdin(self.lock.share()?)
             .stdout(Stdio::piped())
             .stderr(log)

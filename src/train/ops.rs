@@ -12,6 +12,7 @@ mod conv;
 #[cfg(test)]
 mod gradient_checks;
 mod group_norm;
+mod lanes;
 mod linear;
 mod loss;
 mod pool;

@@ -27,7 +27,7 @@ pub struct Evaluated {
     pub which: Which,
     pub labels: Vec<u32>,
     /// Images `[N, S, S, C]` at each student's resolution.
-    pub resolutions: HashMap<u32, Tensor>,
+    pub images: HashMap<u32, Tensor>,
     /// Each teacher's logits.
     pub each: Vec<Vec<f32>>,
     /// The ensemble's; the teacher's where there is one.
@@ -193,7 +193,7 @@ impl Student {
         if !evaluated.is_empty() {
             let network = Network::frozen(&self.job.student, &self.blueprint, &self.weights)?;
             for set in evaluated {
-                let images = set.resolutions.get(&self.job.resolution).context("images at this resolution")?;
+                let images = set.images.get(&self.job.resolution).context("images at this resolution")?;
                 let logits = teacher::in_chunks(&network, images)?.flatten_all()?.to_vec1::<f32>()?;
                 let classes = self.job.data.classes as usize;
                 let answers = Answers { logits: &logits, labels: &set.labels, classes };

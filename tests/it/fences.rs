@@ -114,7 +114,10 @@ fn experiments_and_reports_are_shipped() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "toml") {
                 let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-                assert!(line.contains(&format!("\"{stem}\"")), "{folder}/{stem}.toml is not in src/commands/shipped.rs");
+                assert!(
+                    line.contains(&format!("\"{stem}\"")),
+                    "{folder}/{stem}.toml is not in src/commands/shipped.rs"
+                );
             }
         }
     }

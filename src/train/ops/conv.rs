@@ -204,6 +204,7 @@ fn add_weight_gradient<T: Element>(s: Shapes, image: &[T], wide: usize, dy: &[T]
                     w_block: BLOCK,
                     outer: s.ho,
                     inner: s.wo,
+                    half: s.co <= BLOCK / 2,
                 };
                 T::tile(&operands, part.len(), some.len(), &mut tile);
                 for (k, values) in part.clone().zip(&tile) {
@@ -249,6 +250,7 @@ fn convolve<T: Element>(
                     w_block: window * BLOCK,
                     outer: kh,
                     inner: kw * ci,
+                    half: co <= BLOCK / 2,
                 };
                 T::tile(&operands, part.len(), some.len(), &mut tile);
                 for (ox, values) in part.clone().zip(&tile) {

@@ -11,7 +11,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Element, by_dtype, numbers, tensor, with_numbers};
+use super::{Element, by_dtype, lanes, numbers, tensor, with_numbers};
 
 /// # Errors
 /// When `groups` does not divide the channels, or the device or type has no implementation.
@@ -87,26 +87,33 @@ impl CustomOp3 for GroupNormRelu {
     }
 }
 
+/// Sums of so many rows are taken in the tensor's type before they are widened to f64: squares of long f32 sums lose
+/// what the variance is made of.
+const ROWS: usize = 8;
+
+/// Adds spread sums to one f64 a channel.
+fn fold<T: Element>(spread: &[T], channels: &mut [f64]) {
+    for pixel in spread.chunks_exact(channels.len()) {
+        for (sum, value) in channels.iter_mut().zip(pixel) {
+            *sum += value.to_f64();
+        }
+    }
+}
+
 /// Mean and 1 / standard deviation of every channel's group, spread over the channels.
-///
-/// Sums of eight pixels at a time are widened to f64: squares of f32 sums lose what the variance is made of.
 fn statistics<T: Element>(s: Shapes, x: &[T], mean: &mut [T], rstd: &mut [T]) {
+    let row = lanes::pixels_of_a_row(s.channels) * s.channels;
     let mut sum = vec![0f64; s.channels];
     let mut square = vec![0f64; s.channels];
-    let (mut a, mut b) = (vec![T::default(); s.channels], vec![T::default(); s.channels]);
-    for pixels in x.chunks(8 * s.channels) {
+    let (mut a, mut b) = (vec![T::default(); row], vec![T::default(); row]);
+    for rows in x.chunks(ROWS * row) {
         a.fill(T::default());
         b.fill(T::default());
-        for pixel in pixels.chunks_exact(s.channels) {
-            for ((a, b), x) in a.iter_mut().zip(&mut b).zip(pixel) {
-                *a += *x;
-                *b += *x * *x;
-            }
+        for x in rows.chunks(row) {
+            lanes::add_moments(x, &mut a, &mut b);
         }
-        for c in 0..s.channels {
-            sum[c] += a[c].to_f64();
-            square[c] += b[c].to_f64();
-        }
+        fold(&a, &mut sum);
+        fold(&b, &mut square);
     }
     let each = s.channels / s.groups;
     let count = (s.pixels * each) as f64;
@@ -129,11 +136,9 @@ fn forward<T: Element>(s: Shapes, x: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
             scale[c] *= weight[c];
             shift[c] = bias[c] - shift[c] * scale[c];
         }
-        for (y, x) in y.chunks_exact_mut(s.channels).zip(x.chunks_exact(s.channels)) {
-            for (((y, x), k), o) in y.iter_mut().zip(x).zip(&scale).zip(&shift) {
-                let value = *x * *k + *o;
-                *y = if value > T::default() { value } else { T::default() };
-            }
+        let (scale, shift) = (lanes::spread(&scale), lanes::spread(&shift));
+        for (y, x) in y.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
+            lanes::scale_shift_relu(x, &scale, &shift, y);
         }
     });
     y
@@ -171,22 +176,20 @@ fn image_backward<T: Element>(
     statistics(s, x, &mut mean, &mut rstd);
     // Per channel: the sum of the masked gradient, and of it times the normalised input.
     let (mut db, mut dw) = (vec![0f64; s.channels], vec![0f64; s.channels]);
-    let (mut a, mut b) = (vec![T::default(); s.channels], vec![T::default(); s.channels]);
-    for ((xs, ys), dys) in x.chunks(8 * s.channels).zip(y.chunks(8 * s.channels)).zip(dy.chunks(8 * s.channels)) {
+    let spread_mean = lanes::spread(&mean);
+    let row = spread_mean.len();
+    let (mut a, mut b) = (vec![T::default(); row], vec![T::default(); row]);
+    for ((xs, ys), dys) in x.chunks(ROWS * row).zip(y.chunks(ROWS * row)).zip(dy.chunks(ROWS * row)) {
         a.fill(T::default());
         b.fill(T::default());
-        let pixels = xs.chunks_exact(s.channels).zip(ys.chunks_exact(s.channels)).zip(dys.chunks_exact(s.channels));
-        for ((x, y), dy) in pixels {
-            for c in 0..s.channels {
-                let g = if y[c] > T::default() { dy[c] } else { T::default() };
-                a[c] += g;
-                b[c] += g * (x[c] - mean[c]);
-            }
+        for ((x, y), dy) in xs.chunks(row).zip(ys.chunks(row)).zip(dys.chunks(row)) {
+            lanes::add_masked_moments(x, &spread_mean, y, dy, &mut a, &mut b);
         }
-        for c in 0..s.channels {
-            db[c] += a[c].to_f64();
-            dw[c] += b[c].to_f64() * rstd[c].to_f64();
-        }
+        fold(&a, &mut db);
+        fold(&b, &mut dw);
+    }
+    for (dw, rstd) in dw.iter_mut().zip(&rstd) {
+        *dw *= rstd.to_f64();
     }
     // dx = rstd (g w - mean(g w) - xhat mean(g w xhat)), the means over the group.
     let each = s.channels / s.groups;
@@ -210,12 +213,9 @@ fn image_backward<T: Element>(
     for c in 0..s.channels {
         gain[c] = weight[c] * rstd[c];
     }
-    let pixels = x.chunks_exact(s.channels).zip(y.chunks_exact(s.channels)).zip(dy.chunks_exact(s.channels));
-    for (dx, ((x, y), dy)) in dx.chunks_exact_mut(s.channels).zip(pixels) {
-        for c in 0..s.channels {
-            let g = if y[c] > T::default() { dy[c] } else { T::default() };
-            dx[c] = g * gain[c] + x[c] * slope[c] + offset[c];
-        }
+    let (gain, slope, offset) = (lanes::spread(&gain), lanes::spread(&slope), lanes::spread(&offset));
+    for (((dx, x), y), dy) in dx.chunks_mut(row).zip(x.chunks(row)).zip(y.chunks(row)).zip(dy.chunks(row)) {
+        lanes::masked_gradient(x, y, dy, &gain, &slope, &offset, dx);
     }
     (dw, db)
 }

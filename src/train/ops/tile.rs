@@ -29,6 +29,8 @@ pub struct Sum<'a, T> {
     pub w_block: usize,
     pub outer: usize,
     pub inner: usize,
+    /// Only the first eight channels of the one block matter: a vector of half the width does.
+    pub half: bool,
 }
 
 /// Results, `[row][channel]`.
@@ -143,9 +145,13 @@ impl Float for f32 {
         unsafe {
             match vectors() {
                 #[cfg(target_arch = "x86_64")]
+                Vectors::Avx512 if sum.half => x86::avx512_half(sum, rows, out),
+                #[cfg(target_arch = "x86_64")]
                 Vectors::Avx512 if blocks == 1 => x86::avx512_one(sum, rows, out),
                 #[cfg(target_arch = "x86_64")]
                 Vectors::Avx512 => x86::avx512_two(sum, rows, out),
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2 if sum.half => x86::avx2_half(sum, rows, out),
                 #[cfg(target_arch = "x86_64")]
                 Vectors::Avx2 => x86::avx2_one(sum, rows, out),
                 _ => plain_f32(sum, rows, out),
@@ -173,16 +179,19 @@ impl Float for f64 {
 /// What the processor offers; looked up once and kept by the standard library.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 has own kernels so far"))]
-enum Vectors {
+pub enum Vectors {
     Avx512,
     Avx2,
     None,
 }
 
-fn vectors() -> Vectors {
+pub fn vectors() -> Vectors {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("fma")
+        {
             return Vectors::Avx512;
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -238,8 +247,18 @@ mod tests {
     fn width_does_not_change_bits() {
         let x: Vec<f32> = (0..400).map(|i| ((i * 37 % 101) as f32 - 50.0) / 33.0).collect();
         let w: Vec<f32> = (0..12 * 16 * 2).map(|i| ((i * 61 % 97) as f32 - 48.0) / 29.0).collect();
-        let sum =
-            Sum { x: &x, x_outer: 40, x_inner: 1, x_row: 3, w: &w, w_step: 16, w_block: 12 * 16, outer: 3, inner: 4 };
+        let sum = Sum {
+            x: &x,
+            x_outer: 40,
+            x_inner: 1,
+            x_row: 3,
+            w: &w,
+            w_step: 16,
+            w_block: 12 * 16,
+            outer: 3,
+            inner: 4,
+            half: false,
+        };
         let mut plain = [[0f32; 32]; MOST_ROWS];
         let mut row = Tile::<f32>::default();
         for (p, plain) in plain.iter_mut().enumerate() {
@@ -258,6 +277,11 @@ mod tests {
                     assert_eq!(out[p][..blocks * 16], plain[p][..blocks * 16], "{rows} rows, {blocks} blocks, row {p}");
                 }
             }
+        }
+        let mut out = Tile::<f32>::default();
+        f32::tile(&Sum { half: true, ..sum }, f32::most_rows(), 1, &mut out);
+        for p in 0..f32::most_rows() {
+            assert_eq!(out[p][..8], plain[p][..8]);
         }
         #[cfg(target_arch = "x86_64")]
         if vectors() != Vectors::None {

@@ -9,6 +9,8 @@ use super::{Lanes, Sum, Tile, pick};
 
 pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_one, __m512, 1, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
 pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_two, __m512, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+pick!(#[target_feature(enable = "avx512f,avx512vl,fma")] pub(super) avx512_half, __m256, 1, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_half, __m256, 1, [1 2 3 4 5 6]);
 pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_one, __m256, 2, [1 2 3 4 5 6]);
 
 impl Lanes for __m512 {

@@ -1,0 +1,139 @@
+//! The program as a person meets it: messages, exit codes, what goes to which stream.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn distillery(place: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_distillery")).current_dir(place).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The message on standard error, after asserting that nothing else was said and nothing was done.
+fn refused(arguments: &[&str], code: i32) -> String {
+    let place = tempfile::tempdir().unwrap();
+    let output = distillery(place.path(), arguments);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "something was written");
+    text(&output.stderr)
+}
+
+#[test]
+fn wrong_words_get_one_message_and_a_hint() {
+    insta::assert_snapshot!(refused(&["run", "quickstrat"], 2), @r"
+    error: there is no experiment `quickstrat`
+    hint: did you mean `quickstart`?
+    ");
+    insta::assert_snapshot!(refused(&["plan", "nowhere/x.toml"], 2), @"error: cannot read `nowhere/x.toml`: No such file or directory (os error 2)");
+    insta::assert_snapshot!(refused(&["status"], 1), @r"
+    error: there is no store at `runs/store.sqlite`
+    hint: `distillery run NAME` makes one; `--folder` names another place
+    ");
+    let message = refused(&["run", "quickstart", "epoch=3"], 2);
+    assert!(message.contains("unknown key `epoch`") && message.contains("hint: did you mean `epochs`?"), "{message}");
+    let message = refused(&["run", "quickstart", "data.idx=nowhere"], 2);
+    assert!(message.contains("nowhere") && message.contains("train-images-idx3-ubyte"), "{message}");
+    assert_eq!(
+        refused(&["run", "quickstart", "--slots", "0"], 2).lines().next().unwrap_or_default().split(':').next(),
+        Some("error")
+    );
+}
+
+/// A small experiment of one's own, from a file, through every verb.
+#[test]
+fn a_new_user_finds_the_way() {
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("experiments")).unwrap();
+    let experiment = r#"
+        title = "Mine"
+        [teachers.t]
+        train = { epochs = 1, learning-rate = 1e-2 }
+        [base]
+        data = "fashion-mnist-8k2k"
+        split = { train = "train[:200]", validation = "train[7000:7100]", test = "test[:100]" }
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 10
+        teachers = ["t"]
+        batch = 32
+        learning-rate = 1e-2
+        [run]
+        teacher-at-chance = "allow"
+        [[grid]]
+        product = { teaching = ["fixed/rs", "function-matching"], epochs = [1, 2], seed = [0, 1] }
+    "#;
+    fs::write(place.path().join("experiments/mine.toml"), experiment).unwrap();
+    let ok = |arguments: &[&str]| {
+        let output = distillery(place.path(), arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let json = |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&ok(arguments)).unwrap() };
+
+    let plan = json(&["plan", "mine", "--json"]);
+    assert_eq!((plan["open"].as_u64(), plan["done"].as_u64()), (Some(9), Some(0)));
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0);
+    assert!(!place.path().join("runs").exists(), "plan wrote something");
+
+    let table = ok(&["run", "mine", "--quiet"]);
+    assert!(table.contains("function-matching") && table.contains("mine.svg"), "{table}");
+    for extension in ["svg", "png", "csv", "md"] {
+        assert!(place.path().join("runs/reports/mine").with_extension(extension).is_file());
+    }
+    let plan = ok(&["plan", "mine"]);
+    assert!(plan.contains("9 jobs, 9 done, 0 open"), "{plan}");
+    let again = json(&["run", "mine", "--json", "--no-report"]);
+    assert!(again["jobs"].as_array().unwrap().iter().all(|job| job["state"] == "done"));
+    let attempts = json(&["query", "SELECT count(*) AS n FROM attempts", "--json"]);
+    assert_eq!(attempts[0]["n"], 9, "the second run trained nothing");
+
+    let status = json(&["status", "--json"]);
+    assert_eq!(status[0]["jobs"]["done"], 8);
+    assert_eq!(json(&["status", "mine", "--json"]).as_array().unwrap().len(), 8);
+    assert!(ok(&["status", "mine"]).lines().count() == 9);
+    assert!(ok(&["query", "SELECT teaching, count(*) AS jobs FROM jobs GROUP BY teaching"]).contains("fixed/rs"));
+    let output = distillery(place.path(), &["query", "DELETE FROM epochs"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("hint: "), "{}", text(&output.stderr));
+
+    // The same jobs under another name, as a path: nothing is trained again.
+    fs::copy(place.path().join("experiments/mine.toml"), place.path().join("other.toml")).unwrap();
+    ok(&["run", "other.toml", "--quiet"]);
+    assert_eq!(json(&["query", "SELECT count(*) AS n FROM attempts", "--json"])[0]["n"], 9);
+    // A store that is lost comes back from what the workers wrote down.
+    for file in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        let _ = fs::remove_file(place.path().join("runs").join(file));
+    }
+    ok(&["run", "mine", "--quiet"]);
+    assert_eq!(json(&["query", "SELECT count(*) AS n FROM epochs", "--json"])[0]["n"], 1 + 2 * 2 * 3);
+}
+
+/// A teacher that fails blocks its students, which are not called failed; exit code 1.
+#[test]
+fn students_of_a_failed_teacher_are_blocked() {
+    let place = tempfile::tempdir().unwrap();
+    let experiment = r#"
+        [teachers.broken]
+        train = { epochs = 1, learning-rate = 1e30, weight-decay = 1e30, clip = "off" }
+        [base]
+        data = "fashion-mnist-8k2k"
+        split = { train = "train[:200]", validation = "train[7000:7100]", test = "test[:100]" }
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 10
+        teachers = ["broken"]
+        batch = 20
+        learning-rate = 1e-2
+        teaching = "consistent/ic"
+        epochs = 1
+    "#;
+    fs::write(place.path().join("broken.toml"), experiment).unwrap();
+    let output = distillery(place.path(), &["run", "broken.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["jobs"][0]["state"], "blocked");
+    let message = result["jobs"][0]["message"].as_str().unwrap();
+    assert!(message.contains("which failed") && message.contains("learning rate"), "{message}");
+}

@@ -1,0 +1,209 @@
+//! What each mode shows, as the paper defines it.
+
+use distillery::job::*;
+use distillery::train::data::{self, DataSet, Location};
+use distillery::train::views::{Asked, Batch, Look, Still, Views, asked, student_look};
+
+use crate::small::{MODES, distil, labels};
+
+fn set() -> DataSet {
+    data::load(&Location::FashionMnist8k2k).unwrap()
+}
+
+fn teacher_look(job: &Job) -> Option<Look> {
+    let Objective::Distil(distil) = &job.objective else { return None };
+    match asked(distil) {
+        Asked::Live(look) => Some(Look { resolution: job.resolution, ..look }),
+        Asked::Once(_) => None,
+    }
+}
+
+fn pixels(views: &Views, batch: &Batch, look: Look) -> Vec<f32> {
+    views.show(batch, look).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn job(teaching: Teaching) -> Job {
+    distil(&labels(1), teaching, 5)
+}
+
+/// Shared means the same pixels; independent and fixed mean others; and every mode asks what its name says.
+#[test]
+fn modes_show_what_they_say() {
+    let set = set();
+    for teaching in MODES {
+        let job = job(teaching);
+        let mut views = Views::new(&job, &set);
+        let (teacher, student) = (teacher_look(&job), student_look(&job));
+        let name = teaching.name();
+        for step in [0, 7, 20] {
+            let batch = views.batch(step);
+            let Some(teacher) = teacher else {
+                assert!(name.starts_with("fixed/"), "{name}");
+                continue;
+            };
+            let same = pixels(&views, &batch, teacher) == pixels(&views, &batch, student);
+            let shared = name.starts_with("consistent/") || name == "function-matching";
+            assert_eq!(same, shared, "{name} at step {step}");
+        }
+        assert_eq!(student.mix.is_some(), ["function-matching", "independent-mixup"].contains(&name), "{name}");
+    }
+    let Objective::Distil(fixed) = job(Teaching::FixedInceptionEnsemble { crops: 1024 }).objective else {
+        unreachable!()
+    };
+    assert_eq!(asked(&fixed), Asked::Once(Still::InceptionEnsemble { crops: 1024 }));
+}
+
+/// `independent-mixup` shares the crop: unmixing both with their own coefficients gives the same images.
+#[test]
+fn independent_mixup_shares_the_crop() {
+    let set = set();
+    let job = job(Teaching::IndependentMixup { mixup: 1.0 });
+    let mut views = Views::new(&job, &set);
+    let (teacher, student) = (teacher_look(&job).unwrap(), student_look(&job));
+    let batch = views.batch(3);
+    let unmixed = Look { mix: None, ..teacher };
+    assert_eq!(unmixed, Look { mix: None, ..student });
+    let (a, b) = (views.coefficient(&batch, teacher).unwrap(), views.coefficient(&batch, student).unwrap());
+    assert_ne!(a, b);
+    let plain = pixels(&views, &batch, unmixed);
+    let size = plain.len() / batch.images.len();
+    for (share, mixed) in [(a, pixels(&views, &batch, teacher)), (b, pixels(&views, &batch, student))] {
+        for i in 0..batch.images.len() {
+            // The partner is the batch rolled by one.
+            let partner = (i + batch.images.len() - 1) % batch.images.len();
+            for p in 0..size {
+                let expected =
+                    f64::from(plain[i * size + p]) * share + f64::from(plain[partner * size + p]) * (1.0 - share);
+                assert!((f64::from(mixed[i * size + p]) - expected).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+/// The coefficient is folded to [0.5, 1]; for p = 1 it is uniform there, for small p it crowds at 1.
+#[test]
+fn mixing_coefficients_are_folded() {
+    let set = set();
+    let draw = |beta: f64| -> Vec<f64> {
+        let job = job(Teaching::FunctionMatching { mixup: beta });
+        let mut views = Views::new(&job, &set);
+        let look = student_look(&job);
+        let share = |step| {
+            let batch = views.batch(step);
+            views.coefficient(&batch, look).unwrap()
+        };
+        (0..2000).map(share).collect()
+    };
+    let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len() as f64;
+    let uniform = draw(1.0);
+    assert!(uniform.iter().all(|share| (0.5..=1.0).contains(share)));
+    // Standard error 0.0032.
+    assert!((mean(&uniform) - 0.75).abs() < 0.015, "{}", mean(&uniform));
+    let quarter = uniform.iter().filter(|share| **share < 0.625).count();
+    assert!((420..580).contains(&quarter), "{quarter} of 2000 in the first quarter");
+    assert!(mean(&draw(0.1)) > 0.92);
+    assert!(mean(&draw(20.0)) < 0.6);
+}
+
+/// Views depend on (seed, epoch, position) alone: not on what was asked before, and not on the length of the run.
+#[test]
+fn views_are_pure() {
+    let set = set();
+    let long = job(Teaching::FunctionMatching { mixup: 1.0 });
+    let short = Job { epochs: 2, ..long.clone() };
+    let look = student_look(&long);
+    let mut forward = Views::new(&long, &set);
+    let seen: Vec<(Batch, Vec<f32>)> = (0..12)
+        .map(|step| {
+            let batch = forward.batch(step);
+            let shown = pixels(&forward, &batch, look);
+            (batch, shown)
+        })
+        .collect();
+    let mut backward = Views::new(&short, &set);
+    for step in (0..12).rev() {
+        let batch = backward.batch(step);
+        assert_eq!((&batch, &pixels(&backward, &batch, look)), (&seen[step as usize].0, &seen[step as usize].1));
+    }
+    let mut other = Views::new(&Job { seed: 1, ..long.clone() }, &set);
+    let batch = other.batch(0);
+    assert_ne!(batch.images, seen[0].0.images);
+    // The same image of a later epoch is shown otherwise.
+    let mut again = Views::new(&long, &set);
+    let (first, later) = (again.batch(0), again.batch(13));
+    assert_ne!(pixels(&again, &first, look), pixels(&again, &later, look));
+}
+
+/// Every epoch shows every image once, also where batches run over its end.
+#[test]
+fn an_epoch_is_every_image_once() {
+    let set = set();
+    let job = job(Teaching::ConsistentInceptionCrop);
+    let mut views = Views::new(&job, &set);
+    let steps = job.steps_at(4) + 1;
+    let images: Vec<u32> = (0..steps).flat_map(|step| views.batch(step).images).collect();
+    for epoch in images.chunks_exact(100).take(4) {
+        let mut sorted = epoch.to_vec();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..100));
+    }
+    assert_ne!(images[..100], images[100..200]);
+    let labels = views.batch(2).labels;
+    let expected: Vec<u32> = views.batch(2).images.iter().map(|image| set.train.labels[*image as usize]).collect();
+    assert_eq!(labels, expected);
+}
+
+/// paper.md 1.5: round(epochs * images / batch).
+#[test]
+fn steps_are_the_papers() {
+    let flowers = |epochs| Job {
+        batch: 512,
+        epochs,
+        split: Split { train: Slice { part: Part::Train, start: 0, end: 1020 }, ..labels(1).split },
+        ..labels(1)
+    };
+    for (epochs, steps) in [(1_000, 1_992), (10_000, 19_922), (100_000, 199_219), (1_000_000, 1_992_188)] {
+        assert_eq!(flowers(epochs).total_steps(), steps);
+    }
+}
+
+/// Students of different resolution see the same window.
+#[test]
+fn one_window_two_resolutions() {
+    let set = set();
+    let job = job(Teaching::ConsistentInceptionCrop);
+    let mut views = Views::new(&job, &set);
+    let batch = views.batch(0);
+    let look = student_look(&job);
+    let mean = |resolution: u32| -> Vec<f32> {
+        let shown = pixels(&views, &batch, Look { resolution, ..look });
+        let size = (resolution * resolution) as usize;
+        shown.chunks_exact(size).map(|image| image.iter().sum::<f32>() / size as f32).collect()
+    };
+    for (small, large) in mean(14).into_iter().zip(mean(28)) {
+        assert!((small - large).abs() < 0.05, "{small} {large}");
+    }
+}
+
+/// Labels are mixed as the images are, and smoothed.
+#[test]
+fn labels_are_mixed_with_the_images() {
+    let set = set();
+    let job = Job {
+        objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 1.0, label_smoothing: 0.1 }),
+        ..labels(1)
+    };
+    let mut views = Views::new(&job, &set);
+    let batch = views.batch(1);
+    let look = student_look(&job);
+    let share = views.coefficient(&batch, look).unwrap();
+    let targets = views.targets(&batch, look, 10, 0.1).unwrap().to_vec2::<f32>().unwrap();
+    for (i, row) in targets.iter().enumerate() {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        let partner = (i + targets.len() - 1) % targets.len();
+        let mut expected = [0.01f64; 10];
+        expected[batch.labels[i] as usize] += 0.9 * share;
+        expected[batch.labels[partner] as usize] += 0.9 * (1.0 - share);
+        assert!(row.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
+    }
+}
