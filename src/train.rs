@@ -158,7 +158,8 @@ fn evaluation_sets(
             Some((each, together)) => (each, Some(together.flatten_all()?.to_vec1::<f32>()?)),
         };
         let each = each.iter().map(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<_>>()?;
-        let shown = resolutions.iter().map(|resolution| Ok((*resolution, show(*resolution)?))).collect::<Result<_>>()?;
+        let shown =
+            resolutions.iter().map(|resolution| Ok((*resolution, show(*resolution)?))).collect::<Result<_>>()?;
         let labels = images.labels[range.clone()].to_vec();
         evaluated.push(Evaluated { which, labels, images: shown, each, together });
     }

@@ -18,9 +18,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+#[cfg(target_os = "linux")]
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
+#[cfg(target_os = "linux")]
+use nix::unistd::{getpid, getppid};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -78,16 +81,23 @@ impl<'a> LocalEngine<'a> {
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
-        let scheduler = getpid();
-        // SAFETY: between fork and exec only two system calls are made; nothing is allocated and no lock is taken.
-        unsafe {
-            command.pre_exec(move || {
-                set_pdeathsig(Signal::SIGTERM)?;
-                // The scheduler died before the line above: nobody would be told.
-                if getppid() != scheduler { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
-            });
-        }
+        #[cfg(target_os = "linux")]
+        die_with_this_process(&mut command);
         command.spawn()
+    }
+}
+
+/// Elsewhere than on Linux a worker notices that nobody reads its words any more, and leaves then.
+#[cfg(target_os = "linux")]
+fn die_with_this_process(command: &mut Command) {
+    let scheduler = getpid();
+    // SAFETY: between fork and exec only two system calls are made; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            set_pdeathsig(Signal::SIGTERM)?;
+            // The scheduler died before the line above: nobody would be told.
+            if getppid() != scheduler { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+        });
     }
 }
 

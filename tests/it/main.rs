@@ -3,6 +3,7 @@
 mod cli;
 mod fences;
 mod grid;
+#[cfg(target_os = "linux")]
 mod kill;
 mod progress;
 mod report;

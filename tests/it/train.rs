@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use distillery::event::{Event, Failure, Message, Which};
 use distillery::folder::Folder;
 use distillery::job::*;
-use distillery::train::{self, End};
+use distillery::train::{self, End, optimizer};
 
 use crate::small::{MODES, distil, labels, manifest, rows, train};
 
@@ -203,4 +203,110 @@ fn a_teacher_at_chance_is_noticed() {
     assert!(said.iter().any(|message| matches!(&message.event, Event::Teacher(check) if check.split == Which::Test)));
     let said = train(&manifest(&[&student], 2), &folder);
     assert_eq!(rows(&said, &student).len(), 1);
+}
+
+/// Warm-up from zero, then the decay counted from its end (paper.md 1.2).
+#[test]
+fn schedules_by_hand() {
+    let job = Job { epochs: 16, warmup: Warmup::Steps(20), ..labels(16) };
+    assert_eq!(job.total_steps(), 100);
+    let share = |job: &Job, step| optimizer::share_of_peak(job, step);
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+    near(share(&job, 0), 0.0);
+    near(share(&job, 5), 0.25);
+    near(share(&job, 20), 1.0);
+    near(share(&job, 60), 0.5);
+    near(share(&job, 80), 0.5 * (1.0 + (0.75 * std::f64::consts::PI).cos()));
+    near(share(&job, 100), 0.0);
+    let linear = Job { schedule: Schedule::Linear, ..job.clone() };
+    near(share(&linear, 70), 0.375);
+    let constant = Job { schedule: Schedule::Constant, warmup: Warmup::Share(0.1), ..job.clone() };
+    near(share(&constant, 5), 0.5);
+    near(share(&constant, 99), 1.0);
+}
+
+/// Decay in the paper's convention: `weight -= share * (rate * update + decay * weight)`, on kernels and head only, and
+/// clipping before Adam.
+#[test]
+fn decay_follows_the_schedule_but_not_the_rate() {
+    let job = Job { warmup: Warmup::Steps(0), schedule: Schedule::Linear, weight_decay: 0.1, ..labels(1) };
+    let step = |job: &Job, step: u64, gradient: [f32; 2]| {
+        let mut weights = [2.0f32, 2.0];
+        let mut state = optimizer::State::new(&job.optimizer, 2);
+        let mut gradient = gradient;
+        let norm = optimizer::apply(job, step, std::slice::from_ref(&(0..1)), &mut gradient, &mut state, &mut weights);
+        (weights, norm, gradient)
+    };
+    let near = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-6, "{a} {b}");
+    // No gradient: only decay, whatever the learning rate, and only where it applies.
+    for learning_rate in [1e-3, 1.0] {
+        let (weights, norm, _) = step(&Job { learning_rate, ..job.clone() }, 0, [0.0, 0.0]);
+        near(weights[0], 2.0 - 0.1 * 2.0);
+        near(weights[1], 2.0);
+        assert_eq!(norm, 0.0);
+    }
+    // Half way down the schedule it is half as much.
+    let half = job.total_steps() / 2;
+    let (weights, ..) = step(&job, half, [0.0, 0.0]);
+    near(weights[0], 2.0 - 0.5 * 0.1 * 2.0);
+    // Clipped at norm 1: (3, 4) becomes (0.6, 0.8); the norm reported is the one before.
+    let (_, norm, clipped) = step(&job, 0, [3.0, 4.0]);
+    assert_eq!(norm, 5.0);
+    near(clipped[0], 0.6);
+    near(clipped[1], 0.8);
+    let (_, _, kept) = step(&Job { clip: Clip::Off, ..job }, 0, [3.0, 4.0]);
+    assert_eq!(kept, [3.0, 4.0]);
+}
+
+/// A student's file is a teacher as well: by content, with what does not fit listed by name.
+#[test]
+fn weights_on_disk_teach() {
+    let (_place, folder, teacher) = taught();
+    let path = folder.student(&teacher.id());
+    let from_file = |model: Model| {
+        let mut job = distil(&teacher, Teaching::ConsistentInceptionCrop, 1);
+        let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+        distil.teachers[0].source = TeacherSource::Weights(Weights { sha256: "w".into(), model });
+        let mut manifest = manifest(&[&job], 1);
+        manifest.places.insert("w".into(), path.clone());
+        (job, manifest)
+    };
+    let (job, manifest_) = from_file(teacher.student.clone());
+    let by_file = rows(&train(&manifest_, &folder), &job);
+    let by_job = distil(&teacher, Teaching::ConsistentInceptionCrop, 1);
+    assert_eq!(by_file, rows(&train(&manifest(&[&by_job], 1), &folder), &by_job));
+
+    let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 14, width: 4 }));
+    let error = train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("missing `stages.0.blocks.1.conv1.weight`"), "{error}");
+    let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 8 }));
+    let error = format!("{:#}", train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err());
+    assert!(error.contains("expected F32 [8, 1, 3, 3]"), "{error}");
+}
+
+/// Two teachers at their own resolutions, by both rules: the ensemble is measured too, and is no single teacher.
+#[test]
+fn two_teachers_are_an_ensemble() {
+    let (_place, folder, first) = taught();
+    let second = Job { seed: 5, resolution: 14, ..labels(2) };
+    train(&manifest(&[&second], 1), &folder);
+    let mut kl = Vec::new();
+    for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities] {
+        let mut job = distil(&first, Teaching::FunctionMatching { mixup: 1.0 }, 1);
+        let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+        distil.ensemble = ensemble;
+        distil.teachers.push(Teacher { source: TeacherSource::Job(Box::new(second.clone())), resolution: 14 });
+        let said = train(&manifest(&[&job], 1), &folder);
+        let checked: Vec<Option<u32>> = said
+            .iter()
+            .filter_map(|message| match &message.event {
+                Event::Teacher(check) if check.split == Which::Test => Some(check.teacher),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(checked, [Some(0), Some(1), None]);
+        kl.push(rows(&said, &job));
+    }
+    assert_ne!(kl[0], kl[1]);
 }
