@@ -100,5 +100,5 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 /// Finds, reads and expands an experiment.
 fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
     let source = shipped::experiment(&wanted.name)?;
-    Ok(grid::read(&source, &wanted.overrides, &catalogue::Shelf::default())?)
+    Ok(grid::read(&source, &wanted.overrides, &catalogue::Shelf)?)
 }

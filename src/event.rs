@@ -4,9 +4,17 @@
 //! spool file in the job's folder before that. A message that is read twice changes nothing: an epoch's row belongs to
 //! (job, epoch), and training is deterministic.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
+
+/// Milliseconds since 1970, on this machine's clock.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// An event with the job and the attempt it speaks of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Where things lie in the folder of a sweep (`runs` by default). Path arithmetic only.
+//! Where things lie in the folder of a sweep (`runs` by default), and how a file there is replaced.
 //!
 //! ```text
 //! runs/
@@ -9,6 +9,8 @@
 //!   reports/                   what `run` and `report` draw
 //! ```
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::job::JobId;
@@ -56,5 +58,22 @@ impl Folder {
 
     pub fn reports(&self) -> PathBuf {
         self.root.join("reports")
+    }
+}
+
+/// Writes `path` so that a reader, also one after a power cut, sees the old file or the new one, never half of it: a
+/// temporary name, synced, renamed, and the folder's entry synced.
+///
+/// # Errors
+/// When any of that fails; the old file is then still there.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("partial");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
     }
 }

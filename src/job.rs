@@ -374,5 +374,5 @@ pub fn canonical_text(value: &impl Serialize) -> String {
 /// 16 hexadecimal digits of the SHA-256 of `domain` and `text`.
 pub fn short_hash(domain: &str, text: &str) -> String {
     let digest = Sha256::new().chain_update(domain).chain_update(text).finalize();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    crate::digest::hex(&digest[..8])
 }

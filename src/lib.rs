@@ -22,7 +22,7 @@
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`commands`] is one file a verb and the only place that knows every module.
+//! fault is shown, [`digest`] how content is named, [`commands`] is one file a verb and the only place that knows every module.
 //!
 //! # Three ideas
 //!
@@ -54,6 +54,7 @@
 pub mod cli;
 pub mod commands;
 pub mod diagnostic;
+pub mod digest;
 pub mod event;
 pub mod folder;
 pub mod grid;

@@ -22,7 +22,7 @@ pub mod views;
 pub mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -133,11 +133,6 @@ pub fn locate(data: &Data, places: &Places) -> Result<Location> {
         None if data.name == FASHION_MNIST_8K2K => Ok(Location::FashionMnist8k2k),
         None => anyhow::bail!("data set `{}` has no place on this machine", data.name),
     }
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The splits students are measured on, with the teachers' answers. The students of a cohort share data and split but

@@ -1,11 +1,9 @@
 //! What the grid asks about the outside world: the content of data sets and weights files.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use crate::digest;
 use crate::grid::{Catalogue, DataSpec};
 use crate::job::Data;
 use crate::train::data::{self, Location};
@@ -25,17 +23,8 @@ impl Catalogue for Shelf {
     }
 
     fn weights(&self, path: &Path) -> Result<String, String> {
-        let hash = || -> io::Result<String> {
-            let mut hasher = Sha256::new();
-            let mut file = File::open(path)?;
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                match io::Read::read(&mut file, &mut buffer)? {
-                    0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-                    read => hasher.update(&buffer[..read]),
-                }
-            }
-        };
-        hash().map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+        File::open(path)
+            .and_then(digest::of_reader)
+            .map_err(|error| format!("cannot read `{}`: {error}", path.display()))
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 
 use crate::cli;
-use crate::event::{Event, Failure, Message};
+use crate::event::{Event, Failure, Message, now_ms};
 use crate::folder::Folder;
 use crate::job::JobId;
 use crate::plan::Manifest;
@@ -54,7 +54,7 @@ fn train_all(manifest: &Manifest, folder: &Folder, stop: &AtomicBool) -> Result<
             let job = student.job.id();
             if !voice.ended.contains(&job) {
                 let event = Event::Failed { class, message: format!("{error:#}") };
-                voice.say(Message { job, attempt: student.attempt, at_ms: train::now_ms(), event });
+                voice.say(Message { job, attempt: student.attempt, at_ms: now_ms(), event });
             }
         }
     }

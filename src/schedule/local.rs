@@ -32,7 +32,7 @@ use super::lock::Lock;
 use super::stop::{Level, Stop};
 use super::{Ended, Engine, How};
 use crate::event::Message;
-use crate::folder::Folder;
+use crate::folder::{Folder, replace};
 use crate::plan::Manifest;
 
 /// How much of a worker's log is quoted.
@@ -63,7 +63,7 @@ impl<'a> LocalEngine<'a> {
     fn start(&self, manifest: &Manifest, log: &Path) -> io::Result<Child> {
         let file = self.folder.cohorts().join(format!("{}.json", manifest.cohort));
         fs::create_dir_all(self.folder.cohorts())?;
-        write_whole(&file, serde_json::json!(manifest).to_string().as_bytes())?;
+        replace(&file, serde_json::json!(manifest).to_string().as_bytes())?;
         let log = OpenOptions::new().create(true).append(true).open(log)?;
 
         let mut command = Command::new(&self.program);
@@ -171,15 +171,6 @@ async fn pass_on(line: String, log: &Path, messages: &mpsc::Sender<Message>) {
             }
         }
     }
-}
-
-/// A reader sees the old file or the new, never half of one.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("json.tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// The last lines of what this worker added to the log.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -15,6 +15,7 @@ use nix::unistd::{Pid, gethostname};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::event::now_ms;
 use crate::folder::Folder;
 
 /// Workers of a scheduler that was killed are told by the kernel, finish their step and save.
@@ -79,11 +80,6 @@ impl Lock {
 
 pub(super) fn host() -> String {
     gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".to_owned())
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `5 min`, for messages.

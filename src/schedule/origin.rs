@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
-
-use super::lock::{host, now_ms};
+use super::lock::host;
+use crate::digest;
+use crate::event::now_ms;
 use crate::store::Provenance;
 
 /// The provenance of this process. Reads its own binary once (for the hash), and asks git about the source tree it was
@@ -27,16 +27,7 @@ pub fn provenance(device: &str, threads: u32) -> Provenance {
 
 fn binary_sha256() -> std::io::Result<String> {
     // Through the kernel's link: the file that runs, even if a new build took its name.
-    let mut file = File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?)).and_then(digest::of_reader)
 }
 
 fn git_commit() -> Option<String> {

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, Store, Taken, begin, now_ms};
+use super::{Error, Store, Taken, begin};
 use crate::event::Failure;
+use crate::event::now_ms;
 use crate::job::{JobId, short_hash};
 use crate::plan::CohortId;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Error, Store, begin, big, now_ms};
+use super::{Error, Store, begin, big};
+use crate::event::now_ms;
 use crate::job::{Distance, Job, JobId, Objective};
 
 /// Rows of one INSERT; with 12 columns far below SQLite's 32,766 parameters.

@@ -5,9 +5,8 @@
 //! and renamed. Two names take turns, so that a file that turns out to be torn leaves the one before it.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use safetensors::tensor::TensorView;
@@ -16,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::model::Blueprint;
+use crate::digest::hex;
+use crate::folder::replace;
 
 const NAMES: [&str; 2] = ["checkpoint-a.safetensors", "checkpoint-b.safetensors"];
 
@@ -63,7 +64,7 @@ pub fn save(folder: &Path, place: &Place, weights: &[f32], moments: &[(&str, &[f
     let metadata = HashMap::from([("place".to_owned(), place_text), ("sha256".to_owned(), hash)]);
     let bytes = serialize(tensors.iter().map(|(name, numbers)| (*name, vec![numbers.len()], *numbers)), metadata)?;
     let path = folder.join(NAMES[(place.serial % 2) as usize]);
-    write_atomically(&path, &bytes)
+    replace_file(&path, &bytes)
 }
 
 /// The newest whole checkpoint of `job`, if there is one.
@@ -112,7 +113,7 @@ pub fn save_student(path: &Path, blueprint: &Blueprint, flat: &[f32], job: &str)
     });
     let entries: Vec<_> = entries.collect();
     let bytes = serialize(entries, HashMap::from([("job".to_owned(), job.to_owned())]))?;
-    write_atomically(path, &bytes)
+    replace_file(path, &bytes)
 }
 
 /// Reads weights into the blueprint's order.
@@ -172,6 +173,10 @@ fn parse(bytes: &[u8], job: &str) -> Result<Checkpoint> {
     Ok(Checkpoint { place, weights, moments: tensors })
 }
 
+fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
 /// Of the place and all numbers, tensors in the order of their names.
 fn digest(place: &str, tensors: &[(&str, &[f32])]) -> String {
     let mut sorted: Vec<_> = tensors.iter().collect();
@@ -181,7 +186,7 @@ fn digest(place: &str, tensors: &[(&str, &[f32])]) -> String {
         hash.update(name);
         hash.update(bytes_of(numbers));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 fn serialize<'a>(
@@ -202,18 +207,6 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-}
-
-/// Temporary name, sync, rename: a reader sees the old file or the new one, never half of it.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary: PathBuf = path.with_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::job::{Data, Part, Slice};
 
 /// Where a data set comes from.
@@ -81,7 +82,7 @@ pub fn identify(location: &Location, set: &DataSet) -> Data {
     }
     Data {
         name: location.name(),
-        sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: hex(&hash.finalize()),
         classes: set.classes,
         channels: set.train.channels as u32,
         train_images: set.train.labels.len() as u32,

@@ -13,9 +13,9 @@ use super::checkpoint::{self, Place};
 use super::metric::Answers;
 use super::model::{Blueprint, Network};
 use super::views::{Look, student_look};
-use super::{now_ms, ops, optimizer, teacher};
-use crate::event::{Epoch, Event, Failure, Message, Which};
-use crate::folder::Folder;
+use super::{ops, optimizer, teacher};
+use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
+use crate::folder::{Folder, replace};
 use crate::job::{Distance, Init, Job, JobId};
 use crate::plan::{self, teacher_flops};
 
@@ -65,7 +65,9 @@ impl Student {
         let id = job.id();
         let own = folder.job(&id);
         fs::create_dir_all(&own).with_context(|| format!("cannot make `{}`", own.display()))?;
-        checkpoint::write_atomically(&own.join("job.json"), job.canonical_text().as_bytes())?;
+        let text = own.join("job.json");
+        replace(&text, job.canonical_text().as_bytes())
+            .with_context(|| format!("cannot write `{}`", text.display()))?;
         let blueprint = Blueprint::new(&job.student, job.input());
         let found = checkpoint::load(&own, id.as_str())?;
         let mut student = Student {

@@ -138,8 +138,9 @@ fn killed_workers_change_nothing() {
         let mut scheduler = disturbed.start();
         while killed < 4 && scheduler.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(100) + moments.next(600));
-            let workers = processes(disturbed.place.path()).into_iter().filter(|(_, line)| line.contains(" worker "));
-            if let Some((pid, _)) = workers.last() {
+            let mut workers =
+                processes(disturbed.place.path()).into_iter().filter(|(_, line)| line.contains(" worker "));
+            if let Some((pid, _)) = workers.next_back() {
                 kill(pid);
                 killed += 1;
             }

@@ -36,7 +36,7 @@ impl CustomOp1 for GlobalMean {
                     }
                 }
                 for y in y {
-                    *y = *y / T::from_f64(pixels as f64);
+                    *y /= T::from_f64(pixels as f64);
                 }
             });
             T::to_cpu_storage_owned(y)
