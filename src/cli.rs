@@ -60,10 +60,10 @@ pub struct Run {
     #[command(flatten)]
     pub place: Place,
     /// Cohorts trained at once [default: one per core, as far as there are cohorts]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub slots: Option<u16>,
     /// Threads shared by the slots [default: all cores]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub threads: Option<u16>,
     /// Show failures only.
     #[arg(short, long)]

@@ -97,6 +97,12 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+/// What a file is called: `a.1` of `experiments/a.1.toml`; a name stays as it is.
+fn stem(name: &str) -> String {
+    let file = std::path::Path::new(name).file_name().map_or(name.into(), |file| file.to_string_lossy());
+    file.strip_suffix(".toml").unwrap_or(&file).to_owned()
+}
+
 /// Finds, reads and expands an experiment.
 fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
     let source = shipped::experiment(&wanted.name)?;

@@ -140,6 +140,18 @@ pub enum Which {
     Test,
 }
 
+impl Epoch {
+    /// JSON has no other numbers.
+    pub fn is_finite(&self) -> bool {
+        let own = [self.training_loss, self.learning_rate, self.gradient_norm, self.seconds, self.images_per_second];
+        let measured = self.evaluations.iter().flat_map(|evaluation| {
+            let teacher = [evaluation.kl, evaluation.agreement].map(|value| value.unwrap_or_default());
+            [evaluation.loss, evaluation.top1, evaluation.top5].into_iter().chain(teacher)
+        });
+        own.into_iter().chain(measured).all(f64::is_finite)
+    }
+}
+
 impl Which {
     pub fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@
 //!   jobs/<id>/                 job.json  spool.jsonl  log.txt  checkpoint-a.safetensors  checkpoint-b.safetensors
 //!                              student.safetensors (the result)
 //!   cohorts/<id>.json          what a worker was asked to do
+//!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
 //!   reports/                   what `run` and `report` draw
 //! ```
 
@@ -13,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::job::JobId;
+use crate::job::{JobId, short_hash};
 
 #[derive(Clone, Debug)]
 pub struct Folder {
@@ -50,6 +51,12 @@ impl Folder {
     /// The trained student.
     pub fn student(&self, id: &JobId) -> PathBuf {
         self.job(id).join("student.safetensors")
+    }
+
+    /// What a teacher answered to a stream of questions, by the stream's key.
+    pub fn stream(&self, key: &str) -> PathBuf {
+        let name = short_hash("distillery stream 1\n", key);
+        self.root.join("streams").join(format!("{name}.safetensors"))
     }
 
     pub fn cohorts(&self) -> PathBuf {

@@ -30,7 +30,7 @@ use candle_core::Tensor;
 use crate::event::{Event, Failure, Message, TeacherCheck, Which};
 use crate::folder::Folder;
 use crate::job::{Data, Job, Objective};
-use crate::plan::{Manifest, Places};
+use crate::plan::{Manifest, Places, stream_key};
 pub use probe::probe;
 
 use data::{DataSet, FASHION_MNIST_8K2K, Location};
@@ -84,16 +84,22 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     }
 
     let mut views = Views::new(job, &set);
+    if let Some(teachers) = &mut teachers {
+        let key = stream_key(job);
+        if students.iter().all(|student| student.next_step().is_none()) {
+            return Ok(End::Complete);
+        }
+        if !teachers.prepare(&views, &key, &folder.stream(&key), stop)? {
+            return leave(&mut students, sink);
+        }
+    }
     while let Some(step) = students.iter().filter_map(Student::next_step).min() {
         if stop.load(Ordering::Relaxed) {
-            for student in &mut students {
-                student.stop(sink)?;
-            }
-            return Ok(End::Stopped);
+            return leave(&mut students, sink);
         }
         let started = Instant::now();
         let batch = views.batch(step);
-        let answer = teachers.as_mut().map(|teachers| teachers.answer(&views, &batch)).transpose()?;
+        let answer = teachers.as_ref().map(|teachers| teachers.answer(&views, &batch)).transpose()?;
         let mut shown: Vec<(views::Look, Tensor)> = Vec::new();
         let mut shared = started.elapsed();
         for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
@@ -124,6 +130,14 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         }
     }
     Ok(End::Complete)
+}
+
+/// Saves everyone.
+fn leave(students: &mut [Student], sink: &mut dyn FnMut(Message)) -> Result<End> {
+    for student in students {
+        student.stop(sink)?;
+    }
+    Ok(End::Stopped)
 }
 
 /// Where a job's data lies on this machine.

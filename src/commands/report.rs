@@ -14,17 +14,32 @@ use crate::report::{self, Source, Theme};
 use crate::store::{Outcome, Store};
 
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
-    let source = shipped::report(&arguments.name)?;
-    let wanted = report::read(&source)?;
     let folder = Folder::new(&arguments.place.folder);
+    let named = shipped::report(&arguments.name);
+    let experiment = match &named {
+        Ok(source) => report::read(source)?.experiment,
+        // An experiment without a report of its own has the plain one that `run` draws.
+        Err(_) => super::stem(&arguments.name),
+    };
+    let named = match named {
+        Err(error) if !folder.store().exists() => return Err(error),
+        named => named,
+    };
     let store = Store::open_read_only(&folder.store()).await?;
-    let outcomes = store.outcomes(&wanted.experiment).await?;
-    if outcomes.is_empty() {
-        anyhow::bail!(
-            "the store holds nothing of experiment `{0}`\nhint: `distillery run {0}` fills it",
-            wanted.experiment
-        );
-    }
+    let outcomes = store.outcomes(&experiment).await?;
+    let source = match named {
+        Err(error) if outcomes.is_empty() => return Err(error),
+        Err(_) => {
+            let experiments = store.experiments().await?;
+            let title =
+                experiments.iter().find(|known| known.name == experiment).and_then(|known| known.title.as_deref());
+            shipped::plain_report(&experiment, title.unwrap_or(&experiment), &outcomes)
+        }
+        Ok(_) if outcomes.is_empty() => anyhow::bail!(
+            "the store holds nothing of experiment `{experiment}`\nhint: `distillery run {experiment}` fills it"
+        ),
+        Ok(source) => source,
+    };
     let theme = match arguments.theme {
         cli::Theme::Light => Theme::Light,
         cli::Theme::Dark => Theme::Dark,
@@ -67,15 +82,16 @@ impl Drawn {
 }
 
 pub fn draw(source: &Source, outcomes: &[Outcome], out: &Path, theme: Theme) -> Result<Drawn> {
-    let report = report::read(source)?;
+    let mut report = report::read(source)?;
+    // What the files are called, and what the Markdown links to.
+    report.name = super::stem(&source.name);
     let rendered = report::render(&report, outcomes, theme)?;
     let results = report::results_table(&report, outcomes)?;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();
     let results = format!("{}\n\n{}", results.title, table::table(&header, &results.rows));
     fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
-    let stem = Path::new(&source.name).file_stem().context("a report's file has a name")?.to_owned();
     let write = |extension: &str, bytes: &[u8]| -> Result<PathBuf> {
-        let path = out.join(&stem).with_extension(extension);
+        let path = out.join(format!("{}.{extension}", report.name));
         fs::write(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
         Ok(path)
     };

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{print, print_json, read_experiment, report, shipped};
+use super::{complain, print, print_json, read_experiment, report, shipped};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
@@ -28,7 +28,10 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     record(&experiment, &store).await?;
     // What workers wrote down while no scheduler listened; with a store that was lost, everything.
     ingest_spools(&folder, &store).await?;
-    let plan = plan_of(&experiment, &folder, store.done().await?);
+    let done = store.done().await?;
+    let gone: Vec<JobId> = done.iter().filter(|job| !folder.student(job).is_file()).cloned().collect();
+    store.reopen(&gone).await?;
+    let plan = plan_of(&experiment, &folder, done);
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else {
@@ -50,7 +53,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?
     };
     let outcomes = store.outcomes(&experiment.name).await?;
-    let figures = if arguments.no_report { Vec::new() } else { draw(&experiment.name, &outcomes, &folder)? };
+    let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &folder) };
     store.close().await?;
     drop(lock);
     tell(&experiment, &outcomes, &figures, arguments.json)?;
@@ -84,17 +87,18 @@ fn jobs(experiment: &Experiment) -> Vec<Job> {
     experiment.jobs.iter().map(|cell| cell.job.clone()).collect()
 }
 
-/// Draws every report of the experiment; nothing where there is nothing to draw yet.
-fn draw(experiment: &str, outcomes: &[Outcome], folder: &Folder) -> Result<Vec<report::Drawn>> {
+/// Draws every report of the experiment. A report that cannot be drawn is told and does not hide the results.
+fn draw(experiment: &Experiment, outcomes: &[Outcome], folder: &Folder) -> Vec<report::Drawn> {
     let mut drawn = Vec::new();
-    for source in shipped::reports_of(experiment)? {
+    for source in shipped::reports_of(&experiment.name, experiment.title.as_deref(), outcomes) {
         match report::draw(&source, outcomes, &folder.reports(), crate::report::Theme::Light) {
             Ok(one) => drawn.push(one),
+            // Nothing to draw yet.
             Err(error) if matches!(error.downcast_ref(), Some(crate::report::Error::Empty(_))) => {}
-            Err(error) => return Err(error),
+            Err(error) => complain(&error.context(format!("report `{}` is not drawn", source.name))),
         }
     }
-    Ok(drawn)
+    drawn
 }
 
 #[derive(Serialize)]
@@ -146,7 +150,7 @@ fn tell(experiment: &Experiment, outcomes: &[Outcome], figures: &[report::Drawn]
         print(&format!("\n{}\n", figure.places()))?;
     }
     if outcomes.iter().all(|outcome| outcome.state == State::Done) {
-        eprintln!("all {} jobs of `{}` are done", outcomes.len(), experiment.name);
+        eprintln!("all {} jobs in the grid of `{}` are done", outcomes.len(), experiment.name);
     } else {
         let counts = State::ALL.iter().filter_map(|state| {
             let count = outcomes.iter().filter(|outcome| outcome.state == *state).count();

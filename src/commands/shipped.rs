@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Usage;
+use crate::store::Outcome;
 use crate::{diagnostic, grid, report};
 
 macro_rules! shipped {
@@ -14,6 +15,9 @@ macro_rules! shipped {
         &[$(($name, include_str!(concat!("../../", $folder, "/", $name, ".toml")))),*]
     };
 }
+
+/// Of a plain report; more do not fit a page.
+const MOST_PANELS: usize = 12;
 
 /// Name and text.
 type Shipped = &'static [(&'static str, &'static str)];
@@ -35,28 +39,54 @@ pub fn report(wanted: &str) -> Result<report::Source> {
     Ok(report::Source { name, text })
 }
 
-/// The reports of one experiment: those that name it, or, where none does, a plain one of accuracy by teaching mode.
-pub fn reports_of(experiment: &str) -> Result<Vec<report::Source>> {
+/// The reports of one experiment: those that name it, or, where none does, a plain one of accuracy against epochs.
+///
+/// Reports that cannot be read are passed over: one that is broken may well be another experiment's.
+pub fn reports_of(experiment: &str, title: Option<&str>, outcomes: &[Outcome]) -> Vec<report::Source> {
     let mut names: Vec<String> = REPORTS.iter().map(|(name, _)| (*name).to_owned()).collect();
     names.extend(stems(Path::new("reports")));
     names.sort();
     names.dedup();
-    let mut sources = Vec::new();
-    for name in names {
-        let source = report(&name)?;
-        // A broken report of another experiment is no reason to fail this one.
-        if report::read(&source).is_ok_and(|report| report.experiment == experiment) {
-            sources.push(source);
+    let mut sources: Vec<report::Source> = names.iter().filter_map(|name| report(name).ok()).collect();
+    sources.retain(|source| report::read(source).is_ok_and(|report| report.experiment == experiment));
+    if sources.is_empty() {
+        sources.push(plain_report(experiment, title.unwrap_or(experiment), outcomes));
+    }
+    sources
+}
+
+/// One line a teaching mode, or a value of the first axis if the mode is none; one panel for each combination of what
+/// else varies, up to as many as fit a page.
+pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> report::Source {
+    let mut axes: Vec<&String> = outcomes.iter().flat_map(|outcome| outcome.axes.keys()).collect();
+    axes.sort();
+    axes.dedup();
+    axes.retain(|axis| !["epochs", "seed"].contains(&axis.as_str()));
+    let series = match axes.iter().position(|axis| *axis == "teaching") {
+        Some(place) => axes.remove(place).as_str(),
+        None if axes.is_empty() => "teaching",
+        None => axes.remove(0),
+    };
+    let mut combinations: Vec<Vec<(&String, &String)>> = Vec::new();
+    for outcome in outcomes {
+        let combination = axes.iter().filter_map(|axis| Some((*axis, outcome.axes.get(*axis)?))).collect();
+        if !combinations.contains(&combination) && combinations.len() < MOST_PANELS {
+            combinations.push(combination);
         }
     }
-    if sources.is_empty() {
-        let text = format!(
-            "experiment = {experiment:?}\ntitle = {experiment:?}\n\n[[panel]]\ntitle = \"Test accuracy\"\n\
-             duration = {{ value = \"test.top1\", series = \"teaching\" }}\n"
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!("experiment = {}\ntitle = {}\n", quoted(experiment), quoted(title));
+    for combination in if combinations.is_empty() { vec![Vec::new()] } else { combinations } {
+        let name = combination.iter().map(|(axis, value)| format!("{axis} = {value}")).collect::<Vec<_>>().join(", ");
+        let filter = combination.iter().map(|(axis, value)| format!("{} = {}", quoted(axis), quoted(value)));
+        text += &format!(
+            "\n[[panel]]\ntitle = {}\nduration = {{ value = \"test.top1\", series = {}, where = {{ {} }} }}\n",
+            quoted(if name.is_empty() { "Test accuracy" } else { &name }),
+            quoted(series),
+            filter.collect::<Vec<_>>().join(", "),
         );
-        sources.push(report::Source { name: format!("{experiment}.toml"), text });
     }
-    Ok(sources)
+    report::Source { name: format!("{experiment}.toml"), text }
 }
 
 struct Found {

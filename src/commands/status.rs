@@ -14,7 +14,7 @@ pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
     let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
     match arguments.name {
         None => experiments(&store, arguments.json).await,
-        Some(name) => jobs(&store, &name, arguments.json).await,
+        Some(name) => jobs(&store, &super::stem(&name), arguments.json).await,
     }
 }
 

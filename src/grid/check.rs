@@ -57,14 +57,14 @@ impl Check<'_, '_> {
         let hint = "the paper sweeps 3e-4 to 1e-2";
         self.number("learning-rate", of.learning_rate, of.learning_rate > 0.0, "above 0", hint)?;
         let hint = "the paper sweeps 1e-5 to 1e-3; it is not multiplied by the learning rate";
-        self.number("weight-decay", of.weight_decay, of.weight_decay >= 0.0, "0 or more", hint)?;
+        self.number("weight-decay", of.weight_decay, (0.0..=1.0).contains(&of.weight_decay), "from 0 to 1", hint)?;
         self.crop(of.crop)?;
         let Optimizer::Adam(adam) = of.optimizer;
         for (path, beta) in [("optimizer.adam.beta1", adam.beta1), ("optimizer.adam.beta2", adam.beta2)] {
             self.number(path, beta, (0.0..1.0).contains(&beta), "from 0 to below 1", "Adam's own are 0.9 and 0.999")?;
         }
         let epsilon = adam.epsilon;
-        self.number("optimizer.adam.epsilon", epsilon, epsilon > 0.0, "above 0", "Adam's own is 1e-8")?;
+        self.number("optimizer.adam.epsilon", epsilon, epsilon >= 1e-30, "1e-30 or more", "Adam's own is 1e-8")?;
         match *of.clip {
             Clip::Off => Ok(()),
             Clip::Norm(norm) => {
@@ -79,15 +79,15 @@ impl Check<'_, '_> {
     }
 
     pub fn bit_resnet_small(&self, path: &str, depth: u32, width: u32) -> Result<(), Fault> {
-        if !(8..=1202).contains(&depth) || depth % 6 != 2 {
+        if !(8..=110).contains(&depth) || depth % 6 != 2 {
             return Err(self
                 .fault(&format!("{path}.bit-resnet-small.depth"), format!("no such network has {depth} layers"))
-                .hint("the depth is 6 n + 2 for n blocks a stage: 8, 14, 20, ... up to 1202"));
+                .hint("the depth is 6 n + 2 for n blocks a stage: 8, 14, 20, ... up to 110"));
         }
-        if !(4..=1024).contains(&width) || !width.is_multiple_of(4) {
+        if !(4..=256).contains(&width) || !width.is_multiple_of(4) {
             return Err(self
                 .fault(&format!("{path}.bit-resnet-small.width"), format!("no such network has {width} channels"))
-                .hint("the width is a multiple of 4, because of GroupNorm, from 4 to 1024"));
+                .hint("the width is a multiple of 4, because of GroupNorm, from 4 to 256"));
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Check<'_, '_> {
         if u64::from(batch) > images {
             return Err(self
                 .fault("batch", format!("`batch` is {batch}, but there are only {images} training images"))
-                .hint("a batch holds an image at most once: make it smaller, or `split.train` larger"));
+                .hint("an epoch has a step at least: make it smaller, or `split.train` larger"));
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Check<'_, '_> {
     pub fn distance(&self, distance: &Distance) -> Result<(), Fault> {
         let Distance::Kl(kl) = distance;
         let (path, hint) = ("distance.kl.temperature", "the paper sweeps 1, 2, 5 and 10");
-        self.number(path, kl.temperature, kl.temperature > 0.0, "above 0", hint)
+        self.number(path, kl.temperature, (1e-3..=1e3).contains(&kl.temperature), "from 0.001 to 1000", hint)
     }
 
     /// Last, because it needs the number of steps.

@@ -150,6 +150,20 @@ impl Store {
         Ok(())
     }
 
+    /// Jobs whose result is gone from the folder: they are to be done again. Their rows stay, and are met again.
+    pub async fn reopen(&self, jobs: &[JobId]) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        for job in jobs {
+            sqlx::query("UPDATE jobs SET state = 'open' WHERE id = $1 AND state = 'done'")
+                .bind(job.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Every attempt that is still open belonged to a scheduler that ended without a word: it is interrupted. Only for
     /// the holder of the scheduler's lock, and after the spools were read. Returns how many there were.
     pub async fn interrupt_orphans(&self) -> Result<u64, Error> {

@@ -47,6 +47,10 @@ impl Answers<'_> {
 /// class 0 rather than every class.
 fn rank(row: &[f32], class: usize) -> usize {
     let own = row[class];
+    // Nothing compares to a NaN: without this, a broken network would be right about everything.
+    if own.is_nan() {
+        return row.len();
+    }
     row.iter().enumerate().filter(|(other, logit)| **logit > own || (**logit == own && *other < class)).count()
 }
 

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::model::{Blueprint, Network};
 use super::ops::cross_entropy;
-use crate::job::Job;
+use crate::job::{Input, Job};
 
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
 
@@ -15,7 +15,8 @@ const LONG_ENOUGH: Duration = Duration::from_millis(500);
 pub fn probe(job: &Job) -> Result<f64> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     pool.install(|| {
-        let (batch, side) = (job.batch as usize, job.resolution as usize);
+        // The rate hardly depends on them, the memory does.
+        let (batch, side) = (job.batch.min(32) as usize, job.resolution.min(64) as usize);
         let blueprint = Blueprint::new(&job.student, job.input());
         let flat = blueprint.scratch(0);
         let images = Tensor::zeros((batch, side, side, job.data.channels as usize), DType::F32, &Device::Cpu)?;
@@ -32,7 +33,8 @@ pub fn probe(job: &Job) -> Result<f64> {
             step()?;
             steps += 1;
         }
-        let images = f64::from(steps) * f64::from(job.batch);
-        Ok(images * job.student.training_flops(job.input()) / started.elapsed().as_secs_f64())
+        let images = f64::from(steps) * batch as f64;
+        let input = Input { resolution: side as u32, ..job.input() };
+        Ok(images * job.student.training_flops(input) / started.elapsed().as_secs_f64())
     })
 }

@@ -133,9 +133,7 @@ impl Student {
         let value = f64::from(loss.to_scalar::<f32>()?);
         self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
         if !value.is_finite() {
-            let message =
-                format!("the loss is {value} at step {}, learning rate {:e}", self.place.step, self.learning_rate);
-            self.fail(Failure::NotFinite, message, sink);
+            self.diverge(&format!("the loss is {value}"), sink);
             return Ok(());
         }
         let mut gradients = loss.backward()?;
@@ -152,6 +150,10 @@ impl Student {
             &mut self.optimizer,
             &mut self.weights,
         );
+        if !norm.is_finite() || self.weights.iter().any(|weight| !weight.is_finite()) {
+            self.diverge(&format!("the gradient's norm is {norm:e}, or a weight is not finite"), sink);
+            return Ok(());
+        }
         let seconds = (shared + started.elapsed()).as_secs_f64();
         let place = &mut self.place;
         place.step += 1;
@@ -174,11 +176,14 @@ impl Student {
     /// Measures, reports and saves; after the last epoch, ends.
     pub fn finish_epoch(&mut self, evaluated: &[Evaluated], every: u32, sink: &mut dyn FnMut(Message)) -> Result<()> {
         let started = Instant::now();
-        // A run so short that an epoch has no step of its own still has a row for it.
-        while self.at_end_of_epoch() {
+        if self.at_end_of_epoch() {
             self.place.epoch += 1;
             let due = self.place.epoch.is_multiple_of(every) || self.place.epoch == self.job.epochs;
             let row = self.row(if due { evaluated } else { &[] }, started)?;
+            if !row.is_finite() {
+                self.diverge("an evaluation is not finite", sink);
+                return Ok(());
+            }
             self.say(Event::Epoch(row), sink);
             let place = &mut self.place;
             (place.loss, place.gradient_norm, place.steps, place.seconds) = (0.0, 0.0, 0, 0.0);
@@ -228,6 +233,11 @@ impl Student {
             self.say(Event::Stopped { epoch: self.place.epoch, step: self.place.step }, sink);
         }
         Ok(())
+    }
+
+    fn diverge(&mut self, what: &str, sink: &mut dyn FnMut(Message)) {
+        let message = format!("{what} at step {}, learning rate {:e}", self.place.step, self.learning_rate);
+        self.fail(Failure::NotFinite, message, sink);
     }
 
     /// Leaves the cohort; the others go on.

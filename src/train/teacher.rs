@@ -1,6 +1,11 @@
 //! Teachers: frozen networks, asked live at every step or once for all.
 
+mod kept;
+
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::{D, Device, Tensor};
@@ -15,6 +20,9 @@ use crate::plan::Places;
 
 /// Images a forward pass outside training takes at once.
 const CHUNK: usize = 250;
+
+/// At most so much of an answer that takes long is lost.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// The teachers of a cohort.
 pub struct Teachers {
@@ -47,7 +55,7 @@ impl Teachers {
     }
 
     /// Logits for a batch, `[N, classes]`.
-    pub fn answer(&mut self, views: &Views, batch: &Batch) -> Result<Tensor> {
+    pub fn answer(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
         match self.asked {
             Asked::Live(look) => {
                 let mut shown: Vec<(u32, Tensor)> = Vec::new();
@@ -66,11 +74,8 @@ impl Teachers {
                 }
                 self.combine(logits)
             }
-            Asked::Once(still) => {
-                if self.answers.is_none() {
-                    self.answers = Some(self.answer_all(views, still)?);
-                }
-                let answers = self.answers.as_ref().context("the answers were just made")?;
+            Asked::Once(_) => {
+                let answers = self.answers.as_ref().context("the teacher was prepared")?;
                 let images = Tensor::new(&batch.images[..], &Device::Cpu)?;
                 Ok(answers.index_select(&images, 0)?)
             }
@@ -88,26 +93,59 @@ impl Teachers {
         Ok((each, together))
     }
 
-    fn answer_all(&self, views: &Views, still: Still) -> Result<Tensor> {
-        let mut chunks = Vec::new();
-        let count = views.count();
-        for start in (0..count).step_by(CHUNK) {
-            let range = start..(start + CHUNK as u32).min(count);
-            let answer = |crop: u32| -> Result<Tensor> {
-                let mut logits = Vec::new();
-                for (network, resolution) in &self.networks {
-                    logits.push(network.forward(&views.still(range.clone(), still, crop, *resolution)?)?);
-                }
-                self.combine(logits)
+    /// Asks what is asked once, before the first step. What was answered is kept in `file` and not asked again.
+    ///
+    /// False if `stop` was raised on the way.
+    pub fn prepare(&mut self, views: &Views, key: &str, file: &Path, stop: &AtomicBool) -> Result<bool> {
+        let Asked::Once(still) = self.asked else { return Ok(true) };
+        let mut chunks: Vec<Tensor> = kept::load(file, key).into_iter().collect();
+        let mut done = chunks.first().map_or(Ok(0), |answers| answers.dim(0))? as u32;
+        let mut saved = Instant::now();
+        while done < views.count() {
+            let range = done..(done + CHUNK as u32).min(views.count());
+            let Some(answers) = self.answer_still(views, still, range.clone(), stop)? else {
+                kept::save(file, key, &chunks)?;
+                return Ok(false);
             };
-            chunks.push(match still {
-                Still::Window(_) => answer(0)?,
-                // The mean of probabilities: the paper does not say which mean (paper.md 3.2), and a mean of logits
-                // would let one confused crop outvote the rest.
-                Still::InceptionEnsemble { crops } => mean_probabilities((0..crops).map(answer))?,
-            });
+            chunks.push(answers);
+            done = range.end;
+            if saved.elapsed() > KEEP_EVERY {
+                kept::save(file, key, &chunks)?;
+                saved = Instant::now();
+            }
         }
-        Ok(Tensor::cat(&chunks, 0)?)
+        if matches!(still, Still::InceptionEnsemble { .. }) {
+            kept::save(file, key, &chunks)?;
+        }
+        self.answers = Some(Tensor::cat(&chunks, 0)?);
+        Ok(true)
+    }
+
+    fn answer_still(
+        &self,
+        views: &Views,
+        still: Still,
+        range: Range<u32>,
+        stop: &AtomicBool,
+    ) -> Result<Option<Tensor>> {
+        let answer = |crop: u32| -> Result<Tensor> {
+            let mut logits = Vec::new();
+            for (network, resolution) in &self.networks {
+                logits.push(network.forward(&views.still(range.clone(), still, crop, *resolution)?)?);
+            }
+            self.combine(logits)
+        };
+        match still {
+            Still::Window(_) if stop.load(Ordering::Relaxed) => Ok(None),
+            Still::Window(_) => answer(0).map(Some),
+            // The mean of probabilities: the paper does not say which mean (paper.md 3.2), and a mean of logits would
+            // let one confused crop outvote the rest.
+            Still::InceptionEnsemble { crops } => {
+                let mut answers = (0..crops).map_while(|crop| (!stop.load(Ordering::Relaxed)).then(|| answer(crop)));
+                let mean = mean_probabilities(&mut answers);
+                if stop.load(Ordering::Relaxed) { Ok(None) } else { mean.map(Some) }
+            }
+        }
     }
 
     fn combine(&self, mut logits: Vec<Tensor>) -> Result<Tensor> {

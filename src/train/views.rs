@@ -179,7 +179,7 @@ impl<'a> Views<'a> {
             let image = self.images.get((self.first + image) as usize);
             let mut stream = Stream::new(self.seed, purpose, batch.first + i as u64);
             let flip = stream.coin() && self.flip;
-            let window = Window::draw(look.view, &self.crop, (image.width, image.height), look.resolution, &mut stream);
+            let window = Window::draw(look.view, &self.crop, (image.width, image.height), &mut stream);
             resize(image, window, side, flip, to);
         });
         let shown = normalized(&pixels);
@@ -231,7 +231,7 @@ impl<'a> Views<'a> {
                 }
             };
             let mut stream = Stream::new(self.seed, Purpose::FixedCrops, index);
-            (image, Window::draw(view, &self.crop, (image.width, image.height), resolution, &mut stream))
+            (image, Window::draw(view, &self.crop, (image.width, image.height), &mut stream))
         })
     }
 }
@@ -240,7 +240,7 @@ impl<'a> Views<'a> {
 pub fn evaluation(images: &Images, range: std::ops::Range<usize>, crop: &Crop, resolution: u32) -> Result<Tensor> {
     render(images, resolution, range.len(), |i| {
         let image = images.get(range.start + i);
-        (image, Window::evaluation(crop, (image.width, image.height), resolution))
+        (image, Window::evaluation(crop, (image.width, image.height)))
     })
 }
 

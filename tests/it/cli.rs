@@ -103,6 +103,14 @@ fn a_new_user_finds_the_way() {
     fs::copy(place.path().join("experiments/mine.toml"), place.path().join("other.toml")).unwrap();
     ok(&["run", "other.toml", "--quiet"]);
     assert_eq!(json(&["query", "SELECT count(*) AS n FROM attempts", "--json"])[0]["n"], 9);
+    // A result that is gone is made again, and the rest is left alone.
+    let id = json(&["query", "SELECT id FROM jobs WHERE teaching = 'fixed/rs' LIMIT 1", "--json"])[0]["id"].clone();
+    fs::remove_file(place.path().join("runs/jobs").join(id.as_str().unwrap()).join("student.safetensors")).unwrap();
+    assert!(ok(&["plan", "mine"]).contains("1 open"));
+    ok(&["run", "mine", "--quiet"]);
+    assert_eq!(json(&["query", "SELECT count(*) AS n FROM attempts", "--json"])[0]["n"], 10);
+    // Without a report of its own an experiment can be drawn again all the same.
+    assert!(ok(&["report", "mine", "--theme", "dark"]).contains("mine.png"));
     // A store that is lost comes back from what the workers wrote down.
     for file in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
         let _ = fs::remove_file(place.path().join("runs").join(file));
@@ -117,7 +125,7 @@ fn students_of_a_failed_teacher_are_blocked() {
     let place = tempfile::tempdir().unwrap();
     let experiment = r#"
         [teachers.broken]
-        train = { epochs = 1, learning-rate = 1e30, weight-decay = 1e30, clip = "off" }
+        train = { epochs = 1, learning-rate = 1e30, clip = "off" }
         [base]
         data = "fashion-mnist-8k2k"
         split = { train = "train[:200]", validation = "train[7000:7100]", test = "test[:100]" }
@@ -136,4 +144,57 @@ fn students_of_a_failed_teacher_are_blocked() {
     assert_eq!(result["jobs"][0]["state"], "blocked");
     let message = result["jobs"][0]["message"].as_str().unwrap();
     assert!(message.contains("which failed") && message.contains("learning rate"), "{message}");
+}
+
+/// What varies beside mode and length does not keep the results back: each combination has a panel.
+#[test]
+fn a_sweep_without_a_report_is_drawn() {
+    let place = tempfile::tempdir().unwrap();
+    let experiment = r#"
+        [base]
+        objective = "labels"
+        data = "fashion-mnist-8k2k"
+        split = { train = "train[:100]", validation = "train[7000:7060]", test = "test[:50]" }
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 8
+        batch = 20
+        epochs = 1
+        [[grid]]
+        product = { learning-rate = [1e-3, 1e-2], mixup = [0.0, 1.0], batch = [10, 20] }
+    "#;
+    fs::write(place.path().join("a.sweep.toml"), experiment).unwrap();
+    fs::create_dir(place.path().join("reports")).unwrap();
+    fs::write(place.path().join("reports/broken.toml"), "nonsense").unwrap();
+    let output = distillery(place.path(), &["run", "a.sweep.toml", "--quiet"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("a.sweep.svg"), "{}", text(&output.stdout));
+    let markdown = fs::read_to_string(place.path().join("runs/reports/a.sweep.md")).unwrap();
+    assert!(markdown.contains("(a.sweep.svg)"), "{markdown}");
+}
+
+/// A report that names this experiment but cannot be drawn is told; the results are printed and the exit code is theirs.
+#[test]
+fn a_broken_report_hides_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let experiment = r#"
+        [base]
+        objective = "labels"
+        data = "fashion-mnist-8k2k"
+        split = { train = "train[:100]", validation = "train[7000:7060]", test = "test[:50]" }
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 8
+        batch = 20
+        epochs = 1
+        learning-rate = 1e-2
+    "#;
+    fs::write(place.path().join("one.toml"), experiment).unwrap();
+    fs::create_dir(place.path().join("reports")).unwrap();
+    let report = "experiment = \"one\"\ntitle = \"One\"\n[[panel]]\ntitle = \"T\"\n\
+                  duration = { value = \"test.top1\", series = \"nonsense\" }\n";
+    fs::write(place.path().join("reports/mine.toml"), report).unwrap();
+    let output = distillery(place.path(), &["run", "one.toml", "--quiet", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("nonsense"), "{}", text(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["jobs"][0]["state"], "done");
 }

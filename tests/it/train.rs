@@ -183,6 +183,64 @@ fn one_student_diverges_and_the_others_do_not_notice() {
     assert_eq!(rows(&said, &good), rows(&train(&manifest(&[&good], 1), &alone), &good));
 }
 
+/// A network that breaks without its loss showing it is noticed all the same: at the step, not in a report.
+#[test]
+fn a_broken_network_is_never_done() {
+    let (_place, folder) = folder();
+    for job in [
+        Job { learning_rate: 1e300, warmup: Warmup::Steps(0), ..labels(1) },
+        Job {
+            optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-300 }),
+            learning_rate: 1.0,
+            ..labels(3)
+        },
+    ] {
+        let said = train(&manifest(&[&job], 1), &folder);
+        let last = &said.last().unwrap().event;
+        assert!(matches!(last, Event::Failed { class: Failure::NotFinite, .. }), "{last:?}");
+        assert!(!folder.student(&job.id()).exists());
+    }
+}
+
+/// A stop is heeded while a teacher answers for all, and what it answered is kept.
+#[test]
+fn a_teacher_that_is_asked_once_can_be_stopped() {
+    let (_place, folder, teacher) = taught();
+    let mut job = distil(&teacher, Teaching::FixedInceptionEnsemble { crops: 40 }, 1);
+    job.split.train.end = 600;
+    let (_place, undisturbed, _) = taught();
+    let expected = rows(&train(&manifest(&[&job], 1), &undisturbed), &job);
+    let mut stopped = 0;
+    let mut said = Vec::new();
+    loop {
+        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let presser = std::sync::Arc::clone(&stop);
+        // Longer each time, until everything is answered.
+        let patience = std::time::Duration::from_millis(150 * (1 + stopped));
+        let pressing = std::thread::spawn(move || {
+            std::thread::sleep(patience);
+            presser.store(true, Ordering::Relaxed);
+        });
+        let end = train::run(&manifest(&[&job], 1), &folder, &stop, &mut |message| said.push(message)).unwrap();
+        pressing.join().unwrap();
+        match end {
+            End::Complete => break,
+            End::Stopped => stopped += 1,
+        }
+        assert!(stopped < 100, "no progress");
+    }
+    assert!(stopped > 0, "it was never stopped");
+    assert_eq!(rows(&said, &job), expected);
+    assert_eq!(weights(&folder, &job), weights(&undisturbed, &job));
+    // A kept file that is torn is not believed.
+    let file = fs::read_dir(folder.root().join("streams")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::remove_file(folder.student(&job.id())).unwrap();
+    assert_eq!(rows(&train(&manifest(&[&job], 2), &folder), &job), expected);
+}
+
 /// A teacher that guesses stops its students before their first step, unless the file allows it.
 #[test]
 fn a_teacher_at_chance_is_noticed() {

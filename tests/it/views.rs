@@ -171,17 +171,30 @@ fn steps_are_the_papers() {
 #[test]
 fn one_window_two_resolutions() {
     let set = set();
-    let job = job(Teaching::ConsistentInceptionCrop);
-    let mut views = Views::new(&job, &set);
-    let batch = views.batch(0);
-    let look = student_look(&job);
-    let mean = |resolution: u32| -> Vec<f32> {
-        let shown = pixels(&views, &batch, Look { resolution, ..look });
-        let size = (resolution * resolution) as usize;
-        shown.chunks_exact(size).map(|image| image.iter().sum::<f32>() / size as f32).collect()
-    };
-    for (small, large) in mean(14).into_iter().zip(mean(28)) {
-        assert!((small - large).abs() < 0.05, "{small} {large}");
+    for teaching in [Teaching::ConsistentInceptionCrop, Teaching::ConsistentMildCrop] {
+        let job = job(teaching);
+        let mut views = Views::new(&job, &set);
+        let batch = views.batch(0);
+        let look = student_look(&job);
+        let mean = |resolution: u32| -> Vec<f32> {
+            let shown = pixels(&views, &batch, Look { resolution, ..look });
+            let size = (resolution * resolution) as usize;
+            shown.chunks_exact(size).map(|image| image.iter().sum::<f32>() / size as f32).collect()
+        };
+        for (small, large) in mean(14).into_iter().zip(mean(28)) {
+            assert!((small - large).abs() < 0.05, "{small} {large}");
+        }
+        // Exactly: the middle of every third sample of a view of three times the resolution is one of the view itself.
+        let (one, three) = (
+            pixels(&views, &batch, Look { resolution: 9, ..look }),
+            pixels(&views, &batch, Look { resolution: 27, ..look }),
+        );
+        for image in 0..batch.images.len() {
+            for (y, x) in (0..9).flat_map(|y| (0..9).map(move |x| (y, x))) {
+                let (a, b) = (one[(image * 9 + y) * 9 + x], three[(image * 27 + 3 * y + 1) * 27 + 3 * x + 1]);
+                assert!((a - b).abs() < 1.5 / 127.5, "{}: {a} {b}", teaching.name());
+            }
+        }
     }
 }
 
