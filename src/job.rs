@@ -87,8 +87,8 @@ pub struct Crop {
     pub aspect: [f64; 2],
     /// Inception crop: boxes tried before the whole image is taken.
     pub tries: u32,
-    /// Mild and central crop: the image is resized to `resolution * margin`, of which `resolution` is cut. 1.25 is the
-    /// paper's 160 -> 128; 1.0 makes both crops the whole image.
+    /// Mild and central crop, and evaluation: a window of `1 / margin` of each side. 1.25 is the paper's 128 of 160 px;
+    /// 1.0 makes both crops the whole image.
     pub margin: f64,
 }
 
