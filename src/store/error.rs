@@ -12,6 +12,11 @@ pub enum Error {
         path.display()
     )]
     NotADatabase { path: PathBuf },
+    #[error(
+        "the store `{}` is damaged\nhint: move it away; `distillery run NAME` makes it anew from what the workers wrote down",
+        path.display()
+    )]
+    Damaged { path: PathBuf },
     #[error("the store `{}` was written by a newer distillery\nhint: use that version, or another folder", path.display())]
     Newer { path: PathBuf },
     #[error(
@@ -51,6 +56,8 @@ impl Error {
         match sqlite_code(&source) {
             // SQLITE_BUSY and SQLITE_LOCKED
             Some(5 | 6) => Error::Locked { path },
+            // SQLITE_CORRUPT
+            Some(11) => Error::Damaged { path },
             // SQLITE_NOTADB
             Some(26) => Error::NotADatabase { path },
             _ => Error::Open { path, source },

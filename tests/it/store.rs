@@ -274,6 +274,14 @@ async fn what_cannot_be_opened_says_why() {
     std::fs::write(folder.path().join("empty"), "").unwrap();
     let older = Store::open_read_only(&folder.path().join("empty")).await.unwrap_err();
     assert!(matches!(older, Error::Older { .. }), "{older:?}");
+    // Its first page is whole, the rest is not.
+    let damaged = folder.path().join("damaged");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xff);
+    std::fs::write(&damaged, bytes).unwrap();
+    for error in [Store::open_read_only(&damaged).await.unwrap_err(), Store::open(&damaged).await.unwrap_err()] {
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    }
     // A later version's migration is in the file.
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
