@@ -59,7 +59,7 @@ pub struct Run {
     pub experiment: Experiment,
     #[command(flatten)]
     pub place: Place,
-    /// Cohorts trained at once [default: one per core, as far as there are cohorts]
+    /// Cohorts trained at once [default: as many as threads]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub slots: Option<u16>,
     /// Threads shared by the slots [default: all cores]
