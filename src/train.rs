@@ -22,7 +22,7 @@ pub mod views;
 pub mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -100,16 +100,17 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         let started = Instant::now();
         let batch = views.batch(step);
         let answer = teachers.as_ref().map(|teachers| teachers.answer(&views, &batch)).transpose()?;
-        let mut shown: Vec<(views::Look, Tensor)> = Vec::new();
-        let mut shared = started.elapsed();
+        let asked = started.elapsed();
+        // Views that several students share are made once, but count for each: its time is what it would take alone.
+        let mut shown: Vec<(views::Look, Tensor, Duration)> = Vec::new();
         for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
             let started = Instant::now();
-            let images = match shown.iter().find(|(look, _)| *look == student.look) {
-                Some((_, images)) => images.clone(),
+            let (images, showing) = match shown.iter().find(|(look, ..)| *look == student.look) {
+                Some((_, images, showing)) => (images.clone(), *showing),
                 None => {
                     let images = views.show(&batch, student.look)?;
-                    shown.push((student.look, images.clone()));
-                    images
+                    shown.push((student.look, images.clone(), started.elapsed()));
+                    (images, started.elapsed())
                 }
             };
             let target = match (&student.job.objective, &answer) {
@@ -122,7 +123,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
                 )?),
                 (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
             };
-            shared += started.elapsed();
+            let shared = asked + showing;
             student.step(&images, &target, shared, sink)?;
             if student.at_end_of_epoch() {
                 student.finish_epoch(&evaluated, manifest.evaluate_every, sink)?;
