@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use model::{BitResnetSmall, Input, Model};
+pub use model::{BitResnet, BitResnetSmall, Input, Model, Vit};
 pub use split::{Part, Slice, SliceText, Split};
 
 /// Stands before the canonical text when it is hashed; a change of meaning of any field must change it.

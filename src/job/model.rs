@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Model {
     BitResnetSmall(BitResnetSmall),
+    BitResnet(BitResnet),
+    Vit(Vit),
 }
 
 /// The BiT-ResNet of the paper cut down for images of 16 to 64 px: pre-activation basic blocks, GroupNorm, weight
@@ -18,6 +20,31 @@ pub struct BitResnetSmall {
     pub depth: u32,
     /// Channels of the first stage; a multiple of 4.
     pub width: u32,
+}
+
+/// The paper's BiT-ResNet (paper.md 2.6): pre-activation bottlenecks, GroupNorm with 32 groups, weight standardisation,
+/// a 7x7 stem with pooling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BitResnet {
+    /// One of [`BitResnet::DEPTHS`].
+    pub depth: u32,
+    /// Factor of all widths, 1 to 4; R50x1 has 64 channels after the stem and 2,048 before the head.
+    pub width: u32,
+}
+
+/// Vision transformer (arXiv 2010.11929) with class token and learned positions; the perceptron is four times as wide.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Vit {
+    /// Channels of a token: 192 in ViT-Ti, 384 in S, 768 in B. A multiple of `16 heads`.
+    pub width: u32,
+    /// Blocks: 12 in ViT-Ti, S and B.
+    pub depth: u32,
+    /// 3 in ViT-Ti, 6 in S, 12 in B.
+    pub heads: u32,
+    /// Side of a patch in pixels; divides the resolution.
+    pub patch: u32,
 }
 
 /// What a network is fed and asked.
@@ -34,21 +61,27 @@ impl Model {
     pub fn label(&self) -> String {
         match self {
             Model::BitResnetSmall(net) => format!("bit-resnet-small {}x{}", net.depth, net.width),
+            Model::BitResnet(net) => format!("bit-resnet {}x{}", net.depth, net.width),
+            Model::Vit(net) => format!("vit {}x{}/{}", net.width, net.depth, net.patch),
+        }
+    }
+
+    fn count(&self, input: Input) -> Count {
+        match self {
+            Model::BitResnetSmall(net) => net.count(input),
+            Model::BitResnet(net) => net.count(input),
+            Model::Vit(net) => net.count(input),
         }
     }
 
     /// Trainable numbers.
     pub fn parameters(&self, input: Input) -> u64 {
-        match self {
-            Model::BitResnetSmall(net) => net.count(input).parameters,
-        }
+        self.count(input).parameters
     }
 
-    /// Multiply-adds of one image's forward pass (convolutions and head).
+    /// Multiply-adds of one image's forward pass (convolutions, linear layers, attention).
     pub fn macs(&self, input: Input) -> u64 {
-        match self {
-            Model::BitResnetSmall(net) => net.count(input).macs,
-        }
+        self.count(input).macs
     }
 
     /// Floating-point operations of one image's forward pass: two a multiply-add.
@@ -108,5 +141,70 @@ impl BitResnetSmall {
         count.parameters += norms + 2 * from + from * classes + classes;
         count.macs += from * classes;
         count
+    }
+}
+
+impl BitResnet {
+    pub const DEPTHS: [u32; 4] = [26, 50, 101, 152];
+
+    /// Of the four stages.
+    pub fn blocks(&self) -> [u32; 4] {
+        match self.depth {
+            26 => [2, 2, 2, 2],
+            101 => [3, 4, 23, 3],
+            152 => [3, 8, 36, 3],
+            _ => [3, 4, 6, 3],
+        }
+    }
+
+    fn count(&self, input: Input) -> Count {
+        let mut count = Count::default();
+        let mut conv = |from: u64, to: u64, kernel: u64, side: u64| {
+            count.parameters += from * to * kernel * kernel;
+            count.macs += from * to * kernel * kernel * side * side;
+        };
+        let width = 64 * u64::from(self.width);
+        // Seven by seven at stride 2, then pooled by stride 2.
+        let mut side = u64::from(input.resolution).div_ceil(2);
+        conv(u64::from(input.channels), width, 7, side);
+        side = side.div_ceil(2);
+        let (mut from, mut norms) = (width, 0);
+        for (stage, blocks) in self.blocks().into_iter().enumerate() {
+            let (middle, to) = (width << stage, (width << stage) * 4);
+            for block in 0..blocks {
+                conv(from, middle, 1, side);
+                if block == 0 && stage > 0 {
+                    side = side.div_ceil(2);
+                }
+                if block == 0 {
+                    conv(from, to, 1, side);
+                }
+                conv(middle, middle, 3, side);
+                conv(middle, to, 1, side);
+                norms += 2 * (from + 2 * middle);
+                from = to;
+            }
+        }
+        let classes = u64::from(input.classes);
+        count.parameters += norms + 2 * from + from * classes + classes;
+        count.macs += from * classes;
+        count
+    }
+}
+
+impl Vit {
+    fn count(&self, input: Input) -> Count {
+        let (width, depth, patch) = (u64::from(self.width), u64::from(self.depth), u64::from(self.patch));
+        let patches = (u64::from(input.resolution) / patch).pow(2);
+        let (tokens, classes) = (patches + 1, u64::from(input.classes));
+        let pixels = u64::from(input.channels) * patch * patch;
+        // qkv, projection and the perceptron: twelve squares of the width.
+        let block = 12 * width * width + 13 * width;
+        Count {
+            parameters: width * (1 + tokens) + width * (pixels + 1) + depth * block + 2 * width + classes * (width + 1),
+            macs: patches * pixels * width
+                + depth * (tokens * 12 * width * width + 2 * tokens * tokens * width)
+                + width * classes,
+        }
     }
 }

@@ -1,14 +1,24 @@
 //! Networks: from a shape and a flat vector of numbers to logits.
 //!
 //! A network's trainable numbers live in one flat `f32` vector, in the order of its [`Blueprint`]; optimiser, clipping
-//! and checkpoints work on that. For a forward pass the vector is cut into tensors: variables for a student, plain
-//! tensors for a teacher, which then builds no graph.
+//! and checkpoints work on that. What is done with them is a [`Graph`], which the architectures here make.
 
+mod bit_resnet;
 mod bit_resnet_small;
+#[cfg(test)]
+mod gradient_tests;
+#[cfg(test)]
+mod reference;
+mod vit;
 
-use candle_core::{Device, Result, Tensor, Var};
+use std::ops::Range;
+
 use rand_distr::{Distribution, StandardNormal};
 
+use super::engine::Engine;
+use super::graph::Graph;
+use super::ops::element::Element;
+use super::ops::layer::Extent;
 use super::random::{Purpose, Stream};
 use crate::job::{Input, Model};
 
@@ -29,29 +39,38 @@ pub struct Entry {
 pub enum Role {
     /// Convolution, `[Co, Ci, Kh, Kw]`.
     Kernel,
-    /// The last layer's weights, `[classes, features]`.
+    /// A linear layer inside a transformer, `[Co, Ci]`.
+    Linear,
+    /// The last layer's weights, `[classes, features, ...]`.
     Head,
+    /// Class token and positions.
+    Embedding,
     Scale,
     Bias,
 }
 
-/// A network ready for a forward pass.
-pub struct Network {
-    model: Model,
-    tensors: Vec<Tensor>,
+/// The graph of a network.
+pub fn graph<T: Element>(model: &Model, input: Input) -> Graph<T> {
+    let side = input.resolution as usize;
+    let mut graph = Graph::new(Extent { h: side, w: side, c: input.channels as usize });
+    match model {
+        Model::BitResnetSmall(net) => bit_resnet_small::build(net, input, &mut graph),
+        Model::BitResnet(net) => bit_resnet::build(net, input, &mut graph),
+        Model::Vit(net) => vit::build(net, input, &mut graph),
+    }
+    graph
 }
 
 impl Blueprint {
     pub fn new(model: &Model, input: Input) -> Blueprint {
-        let mut blueprint = Blueprint { tensors: Vec::new() };
-        match model {
-            Model::BitResnetSmall(net) => bit_resnet_small::describe(net, input, &mut blueprint),
-        }
-        blueprint
+        graph::<f32>(model, input).blueprint
     }
 
-    fn add(&mut self, name: String, shape: &[usize], role: Role) {
+    /// Lists a tensor and returns its place in the flat vector.
+    pub fn add(&mut self, name: String, shape: &[usize], role: Role) -> Range<usize> {
+        let start = self.len();
         self.tensors.push(Entry { name, shape: shape.to_vec(), role });
+        start..self.len()
     }
 
     /// How many numbers there are.
@@ -63,38 +82,46 @@ impl Blueprint {
         self.tensors.is_empty()
     }
 
+    /// Every tensor with its place in the flat vector.
+    pub fn places(&self) -> impl Iterator<Item = (&Entry, Range<usize>)> {
+        let mut end = 0;
+        self.tensors.iter().map(move |entry| {
+            let start = end;
+            end += entry.len();
+            (entry, start..end)
+        })
+    }
+
     /// Random convolutions (lecun-normal: truncated normal of variance 1 / fan-in, as flax has it), norms at one and
-    /// zero, the head at zero (paper.md 1.2). Each tensor has its own stream: the same seed gives two networks equal
-    /// tensors where their shapes agree.
+    /// zero, the head at zero (paper.md 1.2); a transformer's linear layers and embeddings truncated normal of standard
+    /// deviation 0.02 (ViT as in timm). Each tensor has its own stream: the same seed gives two networks equal tensors
+    /// where their shapes agree.
     pub fn scratch(&self, seed: u64) -> Vec<f32> {
         let mut flat = Vec::with_capacity(self.len());
         for (index, entry) in self.tensors.iter().enumerate() {
-            match entry.role {
+            let deviation = match entry.role {
                 Role::Kernel => {
                     let fan_in: usize = entry.shape[1..].iter().product();
                     // The standard deviation of a normal cut off at two of its own is 0.87962566.
-                    let scale = (1.0 / fan_in as f64).sqrt() / 0.879_625_66;
-                    let mut stream = Stream::new(seed, Purpose::Init, index as u64);
-                    flat.extend((0..entry.len()).map(|_| (scale * truncated_normal(&mut stream)) as f32));
+                    (1.0 / fan_in as f64).sqrt() / 0.879_625_66
                 }
-                Role::Scale => flat.extend(std::iter::repeat_n(1.0, entry.len())),
-                Role::Head | Role::Bias => flat.extend(std::iter::repeat_n(0.0, entry.len())),
-            }
+                Role::Linear | Role::Embedding => 0.02,
+                Role::Scale | Role::Head | Role::Bias => {
+                    let value = if entry.role == Role::Scale { 1.0 } else { 0.0 };
+                    flat.extend(std::iter::repeat_n(value, entry.len()));
+                    continue;
+                }
+            };
+            let mut stream = Stream::new(seed, Purpose::Init, index as u64);
+            flat.extend((0..entry.len()).map(|_| (deviation * truncated_normal(&mut stream)) as f32));
         }
         flat
     }
 
-    /// Which ranges of the flat vector decay: kernels and the head, not norms or biases (paper.md 1.2).
-    pub fn decayed(&self) -> Vec<std::ops::Range<usize>> {
-        let mut start = 0;
-        let mut ranges = Vec::new();
-        for entry in &self.tensors {
-            if matches!(entry.role, Role::Kernel | Role::Head) {
-                ranges.push(start..start + entry.len());
-            }
-            start += entry.len();
-        }
-        ranges
+    /// Which ranges of the flat vector decay: kernels and the head, not norms, biases or embeddings (paper.md 1.2).
+    pub fn decayed(&self) -> Vec<Range<usize>> {
+        let decays = |entry: &Entry| matches!(entry.role, Role::Kernel | Role::Linear | Role::Head);
+        self.places().filter(|(entry, _)| decays(entry)).map(|(_, range)| range).collect()
     }
 }
 
@@ -108,53 +135,23 @@ impl Entry {
     }
 }
 
-impl Network {
-    /// A student: its variables, in the blueprint's order, collect gradients.
-    pub fn trainable(model: &Model, blueprint: &Blueprint, flat: &[f32]) -> Result<(Network, Vec<Var>)> {
-        let vars = cut(blueprint, flat, |numbers, shape| Var::from_slice(numbers, shape, &Device::Cpu))?;
-        let tensors = vars.iter().map(|var| var.as_tensor().clone()).collect();
-        Ok((Network { model: model.clone(), tensors }, vars))
-    }
+/// A network with its weights, ready for forward passes: a teacher, or a student under evaluation.
+pub struct Frozen {
+    engine: Engine<f32>,
+    weights: Vec<f32>,
+}
 
-    /// A teacher or a student under evaluation: no graph is built.
-    pub fn frozen(model: &Model, blueprint: &Blueprint, flat: &[f32]) -> Result<Network> {
-        let tensors = cut(blueprint, flat, |numbers, shape| Tensor::from_slice(numbers, shape, &Device::Cpu))?;
-        Ok(Network { model: model.clone(), tensors })
-    }
-
-    /// For gradient checks in any float type.
-    #[cfg(test)]
-    pub fn from_tensors(model: &Model, tensors: Vec<Tensor>) -> Network {
-        Network { model: model.clone(), tensors }
+impl Frozen {
+    pub fn new(model: &Model, input: Input, weights: Vec<f32>) -> Frozen {
+        let mut engine = Engine::frozen(graph(model, input));
+        engine.load(&weights);
+        Frozen { engine, weights }
     }
 
     /// Logits `[N, classes]` of images `[N, S, S, C]` in [-1, 1].
-    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut tensors = Tensors(self.tensors.iter());
-        match &self.model {
-            Model::BitResnetSmall(net) => bit_resnet_small::forward(net, images, &mut tensors),
-        }
+    pub fn forward(&self, images: &[f32]) -> Vec<f32> {
+        self.engine.forward(&self.weights, images)
     }
-}
-
-/// A network's tensors, taken one by one in the blueprint's order.
-struct Tensors<'a>(std::slice::Iter<'a, Tensor>);
-
-impl<'a> Tensors<'a> {
-    fn take(&mut self) -> &'a Tensor {
-        self.0.next().expect("forward takes the tensors that the blueprint of the same model lists")
-    }
-}
-
-fn cut<T>(blueprint: &Blueprint, flat: &[f32], make: impl Fn(&[f32], &[usize]) -> Result<T>) -> Result<Vec<T>> {
-    let mut rest = flat;
-    let mut made = Vec::with_capacity(blueprint.tensors.len());
-    for entry in &blueprint.tensors {
-        let (numbers, after) = rest.split_at(entry.len());
-        made.push(make(numbers, &entry.shape)?);
-        rest = after;
-    }
-    Ok(made)
 }
 
 fn truncated_normal(stream: &mut Stream) -> f64 {

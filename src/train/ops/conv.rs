@@ -1,216 +1,268 @@
-//! 2-d convolution, channels last, with its two gradients.
+//! 2-d convolution with its two gradients: stride, padding, groups, images of any shape.
 //!
 //! # Shapes
-//! x `[N, H, W, Ci]`, w `[Co, Ci, Kh, Kw]` (as saved by timm), y `[N, Ho, Wo, Co]`.
+//! x `[N, H, W, Ci]`, w `[Co, Ci / groups, Kh, Kw]` (as saved by timm), y `[N, Ho, Wo, Co]`.
 //!
-//! Direct, without an im2col matrix: one image at a time goes into a zero-bordered scratch that stays in the cache, and
-//! every output row is cut into register tiles ([`super::tile`]). The input gradient is the same convolution of the
-//! output gradient (spread by the stride) with flipped, transposed weights. It is computed only where it leads to a
-//! variable: the images need none.
+//! Direct, without an im2col matrix: strips of an image go, through the lens if there is one, into a zero-bordered
+//! scratch that stays in the cache, and every output row is cut into register tiles ([`super::tile`]). The input
+//! gradient is a convolution of the output gradient with flipped, transposed weights, for strided layers one for each
+//! residue of the pixels, so that no zero is multiplied. It is computed only where it leads to something that learns:
+//! the images need none.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::tile::{BLOCK, Sum, Tile, pieces};
-use super::{Element, by_dtype, numbers, tensor, with_numbers};
+use super::element::Element;
+use super::kernel::Kernel;
+use super::lanes;
+use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
+use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
 
-/// Images whose weight gradients are summed before they meet those of others: fixed, so that the number of threads
-/// does not change the sum.
-const CHUNK: usize = 8;
+/// Numbers of a strip in scratch, about.
+const STRIP: usize = 48 << 10;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    pub stride: usize,
-    pub padding: usize,
+#[derive(Clone, Debug)]
+pub struct Conv {
+    x: Extent,
+    y: Extent,
+    kernel: Kernel,
+    bias: Option<Range<usize>>,
 }
 
-/// # Errors
-/// When the shapes do not fit, or the device or type has no implementation.
-pub fn conv2d(x: &Tensor, w: &Tensor, geometry: Geometry) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(&w.contiguous()?, Conv2d(geometry))
-}
-
-struct Conv2d(Geometry);
-
+/// Rows of an image in scratch: `rows` rows of `wide` pixels, `pitch` apart; the image's pixel (y, x) lies in row
+/// `y - top`, column `x + left`. What is outside the image is zero.
 #[derive(Clone, Copy)]
-struct Shapes {
-    n: usize,
-    h: usize,
-    w: usize,
-    ci: usize,
-    co: usize,
-    kh: usize,
-    kw: usize,
-    ho: usize,
-    wo: usize,
-    stride: usize,
-    padding: usize,
+struct Frame {
+    top: isize,
+    left: usize,
+    rows: usize,
+    wide: usize,
+    pitch: usize,
 }
 
-impl Shapes {
-    fn new(x: &[usize], w: &[usize], Geometry { stride, padding }: Geometry) -> Result<Shapes> {
-        let (&[n, h, wide, ci], &[co, wi, kh, kw]) = (x, w) else {
-            bail!("conv2d: expected [N, H, W, C] and [Co, Ci, Kh, Kw], got {x:?} and {w:?}")
+impl Frame {
+    fn len(&self) -> usize {
+        self.rows * self.wide * self.pitch
+    }
+
+    fn fill<T: Element>(&self, image: &Seen<'_, T>, extent: Extent, glass: &Glass<'_, T>, to: &mut [T]) {
+        let width = extent.w.min(self.wide - self.left);
+        for (r, row) in to.chunks_exact_mut(self.wide * self.pitch).take(self.rows).enumerate() {
+            let y = self.top + r as isize;
+            if y < 0 || y >= extent.h as isize {
+                row.fill(T::ZERO);
+                continue;
+            }
+            let (before, rest) = row.split_at_mut(self.left * self.pitch);
+            let (inside, after) = rest.split_at_mut(width * self.pitch);
+            before.fill(T::ZERO);
+            let from = y as usize * extent.w * extent.c;
+            glass.show(&image.numbers[from..from + width * extent.c], inside, self.pitch);
+            after.fill(T::ZERO);
+        }
+    }
+}
+
+impl Conv {
+    /// None where the window does not fit the padded image, or channels do not divide into groups.
+    pub fn new(x: Extent, co: usize, kernel: Kernel, bias: Option<Range<usize>>) -> Option<Conv> {
+        let Kernel { kh, kw, stride, padding, groups, .. } = kernel;
+        let fits = x.h + 2 * padding >= kh && x.w + 2 * padding >= kw && stride > 0 && padding < kh.min(kw);
+        if !fits || groups == 0 || x.c != groups * kernel.ci || co != groups * kernel.co {
+            return None;
+        }
+        let side = |side: usize, window: usize| (side + 2 * padding - window) / stride + 1;
+        Some(Conv { x, y: Extent { h: side(x.h, kh), w: side(x.w, kw), c: co }, kernel, bias })
+    }
+
+    /// Output rows of a strip.
+    fn strip(&self) -> usize {
+        let row = self.wide() * pitch(self.x.c) * self.kernel.stride;
+        (STRIP / row.max(self.y.w * self.y.c)).clamp(1, self.y.h)
+    }
+
+    fn wide(&self) -> usize {
+        (self.y.w - 1) * self.kernel.stride + self.kernel.kw
+    }
+
+    /// The input under output rows `rows`.
+    fn frame(&self, rows: &Range<usize>) -> Frame {
+        let Kernel { kh, stride, padding, .. } = self.kernel;
+        Frame {
+            top: (rows.start * stride) as isize - padding as isize,
+            left: padding,
+            rows: (rows.len() - 1) * stride + kh,
+            wide: self.wide(),
+            pitch: pitch(self.x.c),
+        }
+    }
+
+    /// Rows of each residue class of the input in a strip, and how many there are at most.
+    fn class_strip(&self) -> (usize, usize) {
+        let rows = self.x.h.div_ceil(self.kernel.stride);
+        let wide = self.x.w.div_ceil(self.kernel.stride) + self.kernel.kw;
+        ((STRIP / (wide * self.dy_pitch())).clamp(1, rows), rows)
+    }
+
+    fn dy_pitch(&self) -> usize {
+        pitch(self.y.c)
+    }
+
+    /// Output gradients that reach rows `rows` of any residue class.
+    fn dy_frame(&self, rows: &Range<usize>) -> Frame {
+        let Kernel { kh, kw, stride, .. } = self.kernel;
+        let reach = |size: usize| {
+            let all = (0..stride).map(|residue| self.kernel.taps(size, residue)).filter(|taps| taps.count > 0);
+            let first = all.clone().map(|taps| taps.first).min().unwrap_or(0);
+            let last = all.map(|taps| taps.first + taps.count as isize).max().unwrap_or(1);
+            (first, last)
         };
-        if ci != wi || stride == 0 || padding >= kh.min(kw) || h + 2 * padding < kh || wide + 2 * padding < kw {
-            bail!("conv2d: {x:?} does not fit {w:?} at stride {stride}, padding {padding}")
+        let ((top, bottom), (left, right)) = (reach(kh), reach(kw));
+        let across = self.x.w.div_ceil(stride) as isize;
+        let left = left.min(0);
+        Frame {
+            top: rows.start as isize + top,
+            left: (-left) as usize,
+            rows: (rows.len() as isize - 1 + bottom - top) as usize,
+            wide: (across - 1 + right - left) as usize,
+            pitch: self.dy_pitch(),
         }
-        let out = |side: usize, kernel: usize| (side + 2 * padding - kernel) / stride + 1;
-        Ok(Shapes { n, h, w: wide, ci, co, kh, kw, ho: out(h, kh), wo: out(wide, kw), stride, padding })
     }
 
-    fn window(&self) -> usize {
-        self.kh * self.kw * self.ci
-    }
-}
-
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
+    /// Output gradients for the weights' gradient: the rows as they are, or copied where vectors would cross into the
+    /// next pixel or all fall into few sets of the cache.
+    fn weight_dy_pitch(&self) -> usize {
+        let c = (self.kernel.groups - 1) * self.kernel.co + self.kernel.wide_co();
+        pitch(c)
     }
 
-    fn cpu_fwd(&self, sx: &CpuStorage, lx: &Layout, sw: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn run<T: Element>(
-            s: Shapes,
-            (sx, lx): (&CpuStorage, &Layout),
-            (sw, lw): (&CpuStorage, &Layout),
-        ) -> Result<CpuStorage> {
-            let (x, w) = (numbers::<T>(sx, lx, "conv2d")?, numbers::<T>(sw, lw, "conv2d")?);
-            Ok(T::to_cpu_storage_owned(forward(s, x, w)))
-        }
-        let s = Shapes::new(lx.dims(), lw.dims(), self.0)?;
-        let y = by_dtype!(sx.dtype(), "conv2d", T => run::<T>(s, (sx, lx), (sw, lw)))?;
-        Ok((y, (s.n, s.ho, s.wo, s.co).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        fn run<T: Element>(s: Shapes, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-            with_numbers::<T, _>(dy, "conv2d", |dy| {
-                let dx = if x.track_op() {
-                    let dx = with_numbers::<T, _>(w, "conv2d", |w| Ok(input_gradient(s, w, dy)))?;
-                    Some(tensor(dx, x.shape())?)
-                } else {
-                    None
-                };
-                let dw = if w.track_op() {
-                    let dw = with_numbers::<T, _>(x, "conv2d", |x| Ok(weight_gradient(s, x, dy)))?;
-                    Some(tensor(dw, w.shape())?)
-                } else {
-                    None
-                };
-                Ok((dx, dw))
-            })
-        }
-        let s = Shapes::new(x.dims(), w.dims(), self.0)?;
-        let dy = dy.contiguous()?;
-        by_dtype!(dy.dtype(), "conv2d", T => run::<T>(s, x, w, &dy))
-    }
-}
-
-fn forward<T: Element>(s: Shapes, x: &[T], w: &[T]) -> Vec<T> {
-    let packed = pack(s.co, s.window(), |k, co| {
-        let (window, ci) = (k / s.ci, k % s.ci);
-        w[(co * s.ci + ci) * s.kh * s.kw + window]
-    });
-    let border = Border::around(s);
-    let mut y = vec![T::default(); s.n * s.ho * s.wo * s.co];
-    y.par_chunks_mut(s.ho * s.wo * s.co).zip(x.par_chunks(s.h * s.w * s.ci)).for_each_init(
-        || border.empty(),
-        |scratch, (y, x)| {
-            border.fill(x, scratch);
-            convolve(scratch, border.wide, s.ci, s.stride, (s.kh, s.kw), &packed, (s.ho, s.wo, s.co), y);
-        },
-    );
-    y
-}
-
-/// dx: the output gradient, spread by the stride and bordered, convolved with the weights turned round.
-fn input_gradient<T: Element>(s: Shapes, w: &[T], dy: &[T]) -> Vec<T> {
-    let packed = pack(s.ci, s.kh * s.kw * s.co, |k, ci| {
-        let (window, co) = (k / s.co, k % s.co);
-        w[(co * s.ci + ci) * s.kh * s.kw + s.kh * s.kw - 1 - window]
-    });
-    let border = Border {
-        h: s.ho,
-        w: s.wo,
-        c: s.co,
-        top: s.kh - 1 - s.padding,
-        left: s.kw - 1 - s.padding,
-        step: s.stride,
-        tall: s.h + s.kh - 1,
-        wide: s.w + s.kw - 1,
-    };
-    let mut dx = vec![T::default(); s.n * s.h * s.w * s.ci];
-    dx.par_chunks_mut(s.h * s.w * s.ci).zip(dy.par_chunks(s.ho * s.wo * s.co)).for_each_init(
-        || border.empty(),
-        |scratch, (dx, dy)| {
-            border.fill(dy, scratch);
-            convolve(scratch, border.wide, s.co, 1, (s.kh, s.kw), &packed, (s.h, s.w, s.ci), dx);
-        },
-    );
-    dx
-}
-
-/// dw, `[Co, Ci, Kh, Kw]`: for each place of the window the sum over images and pixels.
-fn weight_gradient<T: Element>(s: Shapes, x: &[T], dy: &[T]) -> Vec<T> {
-    let border = Border::around(s);
-    let (blocks, window) = (s.co.div_ceil(BLOCK), s.window());
-    let wide_co = blocks * BLOCK;
-    let (image, answer) = (s.h * s.w * s.ci, s.ho * s.wo * s.co);
-    let sums: Vec<Vec<T>> = x
-        .par_chunks(CHUNK * image)
-        .zip(dy.par_chunks(CHUNK * answer))
-        .map(|(x, dy)| {
-            let mut sum = vec![T::default(); window * wide_co];
-            let (mut scratch, mut padded) = (border.empty(), vec![T::default(); s.ho * s.wo * wide_co]);
-            for (x, dy) in x.chunks(image).zip(dy.chunks(answer)) {
-                border.fill(x, &mut scratch);
-                for (to, from) in padded.chunks_mut(wide_co).zip(dy.chunks(s.co)) {
-                    to[..s.co].copy_from_slice(from);
+    fn input_gradient<T: Element>(
+        &self,
+        packed: &[T],
+        dy: &Seen<'_, T>,
+        dx: &mut [T],
+        write: Write,
+        scratch: &mut [T],
+    ) {
+        let Kernel { ci, co, kh, kw, groups, stride, .. } = self.kernel;
+        let plain = Glass::new(dy, self.y.c, &mut []);
+        let (strip, all) = self.class_strip();
+        for rows in pieces(all, strip) {
+            let frame = self.dy_frame(&rows);
+            let scratch = &mut scratch[..frame.len()];
+            frame.fill(dy, self.y, &plain, scratch);
+            let mut rest = packed;
+            for a in 0..stride {
+                for b in 0..stride {
+                    let (y, x) = (self.kernel.taps(kh, a), self.kernel.taps(kw, b));
+                    let window = y.count * x.count * co;
+                    let (class, after) = rest.split_at(groups * ci.next_multiple_of(BLOCK) * window);
+                    rest = after;
+                    let across = (self.x.w - b.min(self.x.w)).div_ceil(stride);
+                    if across == 0 {
+                        continue;
+                    }
+                    let rows = rows.clone().filter(|i| a + i * stride < self.x.h);
+                    let pixel = |i: usize, j: usize| ((a + i * stride) * self.x.w + b + j * stride) * self.x.c;
+                    if window == 0 {
+                        if write == Write::Set {
+                            for (i, j) in rows.flat_map(|i| (0..across).map(move |j| (i, j))) {
+                                dx[pixel(i, j)..][..self.x.c].fill(T::ZERO);
+                            }
+                        }
+                        continue;
+                    }
+                    let left = (x.first + frame.left as isize) as usize;
+                    for (group, some) in (0..groups)
+                        .flat_map(|group| pieces(ci.div_ceil(BLOCK), T::most_blocks()).map(move |some| (group, some)))
+                    {
+                        let first = some.start * BLOCK;
+                        let channels = (some.end * BLOCK).min(ci) - first;
+                        let w = &class[(group * ci.next_multiple_of(BLOCK) + first) * window..];
+                        for i in rows.clone() {
+                            let top = (i as isize + y.first - frame.top) as usize;
+                            for part in pieces(across, T::most_rows(some.len())) {
+                                let from = (top * frame.wide + left + part.start) * frame.pitch + group * co;
+                                let sum =
+                                    self.sum(&scratch[from..], &frame, (frame.pitch, co), w, (y.count, x.count));
+                                tile(&sum, part.len(), some.len(), Target {
+                                    y: &mut dx[pixel(i, part.start) + group * ci + first..],
+                                    row: stride * self.x.c,
+                                    channels,
+                                    start: if write == Write::Set { Start::Zero } else { Start::Result },
+                                    bias: None,
+                                });
+                            }
+                        }
+                    }
                 }
-                add_weight_gradient(s, &scratch, border.wide, &padded, &mut sum);
-            }
-            sum
-        })
-        .collect();
-    let mut dw = vec![T::default(); s.co * window];
-    for sum in &sums {
-        for (k, row) in sum.chunks(wide_co).enumerate() {
-            let (place, ci) = (k / s.ci, k % s.ci);
-            for (co, value) in row[..s.co].iter().enumerate() {
-                dw[(co * s.ci + ci) * s.kh * s.kw + place] += *value;
             }
         }
     }
-    dw
-}
 
-/// Adds one image's gradient to `sum`, `[Kh * Kw * Ci][co in whole blocks]`.
-fn add_weight_gradient<T: Element>(s: Shapes, image: &[T], wide: usize, dy: &[T], sum: &mut [T]) {
-    let (blocks, row) = (s.co.div_ceil(BLOCK), s.kw * s.ci);
-    let wide_co = blocks * BLOCK;
-    let mut tile = Tile::<T>::default();
-    for ky in 0..s.kh {
-        for part in pieces(row, T::most_rows()) {
-            for some in pieces(blocks, T::most_blocks()) {
-                let operands = Sum {
-                    x: &image[ky * wide * s.ci + part.start..],
-                    x_outer: s.stride * wide * s.ci,
-                    x_inner: s.stride * s.ci,
-                    x_row: 1,
-                    w: &dy[some.start * BLOCK..],
-                    w_step: wide_co,
-                    w_block: BLOCK,
-                    outer: s.ho,
-                    inner: s.wo,
-                    half: s.co <= BLOCK / 2,
-                };
-                T::tile(&operands, part.len(), some.len(), &mut tile);
-                for (k, values) in part.clone().zip(&tile) {
-                    let to = &mut sum[(ky * row + k) * wide_co + some.start * BLOCK..][..some.len() * BLOCK];
-                    for (to, value) in to.iter_mut().zip(values) {
-                        *to += *value;
+    /// The sum over a window of `(kh, kw)` pixels of `channels` numbers, rows of the tile `x_row` apart.
+    fn sum<'a, T: Element>(
+        &self,
+        x: &'a [T],
+        frame: &Frame,
+        (x_row, channels): (usize, usize),
+        w: &'a [T],
+        (kh, kw): (usize, usize),
+    ) -> Sum<'a, T> {
+        // Neighbouring pixels that touch are one run.
+        let (middle, inner) = if frame.pitch == channels { (1, kw * channels) } else { (kw, channels) };
+        Sum {
+            x,
+            x_step: Strides { outer: frame.wide * frame.pitch, middle: frame.pitch, inner: 1 },
+            x_row,
+            w,
+            w_step: Strides { outer: kw * channels * BLOCK, middle: channels * BLOCK, inner: BLOCK },
+            w_block: kh * kw * channels * BLOCK,
+            count: Strides { outer: kh, middle, inner },
+        }
+    }
+
+    /// Adds one strip's part to the weights' gradient. `dy` are its rows, `dy_pitch` apart.
+    fn weight_gradient<T: Element>(
+        &self,
+        frame: &Frame,
+        x: &[T],
+        (dy, dy_pitch): (&[T], usize),
+        rows: usize,
+        dw: &mut [T],
+        write: Write,
+    ) {
+        let Kernel { ci, co, kh, kw, groups, stride, .. } = self.kernel;
+        let wide = self.kernel.wide_co();
+        let touching = frame.pitch == ci;
+        let (runs, run) = if touching { (1, kw * ci) } else { (kw, ci) };
+        for group in 0..groups {
+            let dw = &mut dw[group * kh * kw * ci * wide..];
+            for some in pieces(co.div_ceil(BLOCK), T::most_blocks()) {
+                let first = some.start * BLOCK;
+                for ky in 0..kh {
+                    for kx in 0..runs {
+                        for part in pieces(run, T::most_rows(some.len())) {
+                            let sum = Sum {
+                                x: &x[(ky * frame.wide + kx) * frame.pitch + group * ci + part.start..],
+                                x_step: Strides {
+                                    outer: stride * frame.wide * frame.pitch,
+                                    middle: 0,
+                                    inner: stride * frame.pitch,
+                                },
+                                x_row: 1,
+                                w: &dy[group * co + first..],
+                                w_step: Strides { outer: self.y.w * dy_pitch, middle: 0, inner: dy_pitch },
+                                w_block: BLOCK,
+                                count: Strides { outer: rows, middle: 1, inner: self.y.w },
+                            };
+                            tile(&sum, part.len(), some.len(), Target {
+                                y: &mut dw[((ky * runs + kx) * run + part.start) * wide + first..],
+                                row: wide,
+                                channels: some.len() * BLOCK,
+                                start: if write == Write::Set { Start::Zero } else { Start::Result },
+                                bias: None,
+                            });
+                        }
                     }
                 }
             }
@@ -218,108 +270,132 @@ fn add_weight_gradient<T: Element>(s: Shapes, image: &[T], wide: usize, dy: &[T]
     }
 }
 
-/// One bordered image with packed weights into `[ho, wo, co]`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the shapes of two images and a kernel; a struct would only name them twice"
-)]
-fn convolve<T: Element>(
-    image: &[T],
-    wide: usize,
-    ci: usize,
-    stride: usize,
-    (kh, kw): (usize, usize),
-    packed: &[T],
-    (ho, wo, co): (usize, usize, usize),
-    y: &mut [T],
-) {
-    let window = kh * kw * ci;
-    let mut tile = Tile::<T>::default();
-    for some in pieces(co.div_ceil(BLOCK), T::most_blocks()) {
-        let first = some.start * BLOCK;
-        let channels = (some.end * BLOCK).min(co) - first;
-        for oy in 0..ho {
-            for part in pieces(wo, T::most_rows()) {
-                let operands = Sum {
-                    x: &image[(oy * stride * wide + part.start * stride) * ci..],
-                    x_outer: wide * ci,
-                    x_inner: 1,
-                    x_row: stride * ci,
-                    w: &packed[first * window..],
-                    w_step: BLOCK,
-                    w_block: window * BLOCK,
-                    outer: kh,
-                    inner: kw * ci,
-                    half: co <= BLOCK / 2,
+impl<T: Element> Layer<T> for Conv {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn output(&self) -> Extent {
+        self.y
+    }
+
+    fn parameters(&self) -> Vec<Range<usize>> {
+        std::iter::once(self.kernel.weight.clone()).chain(self.bias.clone()).collect()
+    }
+
+    fn scratch(&self, _images: usize) -> usize {
+        let strip = self.strip();
+        let x = self.frame(&(0..strip)).len();
+        let dy = self.dy_frame(&(0..self.class_strip().0)).len();
+        Glass::<T>::scratch(self.x.c) + (x + strip * self.y.w * self.weight_dy_pitch()).max(dy)
+    }
+
+    fn packed(&self, training: bool) -> usize {
+        self.kernel.packed_forward() + if training { self.kernel.packed_backward() } else { 0 }
+    }
+
+    fn pack(&self, weights: &[T], to: &mut [T], training: bool) {
+        let (forward, backward) = to.split_at_mut(self.kernel.packed_forward());
+        self.kernel.pack(weights, forward, training.then_some(backward));
+    }
+
+    fn gradient(&self) -> usize {
+        self.kernel.native_gradient() + self.bias.as_ref().map_or(0, Range::len)
+    }
+
+    fn forward(&self, call: Forward<'_, T>) {
+        let Kernel { ci, co, kh, kw, groups, stride, .. } = self.kernel;
+        let bias = self.bias.clone().map(|range| &call.weights[range]);
+        let (glass, scratch) = call.scratch.split_at_mut(Glass::<T>::scratch(self.x.c));
+        for image in 0..call.images {
+            let x = call.x.image(image, self.x);
+            let glass = Glass::new(&x, self.x.c, glass);
+            for rows in pieces(self.y.h, self.strip()) {
+                let frame = self.frame(&rows);
+                let scratch = &mut scratch[..frame.len()];
+                frame.fill(&x, self.x, &glass, scratch);
+                for group in 0..groups {
+                    for some in pieces(co.div_ceil(BLOCK), T::most_blocks()) {
+                        let first = some.start * BLOCK;
+                        let channels = (some.end * BLOCK).min(co) - first;
+                        let w = &call.packed[(group * self.kernel.wide_co() + first) * kh * kw * ci..];
+                        for (r, y) in rows.clone().enumerate() {
+                            for part in pieces(self.y.w, T::most_rows(some.len())) {
+                                let from = (r * stride * frame.wide + part.start * stride) * frame.pitch + group * ci;
+                                let sum =
+                                    self.sum(&scratch[from..], &frame, (stride * frame.pitch, ci), w, (kh, kw));
+                                let pixel = (image * self.y.h + y) * self.y.w + part.start;
+                                let at = pixel * self.y.c + group * co + first;
+                                let start = call.residual.map_or(Start::Zero, |r| Start::Rows(&r[at..], self.y.c));
+                                tile(&sum, part.len(), some.len(), Target {
+                                    y: &mut call.y[at..],
+                                    row: self.y.c,
+                                    channels,
+                                    start,
+                                    bias: bias.map(|bias| &bias[group * co + first..][..channels]),
+                                });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn backward(&self, mut call: Backward<'_, T>) {
+        let (glass_scratch, scratch) = call.scratch.split_at_mut(Glass::<T>::scratch(self.x.c));
+        let (dw, db) = call.gradient.split_at_mut(self.kernel.native_gradient());
+        if self.bias.is_some() {
+            if call.gradient_write == Write::Set {
+                db.fill(T::ZERO);
+            }
+            for row in call.dy.chunks_exact(self.y.c) {
+                lanes::add(db, row);
+            }
+        }
+        let packed = &call.packed[self.kernel.packed_forward()..];
+        let mut write = call.gradient_write;
+        let dy_pitch = self.weight_dy_pitch();
+        for image in 0..call.images {
+            let x = call.x.image(image, self.x);
+            let dy = &call.dy[image * self.y.len()..][..self.y.len()];
+            let glass = Glass::new(&x, self.x.c, glass_scratch);
+            for rows in pieces(self.y.h, self.strip()) {
+                let frame = self.frame(&rows);
+                let (x_strip, dy_strip) = scratch.split_at_mut(frame.len());
+                frame.fill(&x, self.x, &glass, x_strip);
+                let own = &dy[rows.start * self.y.w * self.y.c..rows.end * self.y.w * self.y.c];
+                let dy = if dy_pitch == self.y.c {
+                    own
+                } else {
+                    for (to, from) in dy_strip.chunks_exact_mut(dy_pitch).zip(own.chunks_exact(self.y.c)) {
+                        to[..self.y.c].copy_from_slice(from);
+                    }
+                    &*dy_strip
                 };
-                T::tile(&operands, part.len(), some.len(), &mut tile);
-                for (ox, values) in part.clone().zip(&tile) {
-                    y[(oy * wo + ox) * co + first..][..channels].copy_from_slice(&values[..channels]);
-                }
+                self.weight_gradient(&frame, x_strip, (dy, dy_pitch), rows.len(), dw, write);
+                write = Write::Add;
+            }
+            if let Some((dx, write)) = &mut call.dx {
+                let dx = &mut dx[image * self.x.len()..][..self.x.len()];
+                self.input_gradient(packed, &Seen { numbers: dy, lens: None }, dx, *write, scratch);
             }
         }
     }
-}
 
-/// Weights as the tiles read them: `[co / BLOCK][k][BLOCK]`, missing channels zero.
-fn pack<T: Element>(co: usize, window: usize, at: impl Fn(usize, usize) -> T) -> Vec<T> {
-    let mut packed = vec![T::default(); co.div_ceil(BLOCK) * BLOCK * window];
-    for (block, packed) in packed.chunks_mut(BLOCK * window).enumerate() {
-        for (k, packed) in packed.chunks_mut(BLOCK).enumerate() {
-            for (lane, packed) in packed.iter_mut().enumerate() {
-                let channel = block * BLOCK + lane;
-                if channel < co {
-                    *packed = at(k, channel);
-                }
+    fn collect(&self, weights: &[T], lanes: &[&[T]], to: &mut [T]) {
+        let native = self.kernel.native_gradient();
+        let (weight, bias) = to.split_at_mut(self.kernel.weight.len());
+        self.kernel.collect(weights, lanes, weight);
+        if self.bias.is_some() {
+            bias.copy_from_slice(&lanes[0][native..]);
+            for lane in &lanes[1..] {
+                lanes::add(bias, &lane[native..]);
             }
         }
     }
-    packed
-}
 
-/// An image in the middle of zeros, its pixels `step` apart.
-#[derive(Clone, Copy)]
-struct Border {
-    h: usize,
-    w: usize,
-    c: usize,
-    top: usize,
-    left: usize,
-    step: usize,
-    tall: usize,
-    wide: usize,
-}
-
-impl Border {
-    fn around(s: Shapes) -> Border {
-        Border {
-            h: s.h,
-            w: s.w,
-            c: s.ci,
-            top: s.padding,
-            left: s.padding,
-            step: 1,
-            tall: s.h + 2 * s.padding,
-            wide: s.w + 2 * s.padding,
-        }
-    }
-
-    /// All zero; [`Border::fill`] writes only the pixels, so the zeros last.
-    fn empty<T: Element>(&self) -> Vec<T> {
-        vec![T::default(); self.tall * self.wide * self.c]
-    }
-
-    fn fill<T: Element>(&self, image: &[T], scratch: &mut [T]) {
-        for (y, row) in image.chunks(self.w * self.c).enumerate() {
-            let start = ((self.top + y * self.step) * self.wide + self.left) * self.c;
-            if self.step == 1 {
-                scratch[start..][..row.len()].copy_from_slice(row);
-            } else {
-                for (x, pixel) in row.chunks(self.c).enumerate() {
-                    scratch[start + x * self.step * self.c..][..self.c].copy_from_slice(pixel);
-                }
-            }
-        }
-        debug_assert_eq!(image.len(), self.h * self.w * self.c);
+    fn macs(&self) -> u64 {
+        (self.y.len() * self.kernel.window()) as u64
     }
 }

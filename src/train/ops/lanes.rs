@@ -1,55 +1,69 @@
 //! Loops over long rows of numbers, compiled for the vector unit this processor has.
 //!
 //! Plain Rust, no intrinsics: the compiler vectorises them once for AVX-512, once for AVX2, once for whatever the
-//! target has. Every element is computed by itself, and Rust does not contract `a * b + c`, so the bits are the same.
+//! target has. Every element is computed by itself, sums go to sixteen partial sums whatever the width, and fused
+//! multiply-adds are written out, so the bits are the same.
 //!
 //! Channel-wise numbers are given *spread*: repeated until a row is long enough to be worth a vector loop, whatever
 //! the number of channels.
 
-use super::Element;
-use super::tile::{Vectors, vectors};
+use super::element::Element;
 
 /// Numbers of a spread row, at least.
 const ROW: usize = 256;
 
-/// How many pixels a spread row covers.
-pub fn pixels_of_a_row(channels: usize) -> usize {
-    ROW.div_ceil(channels)
+/// How long the spread row of so many channels is.
+pub fn spread_len(channels: usize) -> usize {
+    ROW.div_ceil(channels) * channels
 }
 
-/// One number a channel, repeated over a row.
-pub fn spread<T: Element>(channels: &[T]) -> Vec<T> {
-    channels.repeat(pixels_of_a_row(channels.len()))
+/// Repeats one number a channel over a row of [`spread_len`].
+pub fn spread<T: Element>(channels: &[T], row: &mut [T]) {
+    for to in row.chunks_exact_mut(channels.len()) {
+        to.copy_from_slice(channels);
+    }
 }
 
 macro_rules! wide {
-    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$attribute])*
-        pub fn $name<T: Element>($($argument: $type),*) {
+        pub fn $name<T: Element>($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
-            fn plain<T: Element>($($argument: $type),*) $body
+            fn plain<T: Element>($($argument: $type),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-                fn avx512<T: Element>($($argument: $type),*) {
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,fma")]
+                fn avx512<T: Element>($($argument: $type),*) $(-> $result)? {
                     plain($($argument),*)
                 }
-                #[target_feature(enable = "avx2")]
-                fn avx2<T: Element>($($argument: $type),*) {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<T: Element>($($argument: $type),*) $(-> $result)? {
                     plain($($argument),*)
                 }
                 // SAFETY: the features were detected.
                 unsafe {
-                    match vectors() {
-                        Vectors::Avx512 => return avx512($($argument),*),
-                        Vectors::Avx2 => return avx2($($argument),*),
-                        Vectors::None => {}
+                    match $crate::train::ops::tile::vectors() {
+                        $crate::train::ops::tile::Vectors::Avx512 => return avx512($($argument),*),
+                        $crate::train::ops::tile::Vectors::Avx2 => return avx2($($argument),*),
+                        $crate::train::ops::tile::Vectors::None => {}
                     }
                 }
             }
             plain($($argument),*)
         }
     };
+}
+pub(super) use wide;
+
+wide! {
+    /// `sum += x`
+    fn add(sum: &mut [T], x: &[T]) {
+        let n = sum.len();
+        let x = &x[..n];
+        for i in 0..n {
+            sum[i] += x[i];
+        }
+    }
 }
 
 wide! {
@@ -59,9 +73,15 @@ wide! {
         let (sum, square) = (&mut sum[..n], &mut square[..n]);
         for i in 0..n {
             sum[i] += x[i];
-            square[i] += x[i] * x[i];
+            square[i] = x[i].mul_add(x[i], square[i]);
         }
     }
+}
+
+/// ReLU written so that a NaN comes through: a loss must not look well when its network is not.
+#[inline(always)]
+fn rectified<T: Element>(value: T) -> T {
+    if value < T::ZERO { T::ZERO } else { value }
 }
 
 wide! {
@@ -70,36 +90,103 @@ wide! {
         let n = x.len();
         let (scale, shift, y) = (&scale[..n], &shift[..n], &mut y[..n]);
         for i in 0..n {
-            let value = x[i] * scale[i] + shift[i];
-            // Written so that a NaN comes through: a loss must not look well when its network is not.
-            y[i] = if value < T::default() { T::default() } else { value };
+            y[i] = rectified(x[i].mul_add(scale[i], shift[i]));
         }
     }
 }
 
 wide! {
-    /// With g = dy where y > 0: `sum += g`, `product += g * (x - mean)`
-    fn add_masked_moments(x: &[T], mean: &[T], y: &[T], dy: &[T], sum: &mut [T], product: &mut [T]) {
+    /// `sum += max(0, x * scale + shift)`
+    fn add_scale_shift_relu(x: &[T], scale: &[T], shift: &[T], sum: &mut [T]) {
         let n = x.len();
-        let (mean, y, dy) = (&mean[..n], &y[..n], &dy[..n]);
+        let (scale, shift, sum) = (&scale[..n], &shift[..n], &mut sum[..n]);
+        for i in 0..n {
+            sum[i] += rectified(x[i].mul_add(scale[i], shift[i]));
+        }
+    }
+}
+
+wide! {
+    /// With g = dy where x * scale + shift > 0: `sum += g`, `product += g * (x - mean)`
+    fn add_masked_moments(
+        x: &[T], scale: &[T], shift: &[T], mean: &[T], dy: &[T], sum: &mut [T], product: &mut [T],
+    ) {
+        let n = x.len();
+        let (scale, shift, mean, dy) = (&scale[..n], &shift[..n], &mean[..n], &dy[..n]);
         let (sum, product) = (&mut sum[..n], &mut product[..n]);
         for i in 0..n {
-            let g = if y[i] > T::default() { dy[i] } else { T::default() };
+            let g = if x[i].mul_add(scale[i], shift[i]) > T::ZERO { dy[i] } else { T::ZERO };
             sum[i] += g;
-            product[i] += g * (x[i] - mean[i]);
+            product[i] = g.mul_add(x[i] - mean[i], product[i]);
         }
     }
 }
 
 wide! {
-    /// With g = dy where y > 0: `dx = g * gain + x * slope + offset`
-    fn masked_gradient(x: &[T], y: &[T], dy: &[T], gain: &[T], slope: &[T], offset: &[T], dx: &mut [T]) {
+    /// With g = dy where x * scale + shift > 0: `dx = g * scale + x * slope + offset`
+    fn masked_gradient(
+        x: &[T], scale: &[T], shift: &[T], slope: &[T], offset: &[T], dy: &[T], dx: &mut [T],
+    ) {
         let n = x.len();
-        let (y, dy, gain, slope, offset) = (&y[..n], &dy[..n], &gain[..n], &slope[..n], &offset[..n]);
-        let dx = &mut dx[..n];
+        let (scale, shift, slope, offset) = (&scale[..n], &shift[..n], &slope[..n], &offset[..n]);
+        let (dy, dx) = (&dy[..n], &mut dx[..n]);
         for i in 0..n {
-            let g = if y[i] > T::default() { dy[i] } else { T::default() };
-            dx[i] = g * gain[i] + x[i] * slope[i] + offset[i];
+            let g = if x[i].mul_add(scale[i], shift[i]) > T::ZERO { dy[i] } else { T::ZERO };
+            dx[i] = g.mul_add(scale[i], x[i].mul_add(slope[i], offset[i]));
         }
+    }
+}
+
+wide! {
+    /// As [`masked_gradient`], added to `dx`.
+    fn add_masked_gradient(
+        x: &[T], scale: &[T], shift: &[T], slope: &[T], offset: &[T], dy: &[T], dx: &mut [T],
+    ) {
+        let n = x.len();
+        let (scale, shift, slope, offset) = (&scale[..n], &shift[..n], &slope[..n], &offset[..n]);
+        let (dy, dx) = (&dy[..n], &mut dx[..n]);
+        for i in 0..n {
+            let g = if x[i].mul_add(scale[i], shift[i]) > T::ZERO { dy[i] } else { T::ZERO };
+            dx[i] += g.mul_add(scale[i], x[i].mul_add(slope[i], offset[i]));
+        }
+    }
+}
+
+/// Partial sums of a row.
+const PARTS: usize = 16;
+
+#[inline(always)]
+fn total<T: Element>(mut parts: [T; PARTS]) -> T {
+    let mut half = PARTS / 2;
+    while half > 0 {
+        for i in 0..half {
+            parts[i] += parts[i + half];
+        }
+        half /= 2;
+    }
+    parts[0]
+}
+
+/// The sum of `f` over `0..n`, in sixteen partial sums.
+#[inline(always)]
+pub(super) fn sum_of<T: Element>(n: usize, f: impl Fn(usize) -> T) -> T {
+    let mut parts = [T::ZERO; PARTS];
+    let whole = n / PARTS * PARTS;
+    let mut at = 0;
+    while at < whole {
+        for (lane, part) in parts.iter_mut().enumerate() {
+            *part += f(at + lane);
+        }
+        at += PARTS;
+    }
+    for i in whole..n {
+        parts[i - whole] += f(i);
+    }
+    total(parts)
+}
+
+wide! {
+    fn sum(x: &[T]) -> T {
+        sum_of(x.len(), |i| x[i])
     }
 }

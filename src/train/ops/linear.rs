@@ -1,122 +1,218 @@
-//! A linear layer with bias.
+//! A linear layer with bias over tokens or pixels, which is also the 1x1 convolution of stride 1.
 //!
 //! # Shapes
-//! x `[N, D]`, weight `[C, D]` and bias `[C]` (torch's layout), y `[N, C]`.
+//! x `[N, H, W, Ci]`, weight `[Co, Ci]` (timm's layout, whatever ones follow), bias `[Co]`, y `[N, H, W, Co]`.
 //!
-//! Three matrix products by the `gemm` crate on one thread each: they split neither sum nor batch by the number of
-//! threads. Heads are small; a wider layer will want to be cut by rows.
+//! Pixels are taken in panels that stay in the cache while all output channels pass over them; the pixels of all images
+//! of a call are one list.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
+use std::ops::Range;
 
-use super::{by_dtype, numbers, tensor, with_numbers};
+use super::element::Element;
+use super::kernel::Kernel;
+use super::lanes;
+use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
+use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
 
-/// # Errors
-/// When the shapes do not fit, or the device or type has no implementation.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
+/// Numbers of a panel of input or output.
+const PANEL: usize = 48 << 10;
+
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub x: Extent,
+    pub kernel: Kernel,
+    pub bias: Option<Range<usize>>,
 }
 
-struct Linear;
+impl Linear {
+    /// Pixels of a panel; by the shape alone, since sums of gradients follow it.
+    fn panel(&self) -> usize {
+        (PANEL / self.kernel.ci.max(self.kernel.co)).clamp(28, 512)
+    }
 
-fn shapes(x: &[usize], weight: &[usize]) -> Result<(usize, usize, usize)> {
-    match (x, weight) {
-        (&[n, d], &[c, wd]) if d == wd => Ok((n, d, c)),
-        _ => bail!("linear: expected [N, D] and [C, D], got {x:?} and {weight:?}"),
+    fn pitches(&self) -> (usize, usize) {
+        (pitch(self.kernel.ci), pitch(self.kernel.wide_co()))
     }
 }
 
-impl CustomOp3 for Linear {
+/// Copies pixels `range` of all images' pixels through the lens.
+fn show<T: Element>(x: &Seen<'_, T>, extent: Extent, range: Range<usize>, to: &mut [T], pitch: usize, glass: &mut [T]) {
+    let (pixels, c) = (extent.pixels(), extent.c);
+    let mut at = range.start;
+    while at < range.end {
+        let (image, first) = (at / pixels, at % pixels);
+        let count = (pixels - first).min(range.end - at);
+        let one = x.image(image, extent);
+        let glass = Glass::new(&one, c, glass);
+        glass.show(&one.numbers[first * c..(first + count) * c], &mut to[(at - range.start) * pitch..], pitch);
+        at += count;
+    }
+}
+
+impl<T: Element> Layer<T> for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(
-        &self,
-        sx: &CpuStorage,
-        lx: &Layout,
-        sw: &CpuStorage,
-        lw: &Layout,
-        sb: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n, d, c) = shapes(lx.dims(), lw.dims())?;
-        let y = by_dtype!(sx.dtype(), self.name(), T => {
-            let (x, w) = (numbers::<T>(sx, lx, self.name())?, numbers::<T>(sw, lw, self.name())?);
-            let bias = numbers::<T>(sb, lb, self.name())?;
-            let mut y: Vec<T> = bias.iter().copied().cycle().take(n * c).collect();
-            product((n, c, d), &mut y, true, x, (d, 1), w, (1, d));
-            T::to_cpu_storage_owned(y)
-        });
-        Ok((y, (n, c).into()))
+    fn output(&self) -> Extent {
+        Extent { c: self.kernel.co, ..self.x }
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (n, d, c) = shapes(x.dims(), weight.dims())?;
-        let dy = dy.contiguous()?;
-        by_dtype!(x.dtype(), self.name(), T => {
-            let (mut dx, mut dw, mut db) = (vec![T::default(); n * d], vec![T::default(); c * d], vec![T::default(); c]);
-            with_numbers::<T, _>(&dy, self.name(), |dy| {
-                with_numbers::<T, _>(weight, self.name(), |w| {
-                    product((n, d, c), &mut dx, false, dy, (c, 1), w, (d, 1));
-                    Ok(())
-                })?;
-                with_numbers::<T, _>(x, self.name(), |x| {
-                    product((c, d, n), &mut dw, false, dy, (1, c), x, (d, 1));
-                    Ok(())
-                })?;
-                for row in dy.chunks_exact(c) {
-                    for (db, dy) in db.iter_mut().zip(row) {
-                        *db += *dy;
-                    }
+    fn parameters(&self) -> Vec<Range<usize>> {
+        std::iter::once(self.kernel.weight.clone()).chain(self.bias.clone()).collect()
+    }
+
+    fn scratch(&self, _images: usize) -> usize {
+        let (px, py) = self.pitches();
+        self.panel() * (px + py) + Glass::<T>::scratch(self.kernel.ci)
+    }
+
+    fn packed(&self, training: bool) -> usize {
+        self.kernel.packed_forward() + if training { self.kernel.packed_backward() } else { 0 }
+    }
+
+    fn pack(&self, weights: &[T], to: &mut [T], training: bool) {
+        let (forward, backward) = to.split_at_mut(self.kernel.packed_forward());
+        self.kernel.pack(weights, forward, training.then_some(backward));
+    }
+
+    fn gradient(&self) -> usize {
+        self.kernel.native_gradient() + self.bias.as_ref().map_or(0, Range::len)
+    }
+
+    fn forward(&self, call: Forward<'_, T>) {
+        let (ci, co) = (self.kernel.ci, self.kernel.co);
+        let (px, _) = self.pitches();
+        let rows = call.images * self.x.pixels();
+        let (panel, glass) = call.scratch.split_at_mut(self.panel() * px);
+        let bias = self.bias.clone().map(|range| &call.weights[range]);
+        for range in pieces(rows, self.panel()) {
+            let (x, step) = if call.x.lens.is_some() || px != ci {
+                show(&call.x, self.x, range.clone(), panel, px, glass);
+                (&*panel, px)
+            } else {
+                (&call.x.numbers[range.start * ci..range.end * ci], ci)
+            };
+            for some in pieces(co.div_ceil(BLOCK), T::most_blocks()) {
+                let first = some.start * BLOCK;
+                let channels = (some.end * BLOCK).min(co) - first;
+                for part in pieces(range.len(), T::most_rows(some.len())) {
+                    let sum = Sum {
+                        x: &x[part.start * step..],
+                        x_step: Strides { inner: 1, ..Strides::default() },
+                        x_row: step,
+                        w: &call.packed[first * ci..],
+                        w_step: Strides { inner: BLOCK, ..Strides::default() },
+                        w_block: ci * BLOCK,
+                        count: Strides { outer: 1, middle: 1, inner: ci },
+                    };
+                    let at = (range.start + part.start) * co + first;
+                    tile(&sum, part.len(), some.len(), Target {
+                        y: &mut call.y[at..],
+                        row: co,
+                        channels,
+                        start: call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[at..], co)),
+                        bias: bias.map(|bias| &bias[first..][..channels]),
+                    });
                 }
-                Ok(())
-            })?;
-            Ok((Some(tensor(dx, x.shape())?), Some(tensor(dw, weight.shape())?), Some(tensor(db, bias.shape())?)))
-        })
+            }
+        }
     }
-}
 
-/// `to[m, n] = a[m, k] b[k, n]`, plus what `to` held if `add`. Strides are (row, column) of `a` and of `b`.
-fn product<T: WithDType>(
-    (m, n, k): (usize, usize, usize),
-    to: &mut [T],
-    add: bool,
-    a: &[T],
-    (a_row, a_column): (usize, usize),
-    b: &[T],
-    (b_row, b_column): (usize, usize),
-) {
-    assert!(to.len() == m * n && a.len() == m * k && b.len() == k * n, "the slices hold the matrices");
-    // SAFETY: the three slices hold their matrices, and `to` overlaps neither of the others.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            to.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            a.as_ptr(),
-            a_column as isize,
-            a_row as isize,
-            b.as_ptr(),
-            b_column as isize,
-            b_row as isize,
-            T::one(),
-            T::one(),
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    fn backward(&self, mut call: Backward<'_, T>) {
+        let (ci, co, wide) = (self.kernel.ci, self.kernel.co, self.kernel.wide_co());
+        let (px, py) = self.pitches();
+        let rows = call.images * self.x.pixels();
+        let (x_panel, rest) = call.scratch.split_at_mut(self.panel() * px);
+        let (dy_panel, glass) = rest.split_at_mut(self.panel() * py);
+        let (dw, db) = call.gradient.split_at_mut(self.kernel.native_gradient());
+        let packed = &call.packed[self.kernel.packed_forward()..];
+        if self.bias.is_some() {
+            if call.gradient_write == Write::Set {
+                db.fill(T::ZERO);
+            }
+            for row in call.dy.chunks_exact(co) {
+                lanes::add(db, row);
+            }
+        }
+        for range in pieces(rows, self.panel()) {
+            let (x, x_step) = if call.x.lens.is_some() || px != ci {
+                show(&call.x, self.x, range.clone(), x_panel, px, glass);
+                (&*x_panel, px)
+            } else {
+                (&call.x.numbers[range.start * ci..range.end * ci], ci)
+            };
+            let own = &call.dy[range.start * co..range.end * co];
+            let (dy, dy_step) = if py == co {
+                (own, co)
+            } else {
+                for (to, from) in dy_panel.chunks_exact_mut(py).zip(own.chunks_exact(co)) {
+                    to[..co].copy_from_slice(from);
+                }
+                (&*dy_panel, py)
+            };
+            let write = if range.start == 0 { call.gradient_write } else { Write::Add };
+            for some in pieces(wide / BLOCK, T::most_blocks()) {
+                let first = some.start * BLOCK;
+                let channels = some.len() * BLOCK;
+                for part in pieces(ci, T::most_rows(some.len())) {
+                    let sum = Sum {
+                        x: &x[part.start..],
+                        x_step: Strides { inner: x_step, ..Strides::default() },
+                        x_row: 1,
+                        w: &dy[first..],
+                        w_step: Strides { inner: dy_step, ..Strides::default() },
+                        w_block: BLOCK,
+                        count: Strides { outer: 1, middle: 1, inner: range.len() },
+                    };
+                    tile(&sum, part.len(), some.len(), Target {
+                        y: &mut dw[part.start * wide + first..],
+                        row: wide,
+                        channels,
+                        start: if write == Write::Set { Start::Zero } else { Start::Result },
+                        bias: None,
+                    });
+                }
+            }
+            let Some((dx, dx_write)) = &mut call.dx else { continue };
+            for some in pieces(ci.div_ceil(BLOCK), T::most_blocks()) {
+                let first = some.start * BLOCK;
+                let channels = (some.end * BLOCK).min(ci) - first;
+                for part in pieces(range.len(), T::most_rows(some.len())) {
+                    let sum = Sum {
+                        x: &dy[part.start * dy_step..],
+                        x_step: Strides { inner: 1, ..Strides::default() },
+                        x_row: dy_step,
+                        w: &packed[first * co..],
+                        w_step: Strides { inner: BLOCK, ..Strides::default() },
+                        w_block: co * BLOCK,
+                        count: Strides { outer: 1, middle: 1, inner: co },
+                    };
+                    tile(&sum, part.len(), some.len(), Target {
+                        y: &mut dx[(range.start + part.start) * ci + first..],
+                        row: ci,
+                        channels,
+                        start: if *dx_write == Write::Set { Start::Zero } else { Start::Result },
+                        bias: None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn collect(&self, weights: &[T], lanes: &[&[T]], to: &mut [T]) {
+        let native = self.kernel.native_gradient();
+        let (weight, bias) = to.split_at_mut(self.kernel.weight.len());
+        self.kernel.collect(weights, lanes, weight);
+        if self.bias.is_some() {
+            bias.copy_from_slice(&lanes[0][native..]);
+            for lane in &lanes[1..] {
+                lanes::add(bias, &lane[native..]);
+            }
+        }
+    }
+
+    fn macs(&self) -> u64 {
+        (self.x.pixels() * self.kernel.ci * self.kernel.co) as u64
     }
 }

@@ -1,124 +1,91 @@
-//! Losses from logits, in one pass, and their gradients.
+//! Losses from logits and their gradients, in one pass over a row.
 //!
 //! # Shapes
-//! logits `[N, C]`; a loss is the mean over the batch, a scalar `[]`. Targets are not differentiated: the teacher is
-//! frozen and labels are labels.
+//! logits `[N, C]`; a loss is the mean over the batch. Targets are not differentiated: the teacher is frozen and labels
+//! are labels.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
+use super::element::Element;
 
-use super::{Element, by_dtype, numbers, tensor, with_numbers};
-
-/// `T² KL(softmax(teacher / T) || softmax(student / T))`, both given as logits (paper.md 1.1; T² as in the released
-/// code). In nats, the mean over the batch.
-///
-/// # Errors
-/// When the shapes differ, or the device or type has no implementation.
-pub fn kl_divergence(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
-    student.contiguous()?.apply_op2(&teacher.detach().contiguous()?, SoftTarget::TeacherLogits { temperature })
+/// What a student's logits are compared with. Targets are `[N, C]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss<'a, T> {
+    /// `T² KL(softmax(teacher / T) || softmax(student / T))`, both given as logits (paper.md 1.1; T² as in the released
+    /// code).
+    Kl { teacher: &'a [T], temperature: f64 },
+    /// `- sum of p log softmax(logits)` against probabilities `p`.
+    CrossEntropy { probabilities: &'a [T] },
 }
 
-/// `- sum of p log softmax(logits)` against probabilities `p`, in nats, the mean over the batch.
-///
-/// # Errors
-/// When the shapes differ, or the device or type has no implementation.
-pub fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Result<Tensor> {
-    logits.contiguous()?.apply_op2(&probabilities.detach().contiguous()?, SoftTarget::Probabilities)
-}
-
-/// Row-wise log-softmax of `logits / temperature`, `classes` a row; in f64, for metrics and tests.
-pub fn log_softmax_rows<T: WithDType>(logits: &[T], classes: usize, temperature: f64) -> Vec<f64> {
-    let mut result = Vec::with_capacity(logits.len());
-    for row in logits.chunks_exact(classes) {
-        let start = result.len();
-        result.extend(row.iter().map(|logit| logit.to_f64() / temperature));
-        let row = &mut result[start..];
-        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum = row.iter().map(|value| (value - most).exp()).sum::<f64>();
-        let normaliser = most + sum.ln();
-        row.iter_mut().for_each(|value| *value -= normaliser);
-    }
-    result
-}
-
-#[derive(Clone, Copy)]
-enum SoftTarget {
-    TeacherLogits { temperature: f64 },
-    Probabilities,
-}
-
-impl SoftTarget {
-    fn temperature(self) -> f64 {
-        match self {
-            SoftTarget::TeacherLogits { temperature } => temperature,
-            SoftTarget::Probabilities => 1.0,
+impl<'a, T: Element> Loss<'a, T> {
+    /// The part of some images of the batch, given as a range of its rows.
+    pub fn rows(&self, rows: std::ops::Range<usize>, classes: usize) -> Loss<'a, T> {
+        let range = rows.start * classes..rows.end * classes;
+        match *self {
+            Loss::Kl { teacher, temperature } => Loss::Kl { teacher: &teacher[range], temperature },
+            Loss::CrossEntropy { probabilities } => Loss::CrossEntropy { probabilities: &probabilities[range] },
         }
     }
 
-    /// log q of the student, and log p and p of the target (log p is zero where the entropy is no part of the loss).
-    fn distributions<T: Element>(self, logits: &[T], target: &[T], classes: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-        let q = log_softmax_rows(logits, classes, self.temperature());
-        match self {
-            SoftTarget::TeacherLogits { temperature } => {
-                let log_p = log_softmax_rows(target, classes, temperature);
-                let p = log_p.iter().map(|log| log.exp()).collect();
-                (q, log_p, p)
-            }
-            SoftTarget::Probabilities => {
-                let p: Vec<f64> = target.iter().map(|p| p.to_f64()).collect();
-                (q, vec![0.0; p.len()], p)
-            }
-        }
-    }
-}
-
-fn shapes(a: &[usize], b: &[usize]) -> Result<(usize, usize)> {
-    match (a, b) {
-        (&[n, c], &[m, d]) if n == m && c == d && n > 0 && c > 0 => Ok((n, c)),
-        _ => bail!("loss: expected two tensors of the same shape [N, C], got {a:?} and {b:?}"),
-    }
-}
-
-impl CustomOp2 for SoftTarget {
-    fn name(&self) -> &'static str {
-        "soft_target_loss"
-    }
-
-    fn cpu_fwd(&self, sl: &CpuStorage, ll: &Layout, st: &CpuStorage, lt: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, c) = shapes(ll.dims(), lt.dims())?;
-        let loss = by_dtype!(sl.dtype(), self.name(), T => {
-            let (logits, target) = (numbers::<T>(sl, ll, self.name())?, numbers::<T>(st, lt, self.name())?);
-            let (log_q, log_p, p) = self.distributions(logits, target, c);
-            let sum: f64 = p.iter().zip(log_p.iter().zip(&log_q)).map(|(p, (log_p, log_q))| p * (log_p - log_q)).sum();
-            let scale = self.temperature().powi(2) / n as f64;
-            T::to_cpu_storage_owned(vec![T::from_f64(scale * sum)])
-        });
-        Ok((loss, Shape::from(())))
-    }
-
-    /// d/dlogits = T² / T (q sum(p) - p) / N
-    fn bwd(
-        &self,
-        logits: &Tensor,
-        target: &Tensor,
-        _loss: &Tensor,
-        dloss: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (n, c) = shapes(logits.dims(), target.dims())?;
-        by_dtype!(logits.dtype(), self.name(), T => {
-            let scale = dloss.to_scalar::<T>()?.to_f64() * self.temperature() / n as f64;
-            let gradient = with_numbers::<T, _>(logits, self.name(), |logits| {
-                with_numbers::<T, _>(target, self.name(), |target| {
-                    let (log_q, _, p) = self.distributions(logits, target, c);
-                    let mut gradient = Vec::with_capacity(n * c);
-                    for (log_q, p) in log_q.chunks_exact(c).zip(p.chunks_exact(c)) {
-                        let mass: f64 = p.iter().sum();
-                        gradient.extend(log_q.iter().zip(p).map(|(q, p)| T::from_f64(scale * (q.exp() * mass - p))));
+    /// The sum of the rows' losses, in nats. Writes `share` times the gradient of each row's loss to `gradient`.
+    ///
+    /// d/dlogits = T² / T (q sum(p) - p), with q the student's and p the target's probabilities at temperature T.
+    pub fn evaluate(&self, logits: &[T], classes: usize, share: f64, gradient: &mut [T]) -> f64 {
+        let (target, temperature) = match *self {
+            Loss::Kl { teacher, temperature } => (teacher, temperature),
+            Loss::CrossEntropy { probabilities } => (probabilities, 1.0),
+        };
+        assert!(logits.len() == target.len() && logits.len() == gradient.len(), "logits, target and gradient match");
+        let rows = logits.chunks_exact(classes).zip(target.chunks_exact(classes));
+        let mut sum = 0.0;
+        for ((logits, target), gradient) in rows.zip(gradient.chunks_exact_mut(classes)) {
+            let q = Normaliser::new(logits, temperature);
+            let p = matches!(self, Loss::Kl { .. }).then(|| Normaliser::new(target, temperature));
+            let mass: f64 = match p {
+                Some(_) => 1.0,
+                None => target.iter().map(|p| p.to_f64()).sum(),
+            };
+            for ((logit, target), gradient) in logits.iter().zip(target).zip(gradient) {
+                let log_q = q.log_probability(*logit);
+                // Log p is no part of a cross-entropy.
+                let (p, log_p) = match &p {
+                    Some(p) => {
+                        let log = p.log_probability(*target);
+                        (log.exp(), log)
                     }
-                    Ok(gradient)
-                })
-            })?;
-            Ok((Some(tensor(gradient, logits.shape())?), None))
-        })
+                    None => (target.to_f64(), 0.0),
+                };
+                sum += p * (log_p - log_q);
+                *gradient = T::from_f64(share * temperature * (log_q.exp() * mass - p));
+            }
+        }
+        sum * temperature * temperature
     }
+}
+
+/// Of a row of logits: log-softmax of `logits / temperature` is `logit / temperature - normaliser`; in f64.
+struct Normaliser {
+    temperature: f64,
+    log_sum: f64,
+}
+
+impl Normaliser {
+    fn new<T: Element>(logits: &[T], temperature: f64) -> Normaliser {
+        let most = logits.iter().map(|logit| logit.to_f64()).fold(f64::NEG_INFINITY, f64::max) / temperature;
+        let sum: f64 = logits.iter().map(|logit| (logit.to_f64() / temperature - most).exp()).sum();
+        Normaliser { temperature, log_sum: most + sum.ln() }
+    }
+
+    fn log_probability<T: Element>(&self, logit: T) -> f64 {
+        logit.to_f64() / self.temperature - self.log_sum
+    }
+}
+
+/// Row-wise log-softmax of `logits / temperature`, `classes` a row; in f64, for metrics.
+pub fn log_softmax_rows<T: Element>(logits: &[T], classes: usize, temperature: f64) -> Vec<f64> {
+    let rows = logits.chunks_exact(classes);
+    rows.flat_map(|row| {
+        let normaliser = Normaliser::new(row, temperature);
+        row.iter().map(move |logit| normaliser.log_probability(*logit))
+    })
+    .collect()
 }

@@ -1,54 +1,190 @@
-//! The one inner loop of convolutions: a tile of `P` rows by `V` vectors, kept in registers over a long sum.
+//! The one inner loop of convolutions, linear layers and attention: a tile of `P` rows by `V` vectors, kept in registers
+//! over a long sum.
 //!
-//! `y[p][v] = sum over (o, i) of x[o * x_outer + i * x_inner + p * x_row] * w[(o * inner + i) * w_step + v]`
+//! `y[p][v] = start[p][v] + bias[v] + sum over (o, m, i) of x[(o, m, i) + p] * w[(o, m, i)][v]`
 //!
-//! Forward, the rows are output pixels and the sum runs over the window; for the weight gradient the rows are places
-//! of the window and the sum runs over the pixels. Each output is one chain of fused multiply-adds in the order of
-//! the sum, so its bits do not depend on the vector width.
+//! where each of `x` and `w` has a stride for every index. Forward, the rows are output pixels and the sum runs over the
+//! window; for a weight gradient the rows are places of the window and the sum runs over pixels. Each output is one
+//! chain of fused multiply-adds in the order of the sum, so its bits do not depend on the vector width or on how
+//! outputs are gathered into tiles.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 /// Channels that are packed, and computed, together.
 pub const BLOCK: usize = 16;
-/// Rows of the largest tile.
-const MOST_ROWS: usize = 14;
-/// Blocks of the largest tile.
+/// Blocks of the widest tile.
 pub const MOST_BLOCKS: usize = 2;
+/// Rows of the tallest tile.
+const MOST_ROWS: usize = 28;
 
-/// One tile's operands. `x` must reach to its last read element, `w` to `blocks` blocks of the last step.
+/// Strides of the three loops of the sum, the innermost last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Strides {
+    pub outer: usize,
+    pub middle: usize,
+    pub inner: usize,
+}
+
+/// One tile's operands.
 #[derive(Clone, Copy)]
 pub struct Sum<'a, T> {
     pub x: &'a [T],
-    pub x_outer: usize,
-    pub x_inner: usize,
+    pub x_step: Strides,
+    /// From a row of the tile to the next.
     pub x_row: usize,
     pub w: &'a [T],
-    pub w_step: usize,
+    pub w_step: Strides,
     /// From a block of channels to the next.
     pub w_block: usize,
-    pub outer: usize,
-    pub inner: usize,
-    /// Only the first eight channels of the one block matter: a vector of half the width does.
-    pub half: bool,
+    /// How often each loop runs.
+    pub count: Strides,
 }
 
-/// Results, `[row][channel]`.
-pub type Tile<T> = [[T; BLOCK * MOST_BLOCKS]; MOST_ROWS];
+/// What a tile starts from.
+#[derive(Clone, Copy)]
+pub enum Start<'a, T> {
+    Zero,
+    /// What the result's place holds already.
+    Result,
+    /// Rows of another array.
+    Rows(&'a [T], usize),
+}
 
-pub trait Float: Copy + Default + Send + Sync + std::ops::Add<Output = Self> + std::ops::AddAssign + 'static {
-    /// The most rows a tile of this type has on this processor.
-    fn most_rows() -> usize;
-    /// The most blocks of [`BLOCK`] channels a tile has on this processor.
-    fn most_blocks() -> usize;
-    /// Computes `rows <= most_rows()` rows of `blocks <= most_blocks()` blocks into `out`.
-    fn tile(sum: &Sum<Self>, rows: usize, blocks: usize, out: &mut Tile<Self>);
+/// Where a tile goes: rows of `channels` numbers, `row` apart.
+pub struct Target<'a, T> {
+    pub y: &'a mut [T],
+    pub row: usize,
+    /// At most `blocks * BLOCK`.
+    pub channels: usize,
+    pub start: Start<'a, T>,
+    pub bias: Option<&'a [T]>,
 }
 
 /// Cuts `n` rows into pieces of nearly equal size, none larger than `most`.
-pub fn pieces(n: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub fn pieces(n: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
     let count = n.div_ceil(most).max(1);
     (0..count).map(move |i| i * n / count..(i + 1) * n / count)
+}
+
+/// Types with tiles.
+pub trait Float: Copy + Default + Send + Sync + std::ops::Add<Output = Self> + std::ops::AddAssign + 'static {
+    /// The most rows a tile of so many blocks has on this processor.
+    fn most_rows(blocks: usize) -> usize;
+    /// The most blocks of [`BLOCK`] channels a tile has on this processor.
+    fn most_blocks() -> usize;
+    /// A tile whose rows are full vectors: `channels` is `blocks * BLOCK`, or half a block.
+    ///
+    /// # Safety
+    /// `raw` points at enough memory for the tile it describes.
+    unsafe fn raw(raw: &Raw<Self>, rows: usize, width: Width);
+}
+
+/// How wide a tile is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    Half,
+    One,
+    Two,
+}
+
+/// A tile's operands as pointers, for the kernels.
+#[derive(Clone, Copy)]
+pub struct Raw<T> {
+    x: *const T,
+    x_step: Strides,
+    x_row: usize,
+    w: *const T,
+    w_step: Strides,
+    w_block: usize,
+    count: Strides,
+    y: *mut T,
+    y_row: usize,
+    /// Null for zero.
+    start: *const T,
+    start_row: usize,
+    /// Null for none.
+    bias: *const T,
+}
+
+/// Computes `rows` rows of `blocks` blocks into `to`.
+///
+/// # Panics
+/// When the operands or the target are too short for the tile, or the tile is larger than this processor's.
+pub fn tile<T: Float>(sum: &Sum<'_, T>, rows: usize, blocks: usize, to: Target<'_, T>) {
+    let Target { y, row, channels, start, bias } = to;
+    assert!(rows >= 1 && rows <= T::most_rows(blocks) && blocks >= 1 && blocks <= T::most_blocks());
+    check(sum, rows, blocks);
+    assert!(channels <= blocks * BLOCK && (rows - 1) * row + channels <= y.len(), "a tile writes beyond its target");
+    let half = channels <= BLOCK / 2;
+    let width = match (blocks, half) {
+        (1, true) => Width::Half,
+        (1, false) => Width::One,
+        _ => Width::Two,
+    };
+    let full = if half { BLOCK / 2 } else { blocks * BLOCK };
+    let mut raw = Raw {
+        x: sum.x.as_ptr(),
+        x_step: sum.x_step,
+        x_row: sum.x_row,
+        w: sum.w.as_ptr(),
+        w_step: sum.w_step,
+        w_block: sum.w_block,
+        count: sum.count,
+        y: y.as_mut_ptr(),
+        y_row: row,
+        start: std::ptr::null(),
+        start_row: 0,
+        bias: std::ptr::null(),
+    };
+    if channels == full {
+        match start {
+            Start::Zero => {}
+            Start::Result => (raw.start, raw.start_row) = (y.as_ptr(), row),
+            Start::Rows(from, step) => {
+                assert!((rows - 1) * step + channels <= from.len(), "a tile starts beyond its rows");
+                (raw.start, raw.start_row) = (from.as_ptr(), step);
+            }
+        }
+        if let Some(bias) = bias {
+            assert!(bias.len() >= channels);
+            raw.bias = bias.as_ptr();
+        }
+        // SAFETY: reads and writes of whole vectors were checked above.
+        unsafe { T::raw(&raw, rows, width) }
+    } else {
+        // Channels that do not fill their vectors: a detour over whole ones.
+        let mut whole = [T::default(); MOST_ROWS * BLOCK * MOST_BLOCKS];
+        let mut wide_bias = [T::default(); BLOCK * MOST_BLOCKS];
+        for p in 0..rows {
+            match start {
+                Start::Zero => {}
+                Start::Result => whole[p * full..][..channels].copy_from_slice(&y[p * row..][..channels]),
+                Start::Rows(from, step) => whole[p * full..][..channels].copy_from_slice(&from[p * step..][..channels]),
+            }
+        }
+        if let Some(bias) = bias {
+            wide_bias[..channels].copy_from_slice(&bias[..channels]);
+            raw.bias = wide_bias.as_ptr();
+        }
+        (raw.y, raw.y_row) = (whole.as_mut_ptr(), full);
+        (raw.start, raw.start_row) = (whole.as_ptr(), full);
+        // SAFETY: reads were checked above, and `whole` holds the largest tile.
+        unsafe { T::raw(&raw, rows, width) }
+        for p in 0..rows {
+            y[p * row..][..channels].copy_from_slice(&whole[p * full..][..channels]);
+        }
+    }
+}
+
+/// The last element each slice is read at lies inside it.
+fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
+    let Strides { outer, middle, inner } = sum.count;
+    assert!(outer > 0 && middle > 0 && inner > 0);
+    let last = |step: Strides| (outer - 1) * step.outer + (middle - 1) * step.middle + (inner - 1) * step.inner;
+    let x = last(sum.x_step) + (rows - 1) * sum.x_row;
+    let w = last(sum.w_step) + (blocks - 1) * sum.w_block + BLOCK;
+    assert!(x < sum.x.len() && w <= sum.w.len(), "a tile reads beyond its operands");
 }
 
 trait Lanes: Copy {
@@ -57,50 +193,64 @@ trait Lanes: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const Self::T) -> Self;
     unsafe fn splat(value: Self::T) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
     unsafe fn fma(self, a: Self, b: Self) -> Self;
     unsafe fn store(self, to: *mut Self::T);
 }
 
 /// # Safety
-/// The caller has checked that the processor has the features of `L`, and that `sum` describes reads inside its slices
-/// ([`check`]).
+/// The caller has checked that the processor has the features of `L`, and that `raw` describes reads and writes inside
+/// its arrays.
 #[inline(always)]
-unsafe fn rows<L: Lanes, const P: usize, const V: usize>(sum: &Sum<L::T>, out: &mut Tile<L::T>) {
+unsafe fn rows<L: Lanes, const P: usize, const V: usize>(raw: &Raw<L::T>) {
     unsafe {
         let mut acc = [[L::zero(); V]; P];
-        let mut w = sum.w.as_ptr();
-        for o in 0..sum.outer {
-            let mut x = sum.x.as_ptr().add(o * sum.x_outer);
-            for _ in 0..sum.inner {
-                let mut weights = [L::zero(); V];
-                for (v, weight) in weights.iter_mut().enumerate() {
-                    let at = v * L::N;
-                    *weight = L::load(w.add(at / BLOCK * sum.w_block + at % BLOCK));
+        if !raw.start.is_null() {
+            for (p, acc) in acc.iter_mut().enumerate() {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = L::load(raw.start.add(p * raw.start_row + v * L::N));
                 }
-                for (p, acc) in acc.iter_mut().enumerate() {
-                    let x = L::splat(*x.add(p * sum.x_row));
-                    for (acc, weight) in acc.iter_mut().zip(weights) {
-                        *acc = acc.fma(x, weight);
-                    }
-                }
-                w = w.wrapping_add(sum.w_step);
-                x = x.wrapping_add(sum.x_inner);
             }
         }
-        for (acc, out) in acc.into_iter().zip(out) {
+        if !raw.bias.is_null() {
+            for acc in &mut acc {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = acc.add(L::load(raw.bias.add(v * L::N)));
+                }
+            }
+        }
+        let (mut x_outer, mut w_outer) = (raw.x, raw.w);
+        for _ in 0..raw.count.outer {
+            let (mut x_middle, mut w_middle) = (x_outer, w_outer);
+            for _ in 0..raw.count.middle {
+                let (mut x, mut w) = (x_middle, w_middle);
+                for _ in 0..raw.count.inner {
+                    let mut weights = [L::zero(); V];
+                    for (v, weight) in weights.iter_mut().enumerate() {
+                        let at = v * L::N;
+                        *weight = L::load(w.add(at / BLOCK * raw.w_block + at % BLOCK));
+                    }
+                    for (p, acc) in acc.iter_mut().enumerate() {
+                        let x = L::splat(*x.add(p * raw.x_row));
+                        for (acc, weight) in acc.iter_mut().zip(weights) {
+                            *acc = acc.fma(x, weight);
+                        }
+                    }
+                    x = x.wrapping_add(raw.x_step.inner);
+                    w = w.wrapping_add(raw.w_step.inner);
+                }
+                x_middle = x_middle.wrapping_add(raw.x_step.middle);
+                w_middle = w_middle.wrapping_add(raw.w_step.middle);
+            }
+            x_outer = x_outer.wrapping_add(raw.x_step.outer);
+            w_outer = w_outer.wrapping_add(raw.w_step.outer);
+        }
+        for (p, acc) in acc.into_iter().enumerate() {
             for (v, acc) in acc.into_iter().enumerate() {
-                acc.store(out.as_mut_ptr().add(v * L::N));
+                acc.store(raw.y.add(p * raw.y_row + v * L::N));
             }
         }
     }
-}
-
-/// The last element each slice is read at lies inside it.
-fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
-    assert!(sum.outer > 0 && sum.inner > 0 && rows > 0 && blocks > 0);
-    let x = (sum.outer - 1) * sum.x_outer + (sum.inner - 1) * sum.x_inner + (rows - 1) * sum.x_row;
-    let w = (sum.outer * sum.inner - 1) * sum.w_step + (blocks - 1) * sum.w_block + BLOCK;
-    assert!(x < sum.x.len() && w <= sum.w.len(), "a tile reads beyond its operands");
 }
 
 /// A function for one kind of lanes that picks the instance of [`rows`] by the number of rows.
@@ -109,13 +259,9 @@ macro_rules! pick {
         /// # Safety
         /// As [`rows`](super::rows).
         $(#[$attribute])*
-        $visibility unsafe fn $name(
-            sum: &Sum<<$lanes as Lanes>::T>,
-            rows: usize,
-            out: &mut Tile<<$lanes as Lanes>::T>,
-        ) {
+        $visibility unsafe fn $name(raw: &Raw<<$lanes as Lanes>::T>, rows: usize) {
             match rows {
-                $($p => unsafe { crate::train::ops::tile::rows::<$lanes, $p, $v>(sum, out) },)*
+                $($p => unsafe { crate::train::ops::tile::rows::<$lanes, $p, $v>(raw) },)*
                 _ => unreachable!("a tile has at most so many rows"),
             }
         }
@@ -123,13 +269,15 @@ macro_rules! pick {
 }
 use pick;
 
+pick!(plain_half_f32, Plain<f32>, 1, [1 2]);
+pick!(plain_half_f64, Plain<f64>, 1, [1 2]);
 pick!(plain_f32, Plain<f32>, 2, [1 2]);
 pick!(plain_f64, Plain<f64>, 2, [1 2]);
 
 impl Float for f32 {
-    fn most_rows() -> usize {
+    fn most_rows(blocks: usize) -> usize {
         match vectors() {
-            Vectors::Avx512 => MOST_ROWS,
+            Vectors::Avx512 => MOST_ROWS / blocks,
             Vectors::Avx2 => 6,
             Vectors::None => 2,
         }
@@ -139,29 +287,29 @@ impl Float for f32 {
         if vectors() == Vectors::Avx512 { MOST_BLOCKS } else { 1 }
     }
 
-    fn tile(sum: &Sum<f32>, rows: usize, blocks: usize, out: &mut Tile<f32>) {
-        check(sum, rows, blocks);
-        // SAFETY: the features were detected, the reads checked.
+    unsafe fn raw(raw: &Raw<f32>, rows: usize, width: Width) {
+        // SAFETY: the features were detected; the rest is the caller's.
         unsafe {
-            match vectors() {
+            match (vectors(), width) {
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx512 if sum.half => x86::avx512_half(sum, rows, out),
+                (Vectors::Avx512, Width::Half) => x86::avx512_half(raw, rows),
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx512 if blocks == 1 => x86::avx512_one(sum, rows, out),
+                (Vectors::Avx512, Width::One) => x86::avx512_one(raw, rows),
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx512 => x86::avx512_two(sum, rows, out),
+                (Vectors::Avx512, Width::Two) => x86::avx512_two(raw, rows),
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx2 if sum.half => x86::avx2_half(sum, rows, out),
+                (Vectors::Avx2, Width::Half) => x86::avx2_half(raw, rows),
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx2 => x86::avx2_one(sum, rows, out),
-                _ => plain_f32(sum, rows, out),
+                (Vectors::Avx2, _) => x86::avx2_one(raw, rows),
+                (_, Width::Half) => plain_half_f32(raw, rows),
+                _ => plain_f32(raw, rows),
             }
         }
     }
 }
 
 impl Float for f64 {
-    fn most_rows() -> usize {
+    fn most_rows(_blocks: usize) -> usize {
         2
     }
 
@@ -169,10 +317,14 @@ impl Float for f64 {
         1
     }
 
-    fn tile(sum: &Sum<f64>, rows: usize, blocks: usize, out: &mut Tile<f64>) {
-        check(sum, rows, blocks);
-        // SAFETY: no feature is needed, the reads were checked.
-        unsafe { plain_f64(sum, rows, out) }
+    unsafe fn raw(raw: &Raw<f64>, rows: usize, width: Width) {
+        // SAFETY: no feature is needed; the rest is the caller's.
+        unsafe {
+            match width {
+                Width::Half => plain_half_f64(raw, rows),
+                _ => plain_f64(raw, rows),
+            }
+        }
     }
 }
 
@@ -190,6 +342,8 @@ pub fn vectors() -> Vectors {
     {
         if is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("fma")
         {
             return Vectors::Avx512;
@@ -223,6 +377,10 @@ macro_rules! plain {
                 Plain([value; 8])
             }
             #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
+            }
+            #[inline(always)]
             unsafe fn fma(self, a: Self, b: Self) -> Self {
                 Plain(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
             }
@@ -237,71 +395,3 @@ macro_rules! plain {
 }
 plain!(f32);
 plain!(f64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every tile size this processor has, and the plain one, give the same bits.
-    #[test]
-    fn width_does_not_change_bits() {
-        let x: Vec<f32> = (0..400).map(|i| ((i * 37 % 101) as f32 - 50.0) / 33.0).collect();
-        let w: Vec<f32> = (0..12 * 16 * 2).map(|i| ((i * 61 % 97) as f32 - 48.0) / 29.0).collect();
-        let sum = Sum {
-            x: &x,
-            x_outer: 40,
-            x_inner: 1,
-            x_row: 3,
-            w: &w,
-            w_step: 16,
-            w_block: 12 * 16,
-            outer: 3,
-            inner: 4,
-            half: false,
-        };
-        let mut plain = [[0f32; 32]; MOST_ROWS];
-        let mut row = Tile::<f32>::default();
-        for (p, plain) in plain.iter_mut().enumerate() {
-            for block in 0..2 {
-                let one = Sum { x: &x[p * 3..], w: &w[block * 12 * 16..], ..sum };
-                // SAFETY: `check` holds for this part of the sum.
-                unsafe { plain_f32(&one, 1, &mut row) };
-                plain[block * 16..][..16].copy_from_slice(&row[0][..16]);
-            }
-        }
-        for rows in 1..=f32::most_rows() {
-            for blocks in 1..=f32::most_blocks() {
-                let mut out = Tile::<f32>::default();
-                f32::tile(&sum, rows, blocks, &mut out);
-                for p in 0..rows {
-                    assert_eq!(out[p][..blocks * 16], plain[p][..blocks * 16], "{rows} rows, {blocks} blocks, row {p}");
-                }
-            }
-        }
-        let mut out = Tile::<f32>::default();
-        f32::tile(&Sum { half: true, ..sum }, f32::most_rows(), 1, &mut out);
-        for p in 0..f32::most_rows() {
-            assert_eq!(out[p][..8], plain[p][..8]);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if vectors() != Vectors::None {
-            let mut out = Tile::<f32>::default();
-            // SAFETY: the features were detected and the reads are those checked above.
-            unsafe { x86::avx2_one(&sum, 6, &mut out) };
-            for p in 0..6 {
-                assert_eq!(out[p][..16], plain[p][..16]);
-            }
-        }
-    }
-
-    #[test]
-    fn pieces_cover_without_gaps() {
-        for n in 1..60 {
-            let cut: Vec<_> = pieces(n, 14).collect();
-            assert_eq!(cut.first().map(|r| r.start), Some(0));
-            assert_eq!(cut.last().map(|r| r.end), Some(n));
-            assert!(cut.windows(2).all(|w| w[0].end == w[1].start));
-            assert!(cut.iter().all(|r| (1..=14).contains(&r.len())), "{cut:?}");
-        }
-    }
-}

@@ -1,0 +1,276 @@
+//! Runs a [`Graph`] on the CPU: forward, and forward and backward with the gradient of a flat vector of numbers.
+//!
+//! GroupNorm, LayerNorm, attention and the losses look at one image at a time. So a step does not go through the network
+//! layer by layer with the whole batch, whose numbers would go out to memory and come back, but image by image (or a
+//! few at a time): forward, loss, backward, everything of it in one thread's cache, no barrier between layers. What a
+//! thread needs is one piece of memory planned beforehand ([`plan`]); it does not grow with the batch, which is why
+//! micro-batches need no switch.
+//!
+//! A batch is cut into *lanes* of fixed size. A lane's images are taken in order by one thread and share a gradient;
+//! lanes are summed in order at the end. Sizes follow shapes alone, so the bits do not depend on the number of threads.
+//!
+//! Beside it stands candle: the same networks written with its plain operations are what this one is tested against.
+
+mod plan;
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::graph::Graph;
+use super::ops::aligned::Aligned;
+use super::ops::element::Element;
+use super::ops::lanes;
+use super::ops::layer::{Backward, Forward, Seen, Write};
+use super::ops::loss::Loss;
+use plan::{Place, Plan};
+
+/// Numbers of an image's plan that a thread's cache holds: as many images are taken at once as fit.
+const CACHE: usize = 512 << 10;
+/// Images taken at once, at most.
+const MOST_AT_ONCE: usize = 8;
+/// Lanes of a batch, at most: what a student can use of a machine's threads, and how many gradients are kept.
+const MOST_LANES: usize = 16;
+/// Numbers of all lanes' gradients together, about.
+const LANES: usize = 64 << 20;
+const LEAST_LANES: usize = 4;
+
+pub struct Engine<T> {
+    graph: Graph<T>,
+    plan: Plan,
+    /// Images a thread takes at once.
+    at_once: usize,
+    packed_at: Vec<Range<usize>>,
+    packed: Aligned<T>,
+    gradient_at: Vec<Range<usize>>,
+    lanes: Vec<Aligned<T>>,
+    arenas: Mutex<Vec<Aligned<T>>>,
+}
+
+fn ranges(lengths: impl Iterator<Item = usize>) -> (Vec<Range<usize>>, usize) {
+    let mut end = 0;
+    let ranges = lengths.map(|length| {
+        let start = end;
+        end += length.next_multiple_of(16);
+        start..start + length
+    });
+    (ranges.collect(), end)
+}
+
+impl<T: Element> Engine<T> {
+    /// For [`Engine::forward`] only.
+    pub fn frozen(graph: Graph<T>) -> Engine<T> {
+        Engine::new(graph, false)
+    }
+
+    /// For [`Engine::step`] too.
+    pub fn trainable(graph: Graph<T>) -> Engine<T> {
+        Engine::new(graph, true)
+    }
+
+    fn new(graph: Graph<T>, training: bool) -> Engine<T> {
+        let plan = Plan::new(&graph, training);
+        let (packed_at, packed) = ranges(graph.steps.iter().map(|step| step.layer.packed(training)));
+        let (gradient_at, _) = ranges(graph.steps.iter().map(|step| if training { step.layer.gradient() } else { 0 }));
+        Engine {
+            at_once: (CACHE / plan.numbers_an_image.max(1)).clamp(1, MOST_AT_ONCE),
+            plan,
+            packed_at,
+            packed: Aligned::zeros(packed),
+            gradient_at,
+            lanes: Vec::new(),
+            arenas: Mutex::new(Vec::new()),
+            graph,
+        }
+    }
+
+    pub fn graph(&self) -> &Graph<T> {
+        &self.graph
+    }
+
+    /// Prepares the weights for [`Engine::forward`]; the same `weights` are to be given there.
+    pub fn load(&mut self, weights: &[T]) {
+        assert_eq!(weights.len(), self.graph.blueprint.len(), "weights of this network");
+        let mut rest = &mut self.packed[..];
+        let mut at = 0;
+        for (step, range) in self.graph.steps.iter().zip(&self.packed_at) {
+            let (_, after) = std::mem::take(&mut rest).split_at_mut(range.start - at);
+            let (own, after) = after.split_at_mut(range.len());
+            (rest, at) = (after, range.end);
+            step.layer.pack(weights, own, self.plan.training);
+        }
+    }
+
+    /// Logits `[N, classes]` of images `[N, H, W, C]`.
+    pub fn forward(&self, weights: &[T], images: &[T]) -> Vec<T> {
+        let (size, classes) = (self.graph.extents[0].len(), self.classes());
+        let mut logits = vec![T::ZERO; images.len() / size * classes];
+        let some = images.par_chunks(self.at_once * size).zip(logits.par_chunks_mut(self.at_once * classes));
+        some.with_max_len(1).for_each(|(images, logits)| {
+            self.with_arena(|arena| {
+                let count = images.len() / size;
+                self.forward_some(weights, images, count, arena);
+                logits.copy_from_slice(&arena[self.plan.at(self.plan.output, count)]);
+            });
+        });
+        logits
+    }
+
+    /// The mean loss of a batch, its logits `[N, classes]`, and the gradient of the mean loss, written to `gradient`.
+    pub fn step(&mut self, weights: &[T], images: &[T], loss: Loss<'_, T>, gradient: &mut [T]) -> (f64, Vec<T>) {
+        self.load(weights);
+        let (size, classes) = (self.graph.extents[0].len(), self.classes());
+        let count = images.len() / size;
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let per_lane = self.images_of_a_lane(count);
+        let length = self.gradient_at.last().map_or(0, |range| range.end);
+        lanes.resize_with(count.div_ceil(per_lane), || Aligned::zeros(length));
+        let mut logits = vec![T::ZERO; count * classes];
+        let work = lanes.par_iter_mut().zip(images.par_chunks(per_lane * size));
+        let work = work.zip(logits.par_chunks_mut(per_lane * classes)).enumerate().with_max_len(1);
+        let losses: Vec<f64> = work
+            .map(|(lane, ((gradient, images), logits))| {
+                self.with_arena(|arena| {
+                    let mut sum = 0.0;
+                    let some = images.chunks(self.at_once * size).zip(logits.chunks_mut(self.at_once * classes));
+                    for (part, (images, logits)) in some.enumerate() {
+                        let first = lane * per_lane + part * self.at_once;
+                        let rows = images.len() / size;
+                        let loss = loss.rows(first..first + rows, classes);
+                        let write = if part == 0 { Write::Set } else { Write::Add };
+                        sum += self.train_some(weights, images, (loss, 1.0 / count as f64), arena, gradient, write);
+                        logits.copy_from_slice(&arena[self.plan.at(self.plan.output, rows)]);
+                    }
+                    sum
+                })
+            })
+            .collect();
+        self.collect(weights, &lanes, gradient);
+        self.lanes = lanes;
+        (losses.iter().sum::<f64>() / count as f64, logits)
+    }
+
+    fn classes(&self) -> usize {
+        self.graph.extent(self.graph.output).len()
+    }
+
+    fn images_of_a_lane(&self, count: usize) -> usize {
+        let length = self.gradient_at.last().map_or(1, |range| range.end.max(1));
+        let most = (LANES / length).clamp(LEAST_LANES, MOST_LANES);
+        count.div_ceil(most).max(1)
+    }
+
+    /// Arenas are kept from one call to the next, one a thread.
+    fn with_arena<R>(&self, body: impl FnOnce(&mut [T]) -> R) -> R {
+        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut arena = kept.unwrap_or_else(|| Aligned::zeros(self.plan.numbers(self.at_once)));
+        let result = body(&mut arena);
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+        result
+    }
+
+    fn forward_some(&self, weights: &[T], images: &[T], count: usize, arena: &mut [T]) {
+        for (index, step) in self.graph.steps.iter().enumerate() {
+            let place = &self.plan.steps[index];
+            let ranges = [place.x, place.lens, place.residual, place.y, place.kept].map(|p| self.plan.at(p, count));
+            let [x, lens, residual, y, kept] = ranges;
+            let scratch = self.plan.scratch(count);
+            let [x, lens, residual, y, kept, scratch] = apart(arena, [x, lens, residual, y, kept, scratch]);
+            step.layer.forward(Forward {
+                images: count,
+                weights,
+                packed: &self.packed[self.packed_at[index].clone()],
+                x: seen(place, x, lens, images),
+                residual: step.residual.is_some().then_some(&*residual),
+                y,
+                kept,
+                scratch,
+            });
+        }
+    }
+
+    /// Forward and backward for a few images; the sum of their losses.
+    fn train_some(
+        &self,
+        weights: &[T],
+        images: &[T],
+        (loss, share): (Loss<'_, T>, f64),
+        arena: &mut [T],
+        gradient: &mut [T],
+        write: Write,
+    ) -> f64 {
+        let classes = self.classes();
+        let count = images.len() / self.graph.extents[0].len();
+        self.forward_some(weights, images, count, arena);
+        let (logits, slope) = (self.plan.at(self.plan.output, count), self.plan.at(self.plan.output_gradient, count));
+        let [logits, slope] = apart(arena, [logits, slope]);
+        let sum = loss.evaluate(logits, classes, share, slope);
+        for (index, step) in self.graph.steps.iter().enumerate().rev() {
+            let place = &self.plan.steps[index];
+            // What is not looked at may have made room for something else.
+            let x = if step.layer.needs_x() { place.x } else { Place::NONE };
+            let ranges = [x, place.lens, place.kept, place.dy, place.dx].map(|p| self.plan.at(p, count));
+            let [x, lens, kept, dy, dx] = ranges;
+            let scratch = self.plan.scratch(count);
+            let [x, lens, kept, dy, dx, scratch] = apart(arena, [x, lens, kept, dy, dx, scratch]);
+            step.layer.backward(Backward {
+                images: count,
+                weights,
+                packed: &self.packed[self.packed_at[index].clone()],
+                x: seen(place, x, lens, images),
+                kept,
+                dy,
+                dx: place.dx_write.map(|write| (dx, write)),
+                gradient: &mut gradient[self.gradient_at[index].clone()],
+                gradient_write: write,
+                scratch,
+            });
+            if let Some(to) = place.residual_gradient {
+                let [dy, to] = apart(arena, [place.dy, to].map(|p| self.plan.at(p, count)));
+                lanes::add(to, dy);
+            }
+        }
+        sum
+    }
+
+    /// From the layers' layouts to the flat vector's, all lanes summed.
+    fn collect(&self, weights: &[T], lanes: &[Aligned<T>], gradient: &mut [T]) {
+        let mut own = vec![T::ZERO; 0];
+        for (step, at) in self.graph.steps.iter().zip(&self.gradient_at) {
+            let parameters = step.layer.parameters();
+            let lanes: Vec<&[T]> = lanes.iter().map(|lane| &lane[at.clone()]).collect();
+            match &parameters[..] {
+                [] => {}
+                // Neighbours in the flat vector, as layers' tensors mostly are, need no detour.
+                [first, .., last] | [first @ last] if contiguous(&parameters) => {
+                    step.layer.collect(weights, &lanes, &mut gradient[first.start..last.end]);
+                }
+                _ => {
+                    own.resize(parameters.iter().map(Range::len).sum(), T::ZERO);
+                    step.layer.collect(weights, &lanes, &mut own);
+                    let mut rest = &own[..];
+                    for range in parameters {
+                        let (part, after) = rest.split_at(range.len());
+                        gradient[range].copy_from_slice(part);
+                        rest = after;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn contiguous(ranges: &[Range<usize>]) -> bool {
+    ranges.windows(2).all(|pair| pair[0].end == pair[1].start)
+}
+
+fn seen<'a, T>(place: &plan::StepPlace, x: &'a [T], lens: &'a [T], images: &'a [T]) -> Seen<'a, T> {
+    let numbers = if place.x == Place::NONE { images } else { x };
+    Seen { numbers, lens: (place.lens != Place::NONE).then_some(lens) }
+}
+
+/// Several parts of one arena at once.
+fn apart<T, const N: usize>(arena: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
+    arena.get_disjoint_mut(ranges).expect("what a step uses is planned apart")
+}

@@ -1,0 +1,183 @@
+//! What every operation of a network is: a function of some images' numbers, with its gradient.
+//!
+//! Nothing here allocates: outputs, what is kept for the backward pass and scratch come from the caller, who has
+//! planned where they lie ([`crate::train::engine`]). A call handles a few images on one thread; layers that look at
+//! one image at a time, as all of the paper's networks do with GroupNorm and LayerNorm, can so run a whole network for
+//! one image while its numbers are in the cache.
+
+use super::element::Element;
+use super::lanes;
+
+/// One image's numbers: rows by columns by channels. Tokens are rows of one column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+}
+
+impl Extent {
+    pub fn pixels(self) -> usize {
+        self.h * self.w
+    }
+
+    pub fn len(self) -> usize {
+        self.h * self.w * self.c
+    }
+}
+
+/// An input: numbers `[images, H, W, C]`, or those numbers as a normalisation with ReLU shows them. The normalised
+/// numbers are made on the way into whatever reads them and never stored.
+#[derive(Clone, Copy)]
+pub struct Seen<'a, T> {
+    pub numbers: &'a [T],
+    pub lens: Option<&'a [T]>,
+}
+
+/// Of a lens, for each image: scale, shift, mean and 1 / standard deviation of every channel.
+pub const LENS: usize = 4;
+
+impl<'a, T: Element> Seen<'a, T> {
+    /// One image of several.
+    pub fn image(&self, index: usize, extent: Extent) -> Seen<'a, T> {
+        Seen {
+            numbers: &self.numbers[index * extent.len()..][..extent.len()],
+            lens: self.lens.map(|lens| &lens[index * LENS * extent.c..][..LENS * extent.c]),
+        }
+    }
+}
+
+/// Shows rows of an image through its lens; made once per image.
+pub struct Glass<'s, T> {
+    c: usize,
+    /// Scale and shift, spread; none for plain numbers.
+    rows: Option<(&'s [T], &'s [T])>,
+}
+
+impl<'s, T: Element> Glass<'s, T> {
+    /// Scratch that [`Glass::new`] takes for so many channels.
+    pub fn scratch(c: usize) -> usize {
+        2 * lanes::spread_len(c)
+    }
+
+    pub fn new(image: &Seen<'_, T>, c: usize, scratch: &'s mut [T]) -> Glass<'s, T> {
+        let Some(lens) = image.lens else { return Glass { c, rows: None } };
+        let len = lanes::spread_len(c);
+        let (scale, rest) = scratch.split_at_mut(len);
+        let shift = &mut rest[..len];
+        lanes::spread(&lens[..c], scale);
+        lanes::spread(&lens[c..2 * c], shift);
+        Glass { c, rows: Some((scale, shift)) }
+    }
+
+    /// Writes whole pixels `from` to `to`, `pitch >= c` apart. What lies between them is not written.
+    pub fn show(&self, from: &[T], to: &mut [T], pitch: usize) {
+        if pitch == self.c {
+            self.show_row(from, &mut to[..from.len()]);
+        } else {
+            for (to, from) in to.chunks_mut(pitch).zip(from.chunks_exact(self.c)) {
+                self.show_row(from, &mut to[..self.c]);
+            }
+        }
+    }
+
+    fn show_row(&self, from: &[T], to: &mut [T]) {
+        match self.rows {
+            None => to.copy_from_slice(from),
+            Some((scale, shift)) => {
+                for (to, from) in to.chunks_mut(scale.len()).zip(from.chunks(scale.len())) {
+                    lanes::scale_shift_relu(from, scale, shift, to);
+                }
+            }
+        }
+    }
+}
+
+/// How far apart pixels of `c` channels are laid in scratch: with a cache line between them where they would all fall
+/// into the same few sets of the cache.
+pub fn pitch(c: usize) -> usize {
+    if c >= 256 && c.is_multiple_of(128) { c + 16 } else { c }
+}
+
+/// How a result meets what its place holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    Set,
+    Add,
+}
+
+pub struct Forward<'a, T> {
+    pub images: usize,
+    /// All of the network's numbers.
+    pub weights: &'a [T],
+    /// What [`Layer::pack`] made.
+    pub packed: &'a [T],
+    pub x: Seen<'a, T>,
+    /// Added to the result.
+    pub residual: Option<&'a [T]>,
+    pub y: &'a mut [T],
+    pub kept: &'a mut [T],
+    pub scratch: &'a mut [T],
+}
+
+pub struct Backward<'a, T> {
+    pub images: usize,
+    pub weights: &'a [T],
+    pub packed: &'a [T],
+    pub x: Seen<'a, T>,
+    pub kept: &'a mut [T],
+    pub dy: &'a [T],
+    /// None where nothing before the layer learns.
+    pub dx: Option<(&'a mut [T], Write)>,
+    /// The gradient of the layer's own numbers, in the layer's layout.
+    pub gradient: &'a mut [T],
+    /// Whether this is the first to write `gradient`.
+    pub gradient_write: Write,
+    pub scratch: &'a mut [T],
+}
+
+/// One operation of a network.
+pub trait Layer<T: Element>: Send + Sync {
+    fn name(&self) -> &'static str;
+    /// What it makes of one image.
+    fn output(&self) -> Extent;
+    /// Numbers of the network's flat vector that are this layer's, as (start, length), in the order of its gradient.
+    fn parameters(&self) -> Vec<std::ops::Range<usize>>;
+    /// Whether its result is never stored: [`Forward::kept`] is then the lens through which others see `x`.
+    fn is_lens(&self) -> bool {
+        false
+    }
+    /// Whether the backward pass looks at `x`.
+    fn needs_x(&self) -> bool {
+        true
+    }
+    /// Numbers an image that are kept for the backward pass.
+    fn kept(&self) -> usize {
+        0
+    }
+    /// Scratch of a call, whatever the number of images.
+    fn scratch(&self, images: usize) -> usize;
+    /// Length of the packed weights.
+    fn packed(&self, _training: bool) -> usize {
+        0
+    }
+    fn pack(&self, _weights: &[T], _to: &mut [T], _training: bool) {}
+    /// Length of the gradient in the layer's layout.
+    fn gradient(&self) -> usize {
+        <Self as Layer<T>>::parameters(self).iter().map(|range| range.len()).sum()
+    }
+    fn forward(&self, call: Forward<'_, T>);
+    fn backward(&self, call: Backward<'_, T>);
+    /// Sums the gradients of several lanes, in their order, into the layer's numbers' places, given in the order of
+    /// [`Layer::parameters`] as one run.
+    fn collect(&self, _weights: &[T], lanes: &[&[T]], to: &mut [T]) {
+        to.copy_from_slice(lanes[0]);
+        for lane in &lanes[1..] {
+            lanes::add(to, lane);
+        }
+    }
+    /// Multiply-adds of one image's forward pass.
+    fn macs(&self) -> u64 {
+        0
+    }
+}
