@@ -35,6 +35,8 @@ const MOST_LANES: usize = 16;
 /// Numbers of all lanes' gradients together, about.
 const LANES: usize = 64 << 20;
 const LEAST_LANES: usize = 4;
+/// Numbers of a gradient that a thread sums at once.
+const PART: usize = 32 << 10;
 
 pub struct Engine<T> {
     graph: Graph<T>,
@@ -74,7 +76,7 @@ impl<T: Element> Engine<T> {
         let (packed_at, packed) = ranges(graph.steps.iter().map(|step| step.layer.packed(training)));
         let (gradient_at, _) = ranges(graph.steps.iter().map(|step| if training { step.layer.gradient() } else { 0 }));
         Engine {
-            at_once: (CACHE / plan.numbers_an_image.max(1)).clamp(1, MOST_AT_ONCE),
+            at_once: std::env::var("AT_ONCE").ok().map_or((CACHE / plan.numbers_an_image.max(1)).clamp(1, MOST_AT_ONCE), |v| v.parse().unwrap()),
             plan,
             packed_at,
             packed: Aligned::zeros(packed),
@@ -146,7 +148,7 @@ impl<T: Element> Engine<T> {
                 })
             })
             .collect();
-        self.collect(weights, &lanes, gradient);
+        self.collect(weights, &mut lanes, gradient);
         self.lanes = lanes;
         (losses.iter().sum::<f64>() / count as f64, logits)
     }
@@ -234,21 +236,27 @@ impl<T: Element> Engine<T> {
         sum
     }
 
-    /// From the layers' layouts to the flat vector's, all lanes summed.
-    fn collect(&self, weights: &[T], lanes: &[Aligned<T>], gradient: &mut [T]) {
-        let mut own = vec![T::ZERO; 0];
+    /// From the layers' layouts to the flat vector's, all lanes summed, in order, into the first.
+    fn collect(&self, weights: &[T], lanes: &mut [Aligned<T>], gradient: &mut [T]) {
+        let Some((sum, rest)) = lanes.split_first_mut() else { return };
+        sum.par_chunks_mut(PART).enumerate().for_each(|(part, sum)| {
+            for lane in rest.iter() {
+                lanes::add(sum, &lane[part * PART..][..sum.len()]);
+            }
+        });
+        let mut own = Vec::new();
         for (step, at) in self.graph.steps.iter().zip(&self.gradient_at) {
             let parameters = step.layer.parameters();
-            let lanes: Vec<&[T]> = lanes.iter().map(|lane| &lane[at.clone()]).collect();
+            let native = &sum[at.clone()];
             match &parameters[..] {
                 [] => {}
                 // Neighbours in the flat vector, as layers' tensors mostly are, need no detour.
                 [first, .., last] | [first @ last] if contiguous(&parameters) => {
-                    step.layer.collect(weights, &lanes, &mut gradient[first.start..last.end]);
+                    step.layer.collect(weights, native, &mut gradient[first.start..last.end]);
                 }
                 _ => {
                     own.resize(parameters.iter().map(Range::len).sum(), T::ZERO);
-                    step.layer.collect(weights, &lanes, &mut own);
+                    step.layer.collect(weights, native, &mut own);
                     let mut rest = &own[..];
                     for range in parameters {
                         let (part, after) = rest.split_at(range.len());

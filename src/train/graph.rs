@@ -15,6 +15,7 @@ use super::ops::kernel::Kernel;
 use super::ops::layer::{Extent, Layer};
 use super::ops::layer_norm::LayerNorm;
 use super::ops::linear::Linear;
+use super::ops::winograd::Winograd;
 
 /// A value's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,9 @@ impl<T: Element> Graph<T> {
             Kernel { ci, co: per_group, kh: size, kw: size, groups, stride, padding, standardize, weight };
         if size == 1 && stride == 1 && groups == 1 {
             return self.push(Linear { x: from, kernel, bias }, x, residual);
+        }
+        if bias.is_none() && Winograd::suits(from, co, &kernel) {
+            return self.push(Winograd { x: from, kernel }, x, residual);
         }
         let layer = Conv::new(from, co, kernel, bias).expect("an architecture's windows fit its images");
         self.push(layer, x, residual)

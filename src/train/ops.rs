@@ -24,3 +24,5 @@ pub mod loss;
 pub mod pool;
 pub mod tile;
 pub mod tokens;
+pub mod vector;
+pub mod winograd;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
+use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write, pitch};
 use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
 
 /// Numbers of a strip in scratch, about.
@@ -26,40 +26,6 @@ pub struct Conv {
     y: Extent,
     kernel: Kernel,
     bias: Option<Range<usize>>,
-}
-
-/// Rows of an image in scratch: `rows` rows of `wide` pixels, `pitch` apart; the image's pixel (y, x) lies in row
-/// `y - top`, column `x + left`. What is outside the image is zero.
-#[derive(Clone, Copy)]
-struct Frame {
-    top: isize,
-    left: usize,
-    rows: usize,
-    wide: usize,
-    pitch: usize,
-}
-
-impl Frame {
-    fn len(&self) -> usize {
-        self.rows * self.wide * self.pitch
-    }
-
-    fn fill<T: Element>(&self, image: &Seen<'_, T>, extent: Extent, glass: &Glass<'_, T>, to: &mut [T]) {
-        let width = extent.w.min(self.wide - self.left);
-        for (r, row) in to.chunks_exact_mut(self.wide * self.pitch).take(self.rows).enumerate() {
-            let y = self.top + r as isize;
-            if y < 0 || y >= extent.h as isize {
-                row.fill(T::ZERO);
-                continue;
-            }
-            let (before, rest) = row.split_at_mut(self.left * self.pitch);
-            let (inside, after) = rest.split_at_mut(width * self.pitch);
-            before.fill(T::ZERO);
-            let from = y as usize * extent.w * extent.c;
-            glass.show(&image.numbers[from..from + width * extent.c], inside, self.pitch);
-            after.fill(T::ZERO);
-        }
-    }
 }
 
 impl Conv {
@@ -383,16 +349,11 @@ impl<T: Element> Layer<T> for Conv {
         }
     }
 
-    fn collect(&self, weights: &[T], lanes: &[&[T]], to: &mut [T]) {
-        let native = self.kernel.native_gradient();
+    fn collect(&self, weights: &[T], native: &[T], to: &mut [T]) {
+        let (dw, db) = native.split_at(self.kernel.native_gradient());
         let (weight, bias) = to.split_at_mut(self.kernel.weight.len());
-        self.kernel.collect(weights, lanes, weight);
-        if self.bias.is_some() {
-            bias.copy_from_slice(&lanes[0][native..]);
-            for lane in &lanes[1..] {
-                lanes::add(bias, &lane[native..]);
-            }
-        }
+        self.kernel.collect(weights, dw, weight);
+        bias.copy_from_slice(db);
     }
 
     fn macs(&self) -> u64 {

@@ -150,16 +150,15 @@ impl<T: Element> Layer<T> for Depthwise {
         }
     }
 
-    fn collect(&self, _weights: &[T], lanes: &[&[T]], to: &mut [T]) {
-        let (weight, bias) = to.split_at_mut(self.weight.len());
+    fn collect(&self, _weights: &[T], native: &[T], to: &mut [T]) {
         let (n, c) = (self.window(), self.x.c);
-        for (i, to) in weight.iter_mut().enumerate() {
-            let at = i % n * c + i / n;
-            *to = lanes[1..].iter().fold(lanes[0][at], |sum, lane| sum + lane[at]);
+        let (weight, bias) = to.split_at_mut(self.weight.len());
+        for (channel, row) in weight.chunks_exact_mut(n).enumerate() {
+            for (place, to) in row.iter_mut().enumerate() {
+                *to = native[place * c + channel];
+            }
         }
-        for (i, to) in bias.iter_mut().enumerate() {
-            *to = lanes[1..].iter().fold(lanes[0][n * c + i], |sum, lane| sum + lane[n * c + i]);
-        }
+        bias.copy_from_slice(&native[n * c..]);
     }
 
     fn macs(&self) -> u64 {

@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::ops::{Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::tile::Float;
+use super::winograd::Transforms;
 
 pub trait Element:
     Float
+    + Transforms
     + Debug
     + PartialOrd
     + Sub<Output = Self>

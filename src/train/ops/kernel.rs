@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::lanes::{sum_of, wide};
-use super::tile::BLOCK;
+use super::tile::{BLOCK, pieces};
 
 /// What one layer's weights are.
 #[derive(Clone, Debug)]
@@ -73,19 +73,6 @@ impl Kernel {
         Taps { last, count, first: (residue as isize + padding - last as isize).div_euclid(stride) }
     }
 
-    /// Standardised rows of the output channels `range`: `[co][ci kh kw]`.
-    fn rows<T: Element>(&self, flat: &[T], range: Range<usize>, to: &mut Vec<T>) {
-        let n = self.window();
-        to.clear();
-        to.extend_from_slice(&flat[self.weight.clone()][range.start * n..range.end * n]);
-        if let Some(eps) = self.standardize {
-            for row in to.chunks_exact_mut(n) {
-                let (mean, rstd) = moments(row, eps);
-                scale_shift(row, T::from_f64(rstd), T::from_f64(-mean * rstd));
-            }
-        }
-    }
-
     /// Makes both layouts, the second only if asked for.
     pub fn pack<T: Element>(&self, flat: &[T], forward: &mut [T], backward: Option<&mut [T]>) {
         let (taps, n) = (self.kh * self.kw, self.window());
@@ -98,11 +85,14 @@ impl Kernel {
             if channels < BLOCK {
                 to.fill(T::ZERO);
             }
-            for lane in 0..channels {
-                let row = &rows[(first + lane) * n..][..n];
-                for ci in 0..self.ci {
-                    for tap in 0..taps {
-                        to[(tap * self.ci + ci) * BLOCK + lane] = row[ci * taps + tap];
+            // A few input channels at a time, so that what is written stays in the cache from lane to lane.
+            for some in pieces(self.ci, BLOCK) {
+                for lane in 0..channels {
+                    let row = &rows[(first + lane) * n + some.start * taps..][..some.len() * taps];
+                    for (ci, row) in some.clone().zip(row.chunks_exact(taps)) {
+                        for (tap, value) in row.iter().enumerate() {
+                            to[(tap * self.ci + ci) * BLOCK + lane] = *value;
+                        }
                     }
                 }
             }
@@ -119,6 +109,11 @@ impl Kernel {
                 if window == 0 {
                     continue;
                 }
+                // Output pixels rise as places in the window fall.
+                let places: Vec<usize> = (0..y.count)
+                    .flat_map(|ty| (0..x.count).map(move |tx| (ty, tx)))
+                    .map(|(ty, tx)| (y.last - ty * self.stride) * self.kw + x.last - tx * self.stride)
+                    .collect();
                 class.par_chunks_mut(BLOCK * window).enumerate().for_each(|(block, to)| {
                     let (group, first) = (block / blocks, block % blocks * BLOCK);
                     let rows = &standard[group * self.co * n..][..self.co * n];
@@ -126,16 +121,12 @@ impl Kernel {
                     if channels < BLOCK {
                         to.fill(T::ZERO);
                     }
-                    for ty in 0..y.count {
-                        for tx in 0..x.count {
-                            // Output pixels rise as places in the window fall.
-                            let tap = (y.last - ty * self.stride) * self.kw + x.last - tx * self.stride;
-                            for co in 0..self.co {
-                                let row = &rows[co * n + first * taps..][..channels * taps];
-                                let to = &mut to[((ty * x.count + tx) * self.co + co) * BLOCK..][..channels];
-                                for (to, from) in to.iter_mut().zip(row.chunks_exact(taps)) {
-                                    *to = from[tap];
-                                }
+                    for (co, row) in rows.chunks_exact(n).enumerate() {
+                        let row = &row[first * taps..][..channels * taps];
+                        for (t, place) in places.iter().enumerate() {
+                            let to = &mut to[(t * self.co + co) * BLOCK..][..channels];
+                            for (to, from) in to.iter_mut().zip(row.chunks_exact(taps)) {
+                                *to = from[*place];
                             }
                         }
                     }
@@ -145,7 +136,7 @@ impl Kernel {
     }
 
     /// All rows, standardised where the layer is; borrowed where not.
-    fn standardized<'a, T: Element>(&self, flat: &'a [T]) -> std::borrow::Cow<'a, [T]> {
+    pub fn standardized<'a, T: Element>(&self, flat: &'a [T]) -> std::borrow::Cow<'a, [T]> {
         let own = &flat[self.weight.clone()];
         let Some(eps) = self.standardize else { return own.into() };
         let mut rows = own.to_vec();
@@ -156,53 +147,45 @@ impl Kernel {
         rows.into()
     }
 
-    /// Sums the lanes' gradients, in their order, and writes the gradient of the flat weights.
-    pub fn collect<T: Element>(&self, flat: &[T], lanes: &[&[T]], gradient: &mut [T]) {
+    /// The gradient of the flat weights from that of the tiles' layout.
+    pub fn collect<T: Element>(&self, flat: &[T], native: &[T], gradient: &mut [T]) {
         let (taps, n, wide) = (self.kh * self.kw, self.window(), self.wide_co());
-        let blocks = wide / BLOCK;
-        // Blocks of whole output channels; a group's last one may be short.
-        let starts: Vec<(usize, usize)> =
-            (0..self.groups).flat_map(|group| (0..blocks).map(move |block| (group, block * BLOCK))).collect();
-        let mut rest = gradient;
-        let mut parts = Vec::with_capacity(starts.len());
-        for (group, first) in starts {
-            let channels = BLOCK.min(self.co - first);
-            let (part, after) = rest.split_at_mut(channels * n);
-            rest = after;
-            parts.push((group, first, channels, part));
+        self.each_block(gradient, |group, first, to| {
+            let channels = to.len() / n;
+            for some in pieces(self.ci, BLOCK) {
+                for tap in 0..taps {
+                    for ci in some.clone() {
+                        let from = &native[(group * n + tap * self.ci + ci) * wide + first..][..channels];
+                        for (channel, value) in from.iter().enumerate() {
+                            to[channel * n + ci * taps + tap] = *value;
+                        }
+                    }
+                }
+            }
+            self.through_standardization(flat, group * self.co + first, to);
+        });
+    }
+
+    /// Calls `body` with the group, the first channel in it and the gradient of up to a block of output channels.
+    pub fn each_block<T: Element>(&self, gradient: &mut [T], body: impl Fn(usize, usize, &mut [T]) + Sync) {
+        let n = self.window();
+        gradient.par_chunks_mut(self.co * n).enumerate().for_each(|(group, gradient)| {
+            gradient
+                .par_chunks_mut(BLOCK * n)
+                .enumerate()
+                .for_each(|(block, to)| body(group, block * BLOCK, to));
+        });
+    }
+
+    /// From the gradient of standardised rows, `first` the first of them, to that of the weights.
+    pub fn through_standardization<T: Element>(&self, flat: &[T], first: usize, gradient: &mut [T]) {
+        let Some(eps) = self.standardize else { return };
+        let n = self.window();
+        for (channel, dy) in gradient.chunks_exact_mut(n).enumerate() {
+            let row = &flat[self.weight.clone()][(first + channel) * n..][..n];
+            let (mean, rstd) = moments(row, eps);
+            standardize_backward(row, T::from_f64(mean), T::from_f64(rstd), dy);
         }
-        parts.into_par_iter().for_each_init(
-            || (Vec::new(), vec![T::ZERO; BLOCK * taps]),
-            |(standard, sums), (group, first, channels, to)| {
-                for ci in 0..self.ci {
-                    for tap in 0..taps {
-                        let at = (group * n + tap * self.ci + ci) * wide + first;
-                        let sum = &mut sums[tap * BLOCK..][..BLOCK];
-                        sum.copy_from_slice(&lanes[0][at..][..BLOCK]);
-                        for lane in &lanes[1..] {
-                            let lane = &lane[at..][..BLOCK];
-                            for (sum, value) in sum.iter_mut().zip(lane) {
-                                *sum += *value;
-                            }
-                        }
-                    }
-                    for channel in 0..channels {
-                        let to = &mut to[channel * n + ci * taps..][..taps];
-                        for (tap, to) in to.iter_mut().enumerate() {
-                            *to = sums[tap * BLOCK + channel];
-                        }
-                    }
-                }
-                let Some(eps) = self.standardize else { return };
-                let own = group * self.co + first;
-                self.rows(flat, own..own + channels, standard);
-                for (channel, dy) in to.chunks_exact_mut(n).enumerate() {
-                    let row = &flat[self.weight.clone()][(own + channel) * n..][..n];
-                    let (_, rstd) = moments(row, eps);
-                    standardize_backward(&standard[channel * n..][..n], T::from_f64(rstd), dy);
-                }
-            },
-        );
     }
 }
 
@@ -230,15 +213,15 @@ wide! {
 }
 
 wide! {
-    /// `dy` becomes `rstd (dy - mean(dy) - y mean(dy y))`.
-    fn standardize_backward(y: &[T], rstd: T, dy: &mut [T]) {
+    /// With y = (w - mean) rstd, `dy` becomes `rstd (dy - mean(dy) - y mean(dy y))`.
+    fn standardize_backward(w: &[T], mean: T, rstd: T, dy: &mut [T]) {
         let n = dy.len();
-        let y = &y[..n];
+        let w = &w[..n];
         let count = T::from_f64(n as f64);
-        let mean = sum_of(n, |i| dy[i]) / count;
-        let product = sum_of(n, |i| dy[i] * y[i]) / count;
+        let sum = sum_of(n, |i| dy[i]) / count;
+        let product = sum_of(n, |i| dy[i] * ((w[i] - mean) * rstd)) / count;
         for i in 0..n {
-            dy[i] = rstd * (dy[i] - mean - y[i] * product);
+            dy[i] = rstd * (dy[i] - sum - (w[i] - mean) * rstd * product);
         }
     }
 }

@@ -42,10 +42,10 @@ macro_rules! wide {
                 }
                 // SAFETY: the features were detected.
                 unsafe {
-                    match $crate::train::ops::tile::vectors() {
-                        $crate::train::ops::tile::Vectors::Avx512 => return avx512($($argument),*),
-                        $crate::train::ops::tile::Vectors::Avx2 => return avx2($($argument),*),
-                        $crate::train::ops::tile::Vectors::None => {}
+                    match $crate::train::ops::vector::vectors() {
+                        $crate::train::ops::vector::Vectors::Avx512 => return avx512($($argument),*),
+                        $crate::train::ops::vector::Vectors::Avx2 => return avx2($($argument),*),
+                        $crate::train::ops::vector::Vectors::None => {}
                     }
                 }
             }

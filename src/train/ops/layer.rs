@@ -99,6 +99,41 @@ pub fn pitch(c: usize) -> usize {
     if c >= 256 && c.is_multiple_of(128) { c + 16 } else { c }
 }
 
+/// Rows of an image in scratch: `rows` rows of `wide` pixels, `pitch` apart; the image's pixel (y, x) lies in row
+/// `y - top`, column `x + left`. What is outside the image is zero.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    pub top: isize,
+    pub left: usize,
+    pub rows: usize,
+    pub wide: usize,
+    pub pitch: usize,
+}
+
+impl Frame {
+    pub fn len(&self) -> usize {
+        self.rows * self.wide * self.pitch
+    }
+
+    /// Copies the rows, through the lens if there is one.
+    pub fn fill<T: Element>(&self, image: &Seen<'_, T>, extent: Extent, glass: &Glass<'_, T>, to: &mut [T]) {
+        let width = extent.w.min(self.wide - self.left);
+        for (r, row) in to.chunks_exact_mut(self.wide * self.pitch).take(self.rows).enumerate() {
+            let y = self.top + r as isize;
+            if y < 0 || y >= extent.h as isize {
+                row.fill(T::ZERO);
+                continue;
+            }
+            let (before, rest) = row.split_at_mut(self.left * self.pitch);
+            let (inside, after) = rest.split_at_mut(width * self.pitch);
+            before.fill(T::ZERO);
+            let from = y as usize * extent.w * extent.c;
+            glass.show(&image.numbers[from..from + width * extent.c], inside, self.pitch);
+            after.fill(T::ZERO);
+        }
+    }
+}
+
 /// How a result meets what its place holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -168,13 +203,9 @@ pub trait Layer<T: Element>: Send + Sync {
     }
     fn forward(&self, call: Forward<'_, T>);
     fn backward(&self, call: Backward<'_, T>);
-    /// Sums the gradients of several lanes, in their order, into the layer's numbers' places, given in the order of
-    /// [`Layer::parameters`] as one run.
-    fn collect(&self, _weights: &[T], lanes: &[&[T]], to: &mut [T]) {
-        to.copy_from_slice(lanes[0]);
-        for lane in &lanes[1..] {
-            lanes::add(to, lane);
-        }
+    /// From the gradient in the layer's layout to that of its numbers, in the order of [`Layer::parameters`] as one run.
+    fn collect(&self, _weights: &[T], native: &[T], to: &mut [T]) {
+        to.copy_from_slice(native);
     }
     /// Multiply-adds of one image's forward pass.
     fn macs(&self) -> u64 {

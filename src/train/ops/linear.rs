@@ -200,16 +200,11 @@ impl<T: Element> Layer<T> for Linear {
         }
     }
 
-    fn collect(&self, weights: &[T], lanes: &[&[T]], to: &mut [T]) {
-        let native = self.kernel.native_gradient();
+    fn collect(&self, weights: &[T], native: &[T], to: &mut [T]) {
+        let (dw, db) = native.split_at(self.kernel.native_gradient());
         let (weight, bias) = to.split_at_mut(self.kernel.weight.len());
-        self.kernel.collect(weights, lanes, weight);
-        if self.bias.is_some() {
-            bias.copy_from_slice(&lanes[0][native..]);
-            for lane in &lanes[1..] {
-                lanes::add(bias, &lane[native..]);
-            }
-        }
+        self.kernel.collect(weights, dw, weight);
+        bias.copy_from_slice(db);
     }
 
     fn macs(&self) -> u64 {

@@ -8,8 +8,7 @@
 //! chain of fused multiply-adds in the order of the sum, so its bits do not depend on the vector width or on how
 //! outputs are gathered into tiles.
 
-#[cfg(target_arch = "x86_64")]
-mod x86;
+use super::vector::{Lanes, Plain, Vectors, vectors};
 
 /// Channels that are packed, and computed, together.
 pub const BLOCK: usize = 16;
@@ -187,17 +186,6 @@ fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
     assert!(x < sum.x.len() && w <= sum.w.len(), "a tile reads beyond its operands");
 }
 
-trait Lanes: Copy {
-    type T: Copy;
-    const N: usize;
-    unsafe fn zero() -> Self;
-    unsafe fn load(from: *const Self::T) -> Self;
-    unsafe fn splat(value: Self::T) -> Self;
-    unsafe fn add(self, other: Self) -> Self;
-    unsafe fn fma(self, a: Self, b: Self) -> Self;
-    unsafe fn store(self, to: *mut Self::T);
-}
-
 /// # Safety
 /// The caller has checked that the processor has the features of `L`, and that `raw` describes reads and writes inside
 /// its arrays.
@@ -245,8 +233,9 @@ unsafe fn rows<L: Lanes, const P: usize, const V: usize>(raw: &Raw<L::T>) {
             x_outer = x_outer.wrapping_add(raw.x_step.outer);
             w_outer = w_outer.wrapping_add(raw.w_step.outer);
         }
-        for (p, acc) in acc.into_iter().enumerate() {
-            for (v, acc) in acc.into_iter().enumerate() {
+        // By reference: an array that is consumed goes through memory first.
+        for (p, acc) in acc.iter().enumerate() {
+            for (v, acc) in acc.iter().enumerate() {
                 acc.store(raw.y.add(p * raw.y_row + v * L::N));
             }
         }
@@ -273,6 +262,21 @@ pick!(plain_half_f32, Plain<f32>, 1, [1 2]);
 pick!(plain_half_f64, Plain<f64>, 1, [1 2]);
 pick!(plain_f32, Plain<f32>, 2, [1 2]);
 pick!(plain_f64, Plain<f64>, 2, [1 2]);
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::{Lanes, Raw, pick};
+
+    pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_one, __m512, 1,
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28]);
+    pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_two, __m512, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+    pick!(#[target_feature(enable = "avx512f,avx512vl,fma")] pub(super) avx512_half, __m256, 1,
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28]);
+    pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_half, __m256, 1, [1 2 3 4 5 6]);
+    pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_one, __m256, 2, [1 2 3 4 5 6]);
+}
 
 impl Float for f32 {
     fn most_rows(blocks: usize) -> usize {
@@ -327,71 +331,3 @@ impl Float for f64 {
         }
     }
 }
-
-/// What the processor offers; looked up once and kept by the standard library.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 has own kernels so far"))]
-pub enum Vectors {
-    Avx512,
-    Avx2,
-    None,
-}
-
-pub fn vectors() -> Vectors {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("fma")
-        {
-            return Vectors::Avx512;
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Vectors::Avx2;
-        }
-    }
-    Vectors::None
-}
-
-/// Eight numbers without vector instructions: f64 for gradient checks, f32 on processors without AVX2.
-#[derive(Clone, Copy)]
-struct Plain<T>([T; 8]);
-
-macro_rules! plain {
-    ($T:ty) => {
-        impl Lanes for Plain<$T> {
-            type T = $T;
-            const N: usize = 8;
-            #[inline(always)]
-            unsafe fn zero() -> Self {
-                Plain([0.0; 8])
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const $T) -> Self {
-                Plain(std::array::from_fn(|i| unsafe { *from.add(i) }))
-            }
-            #[inline(always)]
-            unsafe fn splat(value: $T) -> Self {
-                Plain([value; 8])
-            }
-            #[inline(always)]
-            unsafe fn add(self, other: Self) -> Self {
-                Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
-            }
-            #[inline(always)]
-            unsafe fn fma(self, a: Self, b: Self) -> Self {
-                Plain(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $T) {
-                for (i, value) in self.0.into_iter().enumerate() {
-                    unsafe { *to.add(i) = value }
-                }
-            }
-        }
-    };
-}
-plain!(f32);
-plain!(f64);

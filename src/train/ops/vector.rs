@@ -1,0 +1,159 @@
+//! Vectors of numbers: AVX-512, AVX2, and plain arrays of eight for f64 and for processors without either.
+//!
+//! Kernels are written once over [`Lanes`] and instantiated for each kind; every lane is computed by itself, so the bits
+//! are the same.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// # Safety
+/// The processor has the features of the kind, and memory is valid for [`Lanes::N`] numbers.
+#[expect(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait Lanes: Copy {
+    type T: Copy;
+    const N: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const Self::T) -> Self;
+    unsafe fn splat(value: Self::T) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn fma(self, a: Self, b: Self) -> Self;
+    unsafe fn store(self, to: *mut Self::T);
+}
+
+/// What the processor offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vectors {
+    Avx512 = 1,
+    Avx2 = 2,
+    None = 3,
+}
+
+/// Looked up at the first call.
+#[inline]
+pub fn vectors() -> Vectors {
+    static FOUND: AtomicU8 = AtomicU8::new(0);
+    match FOUND.load(Ordering::Relaxed) {
+        1 => Vectors::Avx512,
+        2 => Vectors::Avx2,
+        3 => Vectors::None,
+        _ => {
+            let found = detect();
+            FOUND.store(found as u8, Ordering::Relaxed);
+            found
+        }
+    }
+}
+
+#[cold]
+fn detect() -> Vectors {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("fma")
+        {
+            return Vectors::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Vectors::Avx2;
+        }
+    }
+    Vectors::None
+}
+
+/// Eight numbers without vector instructions: f64 for gradient checks, f32 on processors without AVX2.
+#[derive(Clone, Copy)]
+pub struct Plain<T>([T; 8]);
+
+macro_rules! plain {
+    ($T:ty) => {
+        impl Lanes for Plain<$T> {
+            type T = $T;
+            const N: usize = 8;
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                Plain([0.0; 8])
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $T) -> Self {
+                Plain(std::array::from_fn(|i| unsafe { *from.add(i) }))
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $T) -> Self {
+                Plain([value; 8])
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
+            }
+            #[inline(always)]
+            unsafe fn sub(self, other: Self) -> Self {
+                Plain(std::array::from_fn(|i| self.0[i] - other.0[i]))
+            }
+            #[inline(always)]
+            unsafe fn fma(self, a: Self, b: Self) -> Self {
+                Plain(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $T) {
+                for (i, value) in self.0.into_iter().enumerate() {
+                    unsafe { *to.add(i) = value }
+                }
+            }
+        }
+    };
+}
+plain!(f32);
+plain!(f64);
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        _mm512_sub_ps,
+    };
+
+    use super::Lanes;
+
+    macro_rules! lanes {
+        ($lanes:ty, $n:literal, $set:ident, $load:ident, $add:ident, $sub:ident, $fma:ident, $store:ident) => {
+            impl Lanes for $lanes {
+                type T = f32;
+                const N: usize = $n;
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    unsafe { $set(0.0) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    unsafe { $set(value) }
+                }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    unsafe { $add(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn fma(self, a: Self, b: Self) -> Self {
+                    unsafe { $fma(a, b, self) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self) }
+                }
+            }
+        };
+    }
+    lanes!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+    lanes!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+}

@@ -1,0 +1,555 @@
+//! 3x3 convolution of stride 1 in Winograd's way: four output pixels from sixteen products instead of thirty-six
+//! (Lavin & Gray, arXiv 1509.09308, F(2x2, 3x3)).
+//!
+//! # Shapes
+//! x `[N, H, W, Ci]`, w `[Co, Ci, 3, 3]`, y `[N, H, W, Co]`, padding 1; channels are multiples of 16.
+//!
+//! The output is cut into tiles of 2x2 pixels, each of which sees 4x4 pixels of the input. Input and weights are
+//! transformed, multiplied place by place - sixteen matrix products over channels - and transformed back. Both gradients
+//! go the same way: the input's is such a convolution with turned weights, the weights' is summed in the transformed
+//! domain over all images and transformed back once. The transforms are sums and halves, so what is lost in f32 is of
+//! the size of a sum's own rounding.
+
+use std::ops::Range;
+
+use super::element::Element;
+use super::kernel::Kernel;
+use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write};
+use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use super::vector::{Lanes, Plain, Vectors, vectors};
+
+/// Places of a transformed tile.
+const PLACES: usize = 16;
+/// Numbers of one side's transformed panel, about.
+const PANEL: usize = 32 << 10;
+/// Numbers of a strip in scratch, about.
+const STRIP: usize = 32 << 10;
+
+#[derive(Clone, Debug)]
+pub struct Winograd {
+    pub x: Extent,
+    pub kernel: Kernel,
+}
+
+/// Types with transforms.
+pub trait Transforms: Sized {
+    /// # Safety
+    /// The pointers of `transform` are good for the places it describes, `channels` a multiple of 16.
+    unsafe fn run(transform: Transform<Self>);
+}
+
+/// One tile's transform.
+#[derive(Clone, Copy)]
+pub enum Transform<T> {
+    /// From 4x4 pixels to places `place` apart.
+    Input { x: *const T, row: usize, pixel: usize, v: *mut T, place: usize, channels: usize },
+    /// From places to up to 2x2 pixels, added to what `start` holds (null for nothing).
+    Output {
+        m: *const T,
+        place: usize,
+        y: *mut T,
+        start: *const T,
+        row: usize,
+        pixel: usize,
+        inside: (usize, usize),
+        channels: usize,
+    },
+    /// From up to 2x2 pixels of an output's gradient to places.
+    Gradient { dy: *const T, row: usize, pixel: usize, inside: (usize, usize), u: *mut T, place: usize, channels: usize },
+}
+
+/// `[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]] d`
+#[inline(always)]
+unsafe fn b<L: Lanes>(d: [L; 4]) -> [L; 4] {
+    unsafe { [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])] }
+}
+
+/// `[[1, 1, 1, 0], [0, 1, -1, -1]] m`
+#[inline(always)]
+unsafe fn a<L: Lanes>(m: [L; 4]) -> [L; 2] {
+    unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
+}
+
+/// The transpose of [`a`].
+#[inline(always)]
+unsafe fn a_back<L: Lanes>(y: [L; 2]) -> [L; 4] {
+    unsafe { [y[0], y[0].add(y[1]), y[0].sub(y[1]), L::zero().sub(y[1])] }
+}
+
+#[inline(always)]
+unsafe fn transform<L: Lanes>(transform: Transform<L::T>) {
+    unsafe {
+        match transform {
+            Transform::Input { x, row, pixel, v, place, channels } => {
+                for c in (0..channels).step_by(L::N) {
+                    let x = x.add(c);
+                    let mut t = [[L::zero(); 4]; 4];
+                    for j in 0..4 {
+                        let column = b([0, 1, 2, 3].map(|i| L::load(x.add(i * row + j * pixel))));
+                        for i in 0..4 {
+                            t[i][j] = column[i];
+                        }
+                    }
+                    for (i, t) in t.iter().enumerate() {
+                        for (j, value) in b(*t).iter().enumerate() {
+                            value.store(v.add((4 * i + j) * place + c));
+                        }
+                    }
+                }
+            }
+            Transform::Output { m, place, y, start, row, pixel, inside, channels } => {
+                for c in (0..channels).step_by(L::N) {
+                    let m = m.add(c);
+                    let mut s = [[L::zero(); 4]; 2];
+                    for j in 0..4 {
+                        let column = a([0, 1, 2, 3].map(|i| L::load(m.add((4 * i + j) * place))));
+                        for i in 0..2 {
+                            s[i][j] = column[i];
+                        }
+                    }
+                    for (i, s) in s.iter().enumerate().take(inside.0) {
+                        for (j, value) in a(*s).iter().enumerate().take(inside.1) {
+                            let at = i * row + j * pixel + c;
+                            let mut value = *value;
+                            if !start.is_null() {
+                                value = value.add(L::load(start.add(at)));
+                            }
+                            value.store(y.add(at));
+                        }
+                    }
+                }
+            }
+            Transform::Gradient { dy, row, pixel, inside, u, place, channels } => {
+                for c in (0..channels).step_by(L::N) {
+                    let dy = dy.add(c);
+                    let mut y = [[L::zero(); 2]; 2];
+                    for (i, y) in y.iter_mut().enumerate().take(inside.0) {
+                        for (j, y) in y.iter_mut().enumerate().take(inside.1) {
+                            *y = L::load(dy.add(i * row + j * pixel));
+                        }
+                    }
+                    let left = a_back([y[0][0], y[1][0]]);
+                    let right = a_back([y[0][1], y[1][1]]);
+                    for i in 0..4 {
+                        for (j, value) in a_back([left[i], right[i]]).iter().enumerate() {
+                            value.store(u.add((4 * i + j) * place + c));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512(this: Transform<f32>) {
+    unsafe { transform::<std::arch::x86_64::__m512>(this) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(this: Transform<f32>) {
+    unsafe { transform::<std::arch::x86_64::__m256>(this) }
+}
+
+impl Transforms for f32 {
+    unsafe fn run(this: Transform<f32>) {
+        // SAFETY: the features were detected; the rest is the caller's.
+        unsafe {
+            match vectors() {
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx512 => avx512(this),
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2 => avx2(this),
+                _ => transform::<Plain<f32>>(this),
+            }
+        }
+    }
+}
+
+impl Transforms for f64 {
+    unsafe fn run(this: Transform<f64>) {
+        // SAFETY: no feature is needed; the rest is the caller's.
+        unsafe { transform::<Plain<f64>>(this) }
+    }
+}
+
+/// Transformed tiles: `[place][tile][channel]`, a line between places lest they all fall into one set of the cache.
+struct Panel {
+    tiles: usize,
+    channels: usize,
+}
+
+impl Panel {
+    fn place(&self) -> usize {
+        self.tiles * self.channels + BLOCK
+    }
+
+    fn len(&self) -> usize {
+        PLACES * self.place()
+    }
+}
+
+impl Winograd {
+    /// Whether a layer is done in this way: where the products outweigh the transforms and the weights, of which there
+    /// are 16/9 as many, are used by enough tiles.
+    pub fn suits(x: Extent, co: usize, kernel: &Kernel) -> bool {
+        let Kernel { kh, kw, groups, stride, padding, .. } = *kernel;
+        let tiles = x.h.div_ceil(2) * x.w.div_ceil(2);
+        (kh, kw, groups, stride, padding) == (3, 3, 1, 1, 1)
+            && x.c.is_multiple_of(BLOCK)
+            && co.is_multiple_of(BLOCK)
+            && 8 * tiles >= x.c.max(co)
+    }
+
+    fn tiles(&self) -> (usize, usize) {
+        (self.x.h.div_ceil(2), self.x.w.div_ceil(2))
+    }
+
+    /// Tiles of a panel.
+    fn panel(&self) -> usize {
+        (PANEL / (PLACES * self.kernel.ci.max(self.kernel.co))).clamp(14, 128)
+    }
+
+    /// Rows of tiles of a strip.
+    fn strip(&self) -> usize {
+        let row = 2 * (2 * self.tiles().1 + 2) * self.kernel.ci.max(self.kernel.co);
+        (STRIP / row).clamp(1, self.tiles().0)
+    }
+
+    /// Pixels under rows `rows` of tiles.
+    fn frame(&self, rows: &Range<usize>, channels: usize) -> Frame {
+        Frame {
+            top: 2 * rows.start as isize - 1,
+            left: 1,
+            rows: 2 * rows.len() + 2,
+            wide: 2 * self.tiles().1 + 2,
+            pitch: channels,
+        }
+    }
+
+    /// How many pixels of a tile's two rows and columns lie in the image.
+    fn inside(&self, row: usize, column: usize) -> (usize, usize) {
+        ((self.x.h - 2 * row).min(2), (self.x.w - 2 * column).min(2))
+    }
+
+    fn transform_input<T: Element>(
+        &self,
+        frame: &Frame,
+        x: &[T],
+        (rows, tiles): (&Range<usize>, Range<usize>),
+        v: &mut [T],
+        panel: &Panel,
+    ) {
+        let across = self.tiles().1;
+        let row = frame.wide * frame.pitch;
+        for (to, tile) in tiles.enumerate() {
+            let at = 2 * (tile / across - rows.start) * row + 2 * (tile % across) * frame.pitch;
+            assert!(at + 3 * (row + frame.pitch) + panel.channels <= x.len() && panel.len() <= v.len());
+            // SAFETY: the last of the sixteen pixels and of the sixteen places were checked above.
+            unsafe {
+                T::run(Transform::Input {
+                    x: x.as_ptr().add(at),
+                    row,
+                    pixel: frame.pitch,
+                    v: v.as_mut_ptr().add(to * panel.channels),
+                    place: panel.place(),
+                    channels: panel.channels,
+                });
+            }
+        }
+    }
+
+    /// `m[place] = v[place] w[place]` for all places.
+    fn multiply<T: Element>(&self, v: &[T], from: &Panel, w: &[T], count: usize, m: &mut [T], to: &Panel) {
+        let (ci, co) = (from.channels, to.channels);
+        for place in 0..PLACES {
+            for some in pieces(co / BLOCK, T::most_blocks()) {
+                let first = some.start * BLOCK;
+                for part in pieces(count, T::most_rows(some.len())) {
+                    let sum = Sum {
+                        x: &v[place * from.place() + part.start * ci..],
+                        x_step: Strides { inner: 1, ..Strides::default() },
+                        x_row: ci,
+                        w: &w[(place * co + first) * ci..],
+                        w_step: Strides { inner: BLOCK, ..Strides::default() },
+                        w_block: ci * BLOCK,
+                        count: Strides { outer: 1, middle: 1, inner: ci },
+                    };
+                    tile(&sum, part.len(), some.len(), Target {
+                        y: &mut m[place * to.place() + part.start * co + first..],
+                        row: co,
+                        channels: some.len() * BLOCK,
+                        start: Start::Zero,
+                        bias: None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn transform_output<T: Element>(&self, m: &[T], panel: &Panel, tiles: Range<usize>, y: &mut [T], start: Start<'_, T>) {
+        let c = panel.channels;
+        for (from, tile) in tiles.enumerate() {
+            let (row, column) = (tile / self.tiles().1, tile % self.tiles().1);
+            let inside = self.inside(row, column);
+            let at = (2 * row * self.x.w + 2 * column) * c;
+            let end = at + ((inside.0 - 1) * self.x.w + inside.1) * c;
+            assert!(end <= y.len() && panel.len() <= m.len());
+            let start = match start {
+                Start::Zero => std::ptr::null(),
+                Start::Result => y[at..].as_ptr(),
+                Start::Rows(rows, _) => rows[at..end].as_ptr(),
+            };
+            // SAFETY: the last pixel inside the image and the last place were checked above.
+            unsafe {
+                T::run(Transform::Output {
+                    m: m.as_ptr().add(from * c),
+                    place: panel.place(),
+                    y: y.as_mut_ptr().add(at),
+                    start,
+                    row: self.x.w * c,
+                    pixel: c,
+                    inside,
+                    channels: c,
+                });
+            }
+        }
+    }
+
+    fn transform_gradient<T: Element>(&self, dy: &[T], tiles: Range<usize>, u: &mut [T], panel: &Panel) {
+        let c = panel.channels;
+        for (to, tile) in tiles.enumerate() {
+            let (row, column) = (tile / self.tiles().1, tile % self.tiles().1);
+            let inside = self.inside(row, column);
+            let at = (2 * row * self.x.w + 2 * column) * c;
+            assert!(at + ((inside.0 - 1) * self.x.w + inside.1) * c <= dy.len() && panel.len() <= u.len());
+            // SAFETY: the last pixel inside the image and the last place were checked above.
+            unsafe {
+                T::run(Transform::Gradient {
+                    dy: dy.as_ptr().add(at),
+                    row: self.x.w * c,
+                    pixel: c,
+                    inside,
+                    u: u.as_mut_ptr().add(to * c),
+                    place: panel.place(),
+                    channels: c,
+                });
+            }
+        }
+    }
+
+    /// `dw[place] += v[place]^T u[place]`
+    fn add_products<T: Element>(
+        &self,
+        (v, from): (&[T], &Panel),
+        (u, to): (&[T], &Panel),
+        count: usize,
+        dw: &mut [T],
+        write: Write,
+    ) {
+        let (ci, co) = (from.channels, to.channels);
+        for place in 0..PLACES {
+            for some in pieces(co / BLOCK, T::most_blocks()) {
+                let first = some.start * BLOCK;
+                for part in pieces(ci, T::most_rows(some.len())) {
+                    let sum = Sum {
+                        x: &v[place * from.place() + part.start..],
+                        x_step: Strides { inner: ci, ..Strides::default() },
+                        x_row: 1,
+                        w: &u[place * to.place() + first..],
+                        w_step: Strides { inner: co, ..Strides::default() },
+                        w_block: BLOCK,
+                        count: Strides { outer: 1, middle: 1, inner: count },
+                    };
+                    tile(&sum, part.len(), some.len(), Target {
+                        y: &mut dw[(place * ci + part.start) * co + first..],
+                        row: co,
+                        channels: some.len() * BLOCK,
+                        start: if write == Write::Set { Start::Zero } else { Start::Result },
+                        bias: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// One image through the layer, or its gradient back through it with turned weights.
+    fn pass<T: Element>(
+        &self,
+        image: &Seen<'_, T>,
+        (ci, co): (usize, usize),
+        weights: &[T],
+        y: &mut [T],
+        start: Start<'_, T>,
+        scratch: &mut [T],
+    ) {
+        let (glass, scratch) = scratch.split_at_mut(Glass::<T>::scratch(ci));
+        let glass = Glass::new(image, ci, glass);
+        for rows in pieces(self.tiles().0, self.strip()) {
+            let frame = self.frame(&rows, ci);
+            let (pixels, rest) = scratch.split_at_mut(frame.len());
+            frame.fill(image, Extent { c: ci, ..self.x }, &glass, pixels);
+            let all = rows.start * self.tiles().1..rows.end * self.tiles().1;
+            for part in pieces(all.len(), self.panel()) {
+                let (from, to) = self.panels(part.len(), ci, co);
+                let (v, rest) = rest.split_at_mut(from.len());
+                let m = &mut rest[..to.len()];
+                let tiles = all.start + part.start..all.start + part.end;
+                self.transform_input(&frame, pixels, (&rows, tiles.clone()), v, &from);
+                self.multiply(v, &from, weights, part.len(), m, &to);
+                self.transform_output(m, &to, tiles, y, start);
+            }
+        }
+    }
+
+    fn panels(&self, tiles: usize, ci: usize, co: usize) -> (Panel, Panel) {
+        (Panel { tiles, channels: ci }, Panel { tiles, channels: co })
+    }
+
+    fn packed_one(&self) -> usize {
+        PLACES * self.kernel.ci * self.kernel.co
+    }
+
+    /// The weights of one pair of channels, transformed.
+    fn transform_weights<T: Element>(w: [T; 9]) -> [T; PLACES] {
+        let half = T::from_f64(0.5);
+        let g = |w: [T; 3]| [w[0], half * (w[0] + w[1] + w[2]), half * (w[0] - w[1] + w[2]), w[2]];
+        let columns = [0, 1, 2].map(|j| g([w[j], w[3 + j], w[6 + j]]));
+        let mut all = [T::ZERO; PLACES];
+        for i in 0..4 {
+            let row = g([columns[0][i], columns[1][i], columns[2][i]]);
+            all[4 * i..4 * i + 4].copy_from_slice(&row);
+        }
+        all
+    }
+
+    /// The transpose of [`Winograd::transform_weights`].
+    fn transform_weights_back<T: Element>(u: [T; PLACES]) -> [T; 9] {
+        let half = T::from_f64(0.5);
+        let back = |u: [T; 4]| [u[0] + half * (u[1] + u[2]), half * (u[1] - u[2]), half * (u[1] + u[2]) + u[3]];
+        let columns = [0, 1, 2, 3].map(|j| back([u[j], u[4 + j], u[8 + j], u[12 + j]]));
+        let mut all = [T::ZERO; 9];
+        for i in 0..3 {
+            let row = back([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
+            all[3 * i..3 * i + 3].copy_from_slice(&row);
+        }
+        all
+    }
+}
+
+impl<T: Element> Layer<T> for Winograd {
+    fn name(&self) -> &'static str {
+        "winograd_conv2d"
+    }
+
+    fn output(&self) -> Extent {
+        Extent { c: self.kernel.co, ..self.x }
+    }
+
+    fn parameters(&self) -> Vec<Range<usize>> {
+        vec![self.kernel.weight.clone()]
+    }
+
+    fn scratch(&self, _images: usize) -> usize {
+        let Kernel { ci, co, .. } = self.kernel;
+        let most = ci.max(co);
+        let (from, to) = self.panels(self.panel(), ci, co);
+        Glass::<T>::scratch(most) + self.frame(&(0..self.strip()), most).len() + from.len() + to.len()
+    }
+
+    fn packed(&self, training: bool) -> usize {
+        self.packed_one() * if training { 2 } else { 1 }
+    }
+
+    /// `[place][co / 16][ci][16]`, then the same with turned windows and channels exchanged.
+    fn pack(&self, weights: &[T], to: &mut [T], training: bool) {
+        let Kernel { ci, co, .. } = self.kernel;
+        let standard = self.kernel.standardized(weights);
+        let (forward, backward) = to.split_at_mut(self.packed_one());
+        let at = |place: usize, from: usize, to: usize, all_from: usize, all_to: usize| {
+            (place * all_to + to / BLOCK * BLOCK) * all_from + from * BLOCK + to % BLOCK
+        };
+        for o in 0..co {
+            for i in 0..ci {
+                let mut w = [T::ZERO; 9];
+                w.copy_from_slice(&standard[(o * ci + i) * 9..][..9]);
+                for (place, value) in Self::transform_weights(w).into_iter().enumerate() {
+                    forward[at(place, i, o, ci, co)] = value;
+                }
+                if training {
+                    w.reverse();
+                    for (place, value) in Self::transform_weights(w).into_iter().enumerate() {
+                        backward[at(place, o, i, co, ci)] = value;
+                    }
+                }
+            }
+        }
+    }
+
+    fn gradient(&self) -> usize {
+        self.packed_one()
+    }
+
+    fn forward(&self, call: Forward<'_, T>) {
+        let Kernel { ci, co, .. } = self.kernel;
+        let len = <Self as Layer<T>>::output(self).len();
+        for (image, y) in call.y.chunks_exact_mut(len).enumerate() {
+            let x = call.x.image(image, self.x);
+            let start = call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[image * len..][..len], 0));
+            self.pass(&x, (ci, co), call.packed, y, start, call.scratch);
+        }
+    }
+
+    fn backward(&self, mut call: Backward<'_, T>) {
+        let Kernel { ci, co, .. } = self.kernel;
+        let len = <Self as Layer<T>>::output(self).len();
+        let mut write = call.gradient_write;
+        for (image, dy) in call.dy.chunks_exact(len).enumerate() {
+            let x = call.x.image(image, self.x);
+            let (glass, scratch) = call.scratch.split_at_mut(Glass::<T>::scratch(ci));
+            let glass = Glass::new(&x, ci, glass);
+            for rows in pieces(self.tiles().0, self.strip()) {
+                let frame = self.frame(&rows, ci);
+                let (pixels, rest) = scratch.split_at_mut(frame.len());
+                frame.fill(&x, self.x, &glass, pixels);
+                let all = rows.start * self.tiles().1..rows.end * self.tiles().1;
+                for part in pieces(all.len(), self.panel()) {
+                    let (from, to) = self.panels(part.len(), ci, co);
+                    let (v, rest) = rest.split_at_mut(from.len());
+                    let u = &mut rest[..to.len()];
+                    let tiles = all.start + part.start..all.start + part.end;
+                    self.transform_input(&frame, pixels, (&rows, tiles.clone()), v, &from);
+                    self.transform_gradient(dy, tiles, u, &to);
+                    self.add_products((v, &from), (u, &to), part.len(), call.gradient, write);
+                    write = Write::Add;
+                }
+            }
+            if let Some((dx, write)) = &mut call.dx {
+                let dx = &mut dx[image * self.x.len()..][..self.x.len()];
+                let start = if *write == Write::Set { Start::Zero } else { Start::Result };
+                let dy = Seen { numbers: dy, lens: None };
+                self.pass(&dy, (co, ci), &call.packed[self.packed_one()..], dx, start, call.scratch);
+            }
+        }
+    }
+
+    fn collect(&self, weights: &[T], native: &[T], to: &mut [T]) {
+        let Kernel { ci, co, .. } = self.kernel;
+        self.kernel.each_block(to, |_, first, to| {
+            for i in 0..ci {
+                for (channel, to) in to.chunks_exact_mut(9 * ci).enumerate() {
+                    let u = std::array::from_fn(|place| native[(place * ci + i) * co + first + channel]);
+                    to[9 * i..9 * i + 9].copy_from_slice(&Self::transform_weights_back(u));
+                }
+            }
+            self.kernel.through_standardization(weights, first, to);
+        });
+    }
+
+    /// What a direct convolution multiplies, so that rates compare.
+    fn macs(&self) -> u64 {
+        (self.x.pixels() * self.kernel.window() * self.kernel.co) as u64
+    }
+}
