@@ -219,6 +219,16 @@ pub struct Kl {
 #[serde(rename_all = "kebab-case")]
 pub enum Optimizer {
     Adam(Adam),
+    Sgd(Sgd),
+}
+
+/// Momentum in torch's convention: a sum of gradients without damping, multiplied by the learning rate when applied.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Sgd {
+    /// 0 is plain gradient descent.
+    pub momentum: f64,
+    pub nesterov: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

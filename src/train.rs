@@ -10,12 +10,17 @@
 
 pub mod checkpoint;
 pub mod data;
+pub mod engine;
+pub mod graph;
 pub mod metric;
 pub mod model;
+pub mod network;
 pub mod ops;
 pub mod optimizer;
 mod probe;
 pub mod random;
+#[cfg(test)]
+mod reference;
 mod student;
 pub mod teacher;
 pub mod views;
@@ -35,6 +40,7 @@ pub use probe::probe;
 
 use data::{DataSet, FASHION_MNIST_8K2K, Location};
 use metric::{Answers, is_chance};
+use network::Engines;
 use student::{Evaluated, Student, Target};
 use teacher::Teachers;
 use views::Views;
@@ -84,6 +90,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     }
 
     let mut views = Views::new(job, &set);
+    let mut engines = Engines::default();
     if let Some(teachers) = &mut teachers {
         let key = stream_key(job);
         if students.iter().all(|student| student.next_step().is_none()) {
@@ -124,9 +131,9 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
                 (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
             };
             let shared = asked + showing;
-            student.step(&images, &target, shared, sink)?;
+            student.step(&mut engines, &images, &target, shared, sink)?;
             if student.at_end_of_epoch() {
-                student.finish_epoch(&evaluated, manifest.evaluate_every, sink)?;
+                student.finish_epoch(&mut engines, &evaluated, manifest.evaluate_every, sink)?;
             }
         }
     }

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::key;
 use super::merge;
 use super::text::Fault;
-use crate::job::{Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Warmup};
+use crate::job::{BitResnet, Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Vit, Warmup};
 
 /// Looks up places in the table a job is read from.
 pub(super) struct Check<'a, 't> {
@@ -59,12 +59,7 @@ impl Check<'_, '_> {
         let hint = "the paper sweeps 1e-5 to 1e-3; it is not multiplied by the learning rate";
         self.number("weight-decay", of.weight_decay, (0.0..=1.0).contains(&of.weight_decay), "from 0 to 1", hint)?;
         self.crop(of.crop)?;
-        let Optimizer::Adam(adam) = of.optimizer;
-        for (path, beta) in [("optimizer.adam.beta1", adam.beta1), ("optimizer.adam.beta2", adam.beta2)] {
-            self.number(path, beta, (0.0..1.0).contains(&beta), "from 0 to below 1", "Adam's own are 0.9 and 0.999")?;
-        }
-        let epsilon = adam.epsilon;
-        self.number("optimizer.adam.epsilon", epsilon, epsilon >= 1e-30, "1e-30 or more", "Adam's own is 1e-8")?;
+        self.optimizer(of.optimizer)?;
         match *of.clip {
             Clip::Off => Ok(()),
             Clip::Norm(norm) => {
@@ -73,12 +68,58 @@ impl Check<'_, '_> {
         }
     }
 
-    pub fn student(&self, student: &Model) -> Result<(), Fault> {
-        let Model::BitResnetSmall(net) = student;
-        self.bit_resnet_small("student", net.depth, net.width)
+    fn optimizer(&self, optimizer: &Optimizer) -> Result<(), Fault> {
+        let share = |path: &str, value: f64, hint: &str| {
+            self.number(path, value, (0.0..1.0).contains(&value), "from 0 to below 1", hint)
+        };
+        match optimizer {
+            Optimizer::Adam(adam) => {
+                share("optimizer.adam.beta1", adam.beta1, "Adam's own are 0.9 and 0.999")?;
+                share("optimizer.adam.beta2", adam.beta2, "Adam's own are 0.9 and 0.999")?;
+                let epsilon = adam.epsilon;
+                self.number("optimizer.adam.epsilon", epsilon, epsilon >= 1e-30, "1e-30 or more", "Adam's own is 1e-8")
+            }
+            Optimizer::Sgd(sgd) => share("optimizer.sgd.momentum", sgd.momentum, "0.9 is usual, 0 is none"),
+        }
     }
 
-    pub fn bit_resnet_small(&self, path: &str, depth: u32, width: u32) -> Result<(), Fault> {
+    /// `path` is `student` or `model`; `resolution` is what it is to see, where that is known.
+    pub fn model(&self, path: &str, model: &Model, resolution: Option<u32>) -> Result<(), Fault> {
+        match model {
+            Model::BitResnetSmall(net) => self.bit_resnet_small(path, net.depth, net.width),
+            Model::BitResnet(net) => {
+                let path = format!("{path}.bit-resnet");
+                if !BitResnet::DEPTHS.contains(&net.depth) {
+                    let message = format!("no such network has {} layers", net.depth);
+                    return Err(self
+                        .fault(&format!("{path}.depth"), message)
+                        .hint("the depths are 26, 50, 101 and 152"));
+                }
+                self.whole(&format!("{path}.width"), net.width, 1, 4, "R50x1 has width 1, the paper's teacher 2")
+            }
+            Model::Vit(net) => self.vit(&format!("{path}.vit"), net, resolution),
+        }
+    }
+
+    fn vit(&self, path: &str, net: &Vit, resolution: Option<u32>) -> Result<(), Fault> {
+        self.whole(&format!("{path}.depth"), net.depth, 1, 100, "ViT-Ti, S and B have 12 blocks")?;
+        self.whole(&format!("{path}.heads"), net.heads, 1, 64, "ViT-Ti has 3 heads, S 6, B 12")?;
+        if net.width == 0 || net.width > 4096 || !net.width.is_multiple_of(16 * net.heads) {
+            let message = format!("{} channels do not divide into {} heads", net.width, net.heads);
+            let hint = "the width is a multiple of 16 times the heads: ViT-Ti has 192 and 3, S 384 and 6, B 768 and 12";
+            return Err(self.fault(&format!("{path}.width"), message).hint(hint));
+        }
+        self.whole(&format!("{path}.patch"), net.patch, 1, 64, "ViTs have patches of 4 to 32 pixels")?;
+        match resolution {
+            Some(resolution) if !resolution.is_multiple_of(net.patch) => {
+                let message = format!("patches of {} pixels do not fill images of {resolution}", net.patch);
+                Err(self.fault(&format!("{path}.patch"), message).hint("the patch divides `resolution`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn bit_resnet_small(&self, path: &str, depth: u32, width: u32) -> Result<(), Fault> {
         if !(8..=110).contains(&depth) || depth % 6 != 2 {
             return Err(self
                 .fault(&format!("{path}.bit-resnet-small.depth"), format!("no such network has {depth} layers"))

@@ -85,7 +85,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let data = resolver.data(&text.data, check.span("data.idx"))?;
     let split = resolve_split(&text.split, &data, &check)?;
     check.ranges(&text.ranges())?;
-    check.student(&text.student)?;
+    check.model("student", &text.student, Some(text.resolution))?;
     check.batch(text.batch, split.train.len())?;
     let objective = match text.objective {
         ObjectiveName::Labels => resolve_labels(&text, &check)?,

@@ -22,7 +22,10 @@ const KEYS: [(&str, &str); 26] = [
     ("learning-rate", "learning-rate = 1e-3"),
     ("mixup", "mixup = 1.0"),
     ("objective", "objective = \"labels\""),
-    ("optimizer", "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }"),
+    (
+        "optimizer",
+        "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }` or `optimizer = { sgd = { momentum = 0.9, nesterov = false } }",
+    ),
     ("precision", "precision = \"f32\""),
     ("resolution", "resolution = 28"),
     ("schedule", "schedule = \"cosine\""),

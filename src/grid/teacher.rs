@@ -136,8 +136,7 @@ impl<'a> Resolver<'a> {
             );
         };
         let model: Model = read_value(model)?;
-        let Model::BitResnetSmall(net) = &model;
-        check.bit_resnet_small("model", net.depth, net.width)?;
+        check.model("model", &model, None)?;
         let sha256 = self.weights(Path::new(path), weights.span())?;
         Ok(TeacherSource::Weights(Weights { sha256, model }))
     }

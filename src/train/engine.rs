@@ -26,10 +26,12 @@ use super::ops::layer::{Backward, Forward, Seen, Write};
 use super::ops::loss::Loss;
 use plan::{Place, Plan};
 
-/// Numbers of an image's plan that a thread's cache holds: as many images are taken at once as fit.
-const CACHE: usize = 512 << 10;
-/// Images taken at once, at most.
-const MOST_AT_ONCE: usize = 8;
+/// Pixels or tokens of the coarsest layer that a thread takes at once, about: its weights come from afar, and are used
+/// for all of them.
+const ROWS: usize = 256;
+/// Images taken at once, at most, and the numbers of their plans.
+const MOST_AT_ONCE: usize = 4;
+const NUMBERS_AT_ONCE: usize = 8 << 20;
 /// Lanes of a batch, at most: what a student can use of a machine's threads, and how many gradients are kept.
 const MOST_LANES: usize = 16;
 /// Numbers of all lanes' gradients together, about.
@@ -48,6 +50,12 @@ pub struct Engine<T> {
     gradient_at: Vec<Range<usize>>,
     lanes: Vec<Aligned<T>>,
     arenas: Mutex<Vec<Aligned<T>>>,
+}
+
+fn at_once<T: Element>(graph: &Graph<T>, plan: &Plan) -> usize {
+    let rows = graph.steps.iter().map(|step| step.layer.output().pixels()).filter(|pixels| *pixels > 1).min();
+    let most = (NUMBERS_AT_ONCE / plan.numbers_an_image.max(1)).clamp(1, MOST_AT_ONCE);
+    (ROWS / rows.unwrap_or(1)).clamp(1, most)
 }
 
 fn ranges(lengths: impl Iterator<Item = usize>) -> (Vec<Range<usize>>, usize) {
@@ -76,7 +84,7 @@ impl<T: Element> Engine<T> {
         let (packed_at, packed) = ranges(graph.steps.iter().map(|step| step.layer.packed(training)));
         let (gradient_at, _) = ranges(graph.steps.iter().map(|step| if training { step.layer.gradient() } else { 0 }));
         Engine {
-            at_once: std::env::var("AT_ONCE").ok().map_or((CACHE / plan.numbers_an_image.max(1)).clamp(1, MOST_AT_ONCE), |v| v.parse().unwrap()),
+            at_once: at_once(&graph, &plan),
             plan,
             packed_at,
             packed: Aligned::zeros(packed),
@@ -153,7 +161,8 @@ impl<T: Element> Engine<T> {
         (losses.iter().sum::<f64>() / count as f64, logits)
     }
 
-    fn classes(&self) -> usize {
+    /// Numbers of an answer.
+    pub fn classes(&self) -> usize {
         self.graph.extent(self.graph.output).len()
     }
 
@@ -175,16 +184,20 @@ impl<T: Element> Engine<T> {
     fn forward_some(&self, weights: &[T], images: &[T], count: usize, arena: &mut [T]) {
         for (index, step) in self.graph.steps.iter().enumerate() {
             let place = &self.plan.steps[index];
-            let ranges = [place.x, place.lens, place.residual, place.y, place.kept].map(|p| self.plan.at(p, count));
+            // A layer may be added to what it reads.
+            let same = place.residual == place.x;
+            let residual = if same { Place::NONE } else { place.residual };
+            let ranges = [place.x, place.lens, residual, place.y, place.kept].map(|p| self.plan.at(p, count));
             let [x, lens, residual, y, kept] = ranges;
             let scratch = self.plan.scratch(count);
             let [x, lens, residual, y, kept, scratch] = apart(arena, [x, lens, residual, y, kept, scratch]);
+            let residual = if same { &*x } else { &*residual };
             step.layer.forward(Forward {
                 images: count,
                 weights,
                 packed: &self.packed[self.packed_at[index].clone()],
                 x: seen(place, x, lens, images),
-                residual: step.residual.is_some().then_some(&*residual),
+                residual: step.residual.is_some().then_some(residual),
                 y,
                 kept,
                 scratch,

@@ -96,8 +96,7 @@ impl<T: Element> Graph<T> {
             let layer = Depthwise { x: from, kh: size, kw: size, stride, padding, weight, bias };
             return self.push(layer, x, residual);
         }
-        let kernel =
-            Kernel { ci, co: per_group, kh: size, kw: size, groups, stride, padding, standardize, weight };
+        let kernel = Kernel { ci, co: per_group, kh: size, kw: size, groups, stride, padding, standardize, weight };
         if size == 1 && stride == 1 && groups == 1 {
             return self.push(Linear { x: from, kernel, bias }, x, residual);
         }
@@ -113,17 +112,8 @@ impl<T: Element> Graph<T> {
         let from = self.extent(x);
         let weight = self.tensor(format!("{name}.weight"), &[co, from.c], role);
         let bias = Some(self.tensor(format!("{name}.bias"), &[co], Role::Bias));
-        let kernel = Kernel {
-            ci: from.c,
-            co,
-            kh: 1,
-            kw: 1,
-            groups: 1,
-            stride: 1,
-            padding: 0,
-            standardize: None,
-            weight,
-        };
+        let kernel =
+            Kernel { ci: from.c, co, kh: 1, kw: 1, groups: 1, stride: 1, padding: 0, standardize: None, weight };
         self.push(Linear { x: from, kernel, bias }, x, residual)
     }
 

@@ -1,7 +1,7 @@
 //! A network's answers measured: against labels, and against a teacher.
 
 use crate::event::{Evaluation, Which};
-use crate::train::ops::log_softmax_rows;
+use crate::train::ops::loss::log_softmax_rows;
 
 /// The answers to one split and what they are compared with.
 pub struct Answers<'a> {

@@ -6,16 +6,13 @@
 mod bit_resnet;
 mod bit_resnet_small;
 #[cfg(test)]
-mod gradient_tests;
-#[cfg(test)]
-mod reference;
+mod tests;
 mod vit;
 
 use std::ops::Range;
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::engine::Engine;
 use super::graph::Graph;
 use super::ops::element::Element;
 use super::ops::layer::Extent;
@@ -132,25 +129,6 @@ impl Entry {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A network with its weights, ready for forward passes: a teacher, or a student under evaluation.
-pub struct Frozen {
-    engine: Engine<f32>,
-    weights: Vec<f32>,
-}
-
-impl Frozen {
-    pub fn new(model: &Model, input: Input, weights: Vec<f32>) -> Frozen {
-        let mut engine = Engine::frozen(graph(model, input));
-        engine.load(&weights);
-        Frozen { engine, weights }
-    }
-
-    /// Logits `[N, classes]` of images `[N, S, S, C]` in [-1, 1].
-    pub fn forward(&self, images: &[f32]) -> Vec<f32> {
-        self.engine.forward(&self.weights, images)
     }
 }
 

@@ -14,6 +14,8 @@ pub mod conv;
 pub mod depthwise;
 pub mod element;
 pub mod gelu;
+#[cfg(test)]
+mod gradient_tests;
 pub mod group_norm;
 pub mod kernel;
 pub mod lanes;

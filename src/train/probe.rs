@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
 
-use super::model::{Blueprint, Network};
-use super::ops::cross_entropy;
+use super::engine::Engine;
+use super::model::graph;
+use super::ops::loss::Loss;
 use crate::job::{Input, Job};
 
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
@@ -17,24 +17,21 @@ pub fn probe(job: &Job) -> Result<f64> {
     pool.install(|| {
         // The rate hardly depends on them, the memory does.
         let (batch, side) = (job.batch.min(32) as usize, job.resolution.min(64) as usize);
-        let blueprint = Blueprint::new(&job.student, job.input());
-        let flat = blueprint.scratch(0);
-        let images = Tensor::zeros((batch, side, side, job.data.channels as usize), DType::F32, &Device::Cpu)?;
-        let targets = Tensor::ones((batch, job.data.classes as usize), DType::F32, &Device::Cpu)?;
-        let step = || -> Result<()> {
-            let (network, _) = Network::trainable(&job.student, &blueprint, &flat)?;
-            cross_entropy(&network.forward(&images)?, &targets)?.backward()?;
-            Ok(())
-        };
+        let input = Input { resolution: side as u32, ..job.input() };
+        let mut engine = Engine::<f32>::trainable(graph(&job.student, input));
+        let weights = engine.graph().blueprint.scratch(0);
+        let mut gradient = vec![0.0; weights.len()];
+        let images = vec![0.0; batch * side * side * job.data.channels as usize];
+        let targets = vec![1.0; batch * job.data.classes as usize];
+        let mut step = || engine.step(&weights, &images, Loss::CrossEntropy { probabilities: &targets }, &mut gradient);
         // The first one fills caches and the allocator.
-        step()?;
+        step();
         let (started, mut steps) = (Instant::now(), 0u32);
         while started.elapsed() < LONG_ENOUGH {
-            step()?;
+            step();
             steps += 1;
         }
         let images = f64::from(steps) * batch as f64;
-        let input = Input { resolution: side as u32, ..job.input() };
         Ok(images * job.student.training_flops(input) / started.elapsed().as_secs_f64())
     })
 }

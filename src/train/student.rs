@@ -11,9 +11,11 @@ use candle_core::Tensor;
 
 use super::checkpoint::{self, Place};
 use super::metric::Answers;
-use super::model::{Blueprint, Network};
+use super::model::Blueprint;
+use super::network::{Engines, forward, with_numbers};
+use super::ops::loss::Loss;
 use super::views::{Look, student_look};
-use super::{ops, optimizer, teacher};
+use super::{optimizer, teacher};
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Distance, Init, Job, JobId};
@@ -51,6 +53,7 @@ pub struct Student {
     blueprint: Blueprint,
     decayed: Vec<Range<usize>>,
     weights: Vec<f32>,
+    gradient: Vec<f32>,
     optimizer: optimizer::State,
     place: Place,
     learning_rate: f64,
@@ -76,6 +79,7 @@ impl Student {
             result: folder.student(&id),
             decayed: blueprint.decayed(),
             weights: Vec::new(),
+            gradient: Vec::new(),
             optimizer: optimizer::State::new(&job.optimizer, blueprint.len()),
             place: Place { job: id.as_str().to_owned(), ..Place::default() },
             learning_rate: 0.0,
@@ -118,35 +122,38 @@ impl Student {
     /// One optimiser step on `images` `[N, S, S, C]`. `shared` is the time loader and teacher took for it.
     pub fn step(
         &mut self,
+        engines: &mut Engines,
         images: &Tensor,
         target: &Target,
         shared: Duration,
         sink: &mut dyn FnMut(Message),
     ) -> Result<()> {
         let started = Instant::now();
-        let (network, vars) = Network::trainable(&self.job.student, &self.blueprint, &self.weights)?;
-        let logits = network.forward(images)?;
-        let loss = match target {
-            Target::Teacher(teacher, Distance::Kl(kl)) => ops::kl_divergence(&logits, teacher, kl.temperature)?,
-            Target::Labels(probabilities) => ops::cross_entropy(&logits, probabilities)?,
+        let engine = engines.get(&self.job.student, self.job.input());
+        self.gradient.resize(self.weights.len(), 0.0);
+        let (of, distance) = match target {
+            Target::Teacher(teacher, distance) => (teacher, Some(*distance)),
+            Target::Labels(probabilities) => (probabilities, None),
         };
-        let value = f64::from(loss.to_scalar::<f32>()?);
+        let value = with_numbers(images, |images| {
+            with_numbers(of, |target| {
+                let loss = match distance {
+                    Some(Distance::Kl(kl)) => Loss::Kl { teacher: target, temperature: kl.temperature },
+                    None => Loss::CrossEntropy { probabilities: target },
+                };
+                engine.step(&self.weights, images, loss, &mut self.gradient).0
+            })
+        })??;
         self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
         if !value.is_finite() {
             self.diverge(&format!("the loss is {value}"), sink);
             return Ok(());
         }
-        let mut gradients = loss.backward()?;
-        let mut gradient = Vec::with_capacity(self.weights.len());
-        for (var, entry) in vars.iter().zip(&self.blueprint.tensors) {
-            let one = gradients.remove(var).with_context(|| format!("`{}` has no gradient", entry.name))?;
-            gradient.extend(one.flatten_all()?.to_vec1::<f32>()?);
-        }
         let norm = optimizer::apply(
             &self.job,
             self.place.step,
             &self.decayed,
-            &mut gradient,
+            &self.gradient,
             &mut self.optimizer,
             &mut self.weights,
         );
@@ -174,12 +181,18 @@ impl Student {
     }
 
     /// Measures, reports and saves; after the last epoch, ends.
-    pub fn finish_epoch(&mut self, evaluated: &[Evaluated], every: u32, sink: &mut dyn FnMut(Message)) -> Result<()> {
+    pub fn finish_epoch(
+        &mut self,
+        engines: &mut Engines,
+        evaluated: &[Evaluated],
+        every: u32,
+        sink: &mut dyn FnMut(Message),
+    ) -> Result<()> {
         let started = Instant::now();
         if self.at_end_of_epoch() {
             self.place.epoch += 1;
             let due = self.place.epoch.is_multiple_of(every) || self.place.epoch == self.job.epochs;
-            let row = self.row(if due { evaluated } else { &[] }, started)?;
+            let row = self.row(engines, if due { evaluated } else { &[] }, started)?;
             if !row.is_finite() {
                 self.diverge("an evaluation is not finite", sink);
                 return Ok(());
@@ -195,13 +208,16 @@ impl Student {
         self.save()
     }
 
-    fn row(&self, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
+    fn row(&self, engines: &mut Engines, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
         let mut evaluations = Vec::new();
         if !evaluated.is_empty() {
-            let network = Network::frozen(&self.job.student, &self.blueprint, &self.weights)?;
+            let engine = engines.get(&self.job.student, self.job.input());
+            engine.load(&self.weights);
             for set in evaluated {
                 let images = set.images.get(&self.job.resolution).context("images at this resolution")?;
-                let logits = teacher::in_chunks(&network, images)?.flatten_all()?.to_vec1::<f32>()?;
+                let logits = teacher::in_chunks(images, |some| forward(engine, &self.weights, some))?
+                    .flatten_all()?
+                    .to_vec1::<f32>()?;
                 let classes = self.job.data.classes as usize;
                 let answers = Answers { logits: &logits, labels: &set.labels, classes };
                 evaluations.push(answers.evaluate(set.which, set.together.as_deref()));

@@ -12,7 +12,8 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 
 use super::checkpoint::load_weights;
-use super::model::{Blueprint, Network};
+use super::model::Blueprint;
+use super::network::Frozen;
 use super::views::{Asked, Batch, Look, Still, Views, asked};
 use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Input, Job, Teacher, TeacherSource};
@@ -26,7 +27,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// The teachers of a cohort.
 pub struct Teachers {
-    networks: Vec<(Network, u32)>,
+    networks: Vec<(Frozen, u32)>,
     ensemble: Ensemble,
     asked: Asked,
     /// Answers to every training image, `[images, classes]`, where they are asked once.
@@ -87,7 +88,7 @@ impl Teachers {
     pub fn answer_each(&self, show: impl Fn(u32) -> candle_core::Result<Tensor>) -> Result<(Vec<Tensor>, Tensor)> {
         let mut each = Vec::new();
         for (network, resolution) in &self.networks {
-            each.push(in_chunks(network, &show(*resolution)?)?);
+            each.push(in_chunks(&show(*resolution)?, |some| network.forward(some))?);
         }
         let together = self.combine(each.clone())?;
         Ok((each, together))
@@ -182,18 +183,18 @@ fn mean_probabilities(answers: impl Iterator<Item = Result<Tensor>>) -> Result<T
 }
 
 /// Logits of many images, a chunk at a time.
-pub fn in_chunks(network: &Network, images: &Tensor) -> Result<Tensor> {
+pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
     let count = images.dim(0)?;
     let mut logits = Vec::new();
     for start in (0..count).step_by(CHUNK) {
-        logits.push(network.forward(&images.narrow(0, start, CHUNK.min(count - start))?)?);
+        logits.push(answer(&images.narrow(0, start, CHUNK.min(count - start))?)?);
     }
     Ok(Tensor::cat(&logits, 0)?)
 }
 
-fn network(job: &Job, teacher: &Teacher, path: &Path) -> Result<Network> {
+fn network(job: &Job, teacher: &Teacher, path: &Path) -> Result<Frozen> {
     let model = teacher.source.model();
-    let blueprint = Blueprint::new(model, Input { resolution: teacher.resolution, ..job.input() });
-    let flat = load_weights(path, &blueprint)?;
-    Ok(Network::frozen(model, &blueprint, &flat)?)
+    let input = Input { resolution: teacher.resolution, ..job.input() };
+    let weights = load_weights(path, &Blueprint::new(model, input))?;
+    Ok(Frozen::new(model, input, weights))
 }

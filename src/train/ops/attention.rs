@@ -49,13 +49,18 @@ fn product<T: Element>(
                 w_block: BLOCK,
                 count: Strides { outer: 1, middle: 1, inner: k },
             };
-            tile(&sum, part.len(), some.len(), Target {
-                y: &mut to[part.start * row + first..],
-                row,
-                channels: (some.end * BLOCK).min(n) - first,
-                start: if write == Write::Set { Start::Zero } else { Start::Result },
-                bias: None,
-            });
+            tile(
+                &sum,
+                part.len(),
+                some.len(),
+                Target {
+                    y: &mut to[part.start * row + first..],
+                    row,
+                    channels: (some.end * BLOCK).min(n) - first,
+                    start: if write == Write::Set { Start::Zero } else { Start::Result },
+                    bias: None,
+                },
+            );
         }
     }
 }
@@ -167,6 +172,11 @@ impl<T: Element> Layer<T> for Attention {
                 product((t, d, t), weights, values, &mut y[head * d..], self.width(), Write::Set);
             }
         }
+    }
+
+    /// Scores and mixtures.
+    fn macs(&self) -> u64 {
+        (2 * self.tokens() * self.tokens() * self.width()) as u64
     }
 
     fn backward(&self, call: Backward<'_, T>) {

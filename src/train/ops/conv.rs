@@ -148,15 +148,19 @@ impl Conv {
                             let top = (i as isize + y.first - frame.top) as usize;
                             for part in pieces(across, T::most_rows(some.len())) {
                                 let from = (top * frame.wide + left + part.start) * frame.pitch + group * co;
-                                let sum =
-                                    self.sum(&scratch[from..], &frame, (frame.pitch, co), w, (y.count, x.count));
-                                tile(&sum, part.len(), some.len(), Target {
-                                    y: &mut dx[pixel(i, part.start) + group * ci + first..],
-                                    row: stride * self.x.c,
-                                    channels,
-                                    start: if write == Write::Set { Start::Zero } else { Start::Result },
-                                    bias: None,
-                                });
+                                let sum = self.sum(&scratch[from..], &frame, (frame.pitch, co), w, (y.count, x.count));
+                                tile(
+                                    &sum,
+                                    part.len(),
+                                    some.len(),
+                                    Target {
+                                        y: &mut dx[pixel(i, part.start) + group * ci + first..],
+                                        row: stride * self.x.c,
+                                        channels,
+                                        start: if write == Write::Set { Start::Zero } else { Start::Result },
+                                        bias: None,
+                                    },
+                                );
                             }
                         }
                     }
@@ -221,13 +225,18 @@ impl Conv {
                                 w_block: BLOCK,
                                 count: Strides { outer: rows, middle: 1, inner: self.y.w },
                             };
-                            tile(&sum, part.len(), some.len(), Target {
-                                y: &mut dw[((ky * runs + kx) * run + part.start) * wide + first..],
-                                row: wide,
-                                channels: some.len() * BLOCK,
-                                start: if write == Write::Set { Start::Zero } else { Start::Result },
-                                bias: None,
-                            });
+                            tile(
+                                &sum,
+                                part.len(),
+                                some.len(),
+                                Target {
+                                    y: &mut dw[((ky * runs + kx) * run + part.start) * wide + first..],
+                                    row: wide,
+                                    channels: some.len() * BLOCK,
+                                    start: if write == Write::Set { Start::Zero } else { Start::Result },
+                                    bias: None,
+                                },
+                            );
                         }
                     }
                 }
@@ -288,18 +297,22 @@ impl<T: Element> Layer<T> for Conv {
                         for (r, y) in rows.clone().enumerate() {
                             for part in pieces(self.y.w, T::most_rows(some.len())) {
                                 let from = (r * stride * frame.wide + part.start * stride) * frame.pitch + group * ci;
-                                let sum =
-                                    self.sum(&scratch[from..], &frame, (stride * frame.pitch, ci), w, (kh, kw));
+                                let sum = self.sum(&scratch[from..], &frame, (stride * frame.pitch, ci), w, (kh, kw));
                                 let pixel = (image * self.y.h + y) * self.y.w + part.start;
                                 let at = pixel * self.y.c + group * co + first;
                                 let start = call.residual.map_or(Start::Zero, |r| Start::Rows(&r[at..], self.y.c));
-                                tile(&sum, part.len(), some.len(), Target {
-                                    y: &mut call.y[at..],
-                                    row: self.y.c,
-                                    channels,
-                                    start,
-                                    bias: bias.map(|bias| &bias[group * co + first..][..channels]),
-                                });
+                                tile(
+                                    &sum,
+                                    part.len(),
+                                    some.len(),
+                                    Target {
+                                        y: &mut call.y[at..],
+                                        row: self.y.c,
+                                        channels,
+                                        start,
+                                        bias: bias.map(|bias| &bias[group * co + first..][..channels]),
+                                    },
+                                );
                             }
                         }
                     }

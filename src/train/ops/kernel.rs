@@ -170,10 +170,7 @@ impl Kernel {
     pub fn each_block<T: Element>(&self, gradient: &mut [T], body: impl Fn(usize, usize, &mut [T]) + Sync) {
         let n = self.window();
         gradient.par_chunks_mut(self.co * n).enumerate().for_each(|(group, gradient)| {
-            gradient
-                .par_chunks_mut(BLOCK * n)
-                .enumerate()
-                .for_each(|(block, to)| body(group, block * BLOCK, to));
+            gradient.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, to)| body(group, block * BLOCK, to));
         });
     }
 

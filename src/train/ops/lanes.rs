@@ -53,7 +53,7 @@ macro_rules! wide {
         }
     };
 }
-pub(super) use wide;
+pub(crate) use wide;
 
 wide! {
     /// `sum += x`
@@ -169,7 +169,7 @@ fn total<T: Element>(mut parts: [T; PARTS]) -> T {
 
 /// The sum of `f` over `0..n`, in sixteen partial sums.
 #[inline(always)]
-pub(super) fn sum_of<T: Element>(n: usize, f: impl Fn(usize) -> T) -> T {
+pub(crate) fn sum_of<T: Element>(n: usize, f: impl Fn(usize) -> T) -> T {
     let mut parts = [T::ZERO; PARTS];
     let whole = n / PARTS * PARTS;
     let mut at = 0;

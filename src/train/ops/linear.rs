@@ -107,13 +107,18 @@ impl<T: Element> Layer<T> for Linear {
                         count: Strides { outer: 1, middle: 1, inner: ci },
                     };
                     let at = (range.start + part.start) * co + first;
-                    tile(&sum, part.len(), some.len(), Target {
-                        y: &mut call.y[at..],
-                        row: co,
-                        channels,
-                        start: call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[at..], co)),
-                        bias: bias.map(|bias| &bias[first..][..channels]),
-                    });
+                    tile(
+                        &sum,
+                        part.len(),
+                        some.len(),
+                        Target {
+                            y: &mut call.y[at..],
+                            row: co,
+                            channels,
+                            start: call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[at..], co)),
+                            bias: bias.map(|bias| &bias[first..][..channels]),
+                        },
+                    );
                 }
             }
         }
@@ -165,13 +170,18 @@ impl<T: Element> Layer<T> for Linear {
                         w_block: BLOCK,
                         count: Strides { outer: 1, middle: 1, inner: range.len() },
                     };
-                    tile(&sum, part.len(), some.len(), Target {
-                        y: &mut dw[part.start * wide + first..],
-                        row: wide,
-                        channels,
-                        start: if write == Write::Set { Start::Zero } else { Start::Result },
-                        bias: None,
-                    });
+                    tile(
+                        &sum,
+                        part.len(),
+                        some.len(),
+                        Target {
+                            y: &mut dw[part.start * wide + first..],
+                            row: wide,
+                            channels,
+                            start: if write == Write::Set { Start::Zero } else { Start::Result },
+                            bias: None,
+                        },
+                    );
                 }
             }
             let Some((dx, dx_write)) = &mut call.dx else { continue };
@@ -188,13 +198,18 @@ impl<T: Element> Layer<T> for Linear {
                         w_block: co * BLOCK,
                         count: Strides { outer: 1, middle: 1, inner: co },
                     };
-                    tile(&sum, part.len(), some.len(), Target {
-                        y: &mut dx[(range.start + part.start) * ci + first..],
-                        row: ci,
-                        channels,
-                        start: if *dx_write == Write::Set { Start::Zero } else { Start::Result },
-                        bias: None,
-                    });
+                    tile(
+                        &sum,
+                        part.len(),
+                        some.len(),
+                        Target {
+                            y: &mut dx[(range.start + part.start) * ci + first..],
+                            row: ci,
+                            channels,
+                            start: if *dx_write == Write::Set { Start::Zero } else { Start::Result },
+                            bias: None,
+                        },
+                    );
                 }
             }
         }

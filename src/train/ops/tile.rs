@@ -256,7 +256,6 @@ macro_rules! pick {
         }
     };
 }
-use pick;
 
 pick!(plain_half_f32, Plain<f32>, 1, [1 2]);
 pick!(plain_half_f64, Plain<f64>, 1, [1 2]);
@@ -267,7 +266,7 @@ pick!(plain_f64, Plain<f64>, 2, [1 2]);
 mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
-    use super::{Lanes, Raw, pick};
+    use super::{Lanes, Raw};
 
     pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_one, __m512, 1,
         [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28]);
@@ -328,6 +327,124 @@ impl Float for f64 {
                 Width::Half => plain_half_f64(raw, rows),
                 _ => plain_f64(raw, rows),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const K: usize = 12;
+
+    fn operands() -> (Vec<f32>, Vec<f32>) {
+        let x = (0..400).map(|i| ((i * 37 % 101) as f32 - 50.0) / 33.0).collect();
+        let w = (0..K * BLOCK * 2).map(|i| ((i * 61 % 97) as f32 - 48.0) / 29.0).collect();
+        (x, w)
+    }
+
+    fn sum<'a>(x: &'a [f32], w: &'a [f32]) -> Sum<'a, f32> {
+        Sum {
+            x,
+            x_step: Strides { outer: 40, middle: 0, inner: 1 },
+            x_row: 3,
+            w,
+            w_step: Strides { outer: 4 * BLOCK, middle: 0, inner: BLOCK },
+            w_block: K * BLOCK,
+            count: Strides { outer: 3, middle: 1, inner: 4 },
+        }
+    }
+
+    /// By the formula, one number after the other.
+    fn by_hand(x: &[f32], w: &[f32], p: usize, channel: usize, start: f32) -> f32 {
+        let mut y = start;
+        for o in 0..3 {
+            for i in 0..4 {
+                let w = w[channel / BLOCK * K * BLOCK + (o * 4 + i) * BLOCK + channel % BLOCK];
+                y = x[o * 40 + i + 3 * p].mul_add(w, y);
+            }
+        }
+        y
+    }
+
+    /// Every tile size this processor has gives the bits of the formula, whatever it starts from and however many of
+    /// its channels count.
+    #[test]
+    fn size_and_width_do_not_change_bits() {
+        let (x, w) = operands();
+        let before: Vec<f32> = (0..40 * 40).map(|i| i as f32 * 0.01).collect();
+        let bias: Vec<f32> = (0..32).map(|i| i as f32 * 0.1 - 1.0).collect();
+        for blocks in 1..=f32::most_blocks() {
+            for rows in 1..=f32::most_rows(blocks) {
+                for channels in [3usize, 8, 11, 16, 19, 32].into_iter().filter(|c| c.div_ceil(BLOCK) == blocks) {
+                    for kind in 0..3 {
+                        let mut y = before.clone();
+                        let start = [Start::Zero, Start::Result, Start::Rows(&bias, 0)][kind];
+                        let bias = (kind == 1).then_some(&bias[..channels]);
+                        tile(&sum(&x, &w), rows, blocks, Target { y: &mut y, row: 40, channels, start, bias });
+                        for (at, y) in y.iter().enumerate() {
+                            let (p, channel) = (at / 40, at % 40);
+                            let inside = p < rows && channel < channels;
+                            let value = |start| by_hand(&x, &w, p, channel, start);
+                            let expected = match kind {
+                                _ if !inside => before[at],
+                                0 => value(0.0),
+                                1 => value(before[at] + bias.map_or(0.0, |bias| bias[channel])),
+                                _ => value(bias_at(channel)),
+                            };
+                            assert_eq!(*y, expected, "{rows} rows, {channels} channels, row {p}, channel {channel}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn bias_at(channel: usize) -> f32 {
+        channel as f32 * 0.1 - 1.0
+    }
+
+    /// The kernels of other processors, as far as this one can run them.
+    #[test]
+    fn kernels_agree_across_processors() {
+        let (x, w) = operands();
+        let run = |rows: usize, kernel: unsafe fn(&Raw<f32>, usize)| {
+            let mut y = vec![0f32; rows * BLOCK];
+            let sum = sum(&x, &w);
+            let raw = Raw {
+                x: sum.x.as_ptr(),
+                x_step: sum.x_step,
+                x_row: sum.x_row,
+                w: sum.w.as_ptr(),
+                w_step: sum.w_step,
+                w_block: sum.w_block,
+                count: sum.count,
+                y: y.as_mut_ptr(),
+                y_row: BLOCK,
+                start: std::ptr::null(),
+                start_row: 0,
+                bias: std::ptr::null(),
+            };
+            // SAFETY: reads are those of `sum`, writes of one block a row; features are checked by the caller.
+            unsafe { kernel(&raw, rows) };
+            y
+        };
+        let expected: Vec<f32> = (0..2 * BLOCK).map(|at| by_hand(&x, &w, at / BLOCK, at % BLOCK, 0.0)).collect();
+        assert_eq!(run(2, plain_f32), expected);
+        #[cfg(target_arch = "x86_64")]
+        if vectors() != Vectors::None {
+            assert_eq!(run(2, x86::avx2_one), expected);
+        }
+    }
+
+    #[test]
+    fn pieces_cover_without_gaps() {
+        for n in 1..60 {
+            let cut: Vec<_> = pieces(n, 14).collect();
+            assert_eq!(cut.first().map(|r| r.start), Some(0));
+            assert_eq!(cut.last().map(|r| r.end), Some(n));
+            assert!(cut.windows(2).all(|w| w[0].end == w[1].start));
+            assert!(cut.iter().all(|r| (1..=14).contains(&r.len())), "{cut:?}");
         }
     }
 }

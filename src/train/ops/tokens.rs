@@ -9,7 +9,8 @@ use super::layer::{Backward, Extent, Forward, Layer, Write};
 /// Puts a learned class token before the patches, where there is one, and adds learned positions.
 ///
 /// # Shapes
-/// x `[N, H, W, C]`, class `[C]`, positions `[1 + H W, C]` (`[H W, C]` without a class token), y `[N, 1 + H W, 1, C]`.
+/// x `[N, H, W, C]`, class `[C]`, positions `[1 + H W, C]`, y `[N, 1 + H W, 1, C]`; without a class token `[H W, C]` and
+/// `[N, H, W, C]`.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     pub x: Extent,
@@ -29,7 +30,10 @@ impl<T: Element> Layer<T> for Tokens {
     }
 
     fn output(&self) -> Extent {
-        Extent { h: self.x.pixels() + usize::from(self.class.is_some()), w: 1, c: self.x.c }
+        match self.class {
+            Some(_) => Extent { h: 1 + self.x.pixels(), w: 1, c: self.x.c },
+            None => self.x,
+        }
     }
 
     fn parameters(&self) -> Vec<Range<usize>> {

@@ -154,6 +154,15 @@ mod x86 {
             }
         };
     }
-    lanes!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+    lanes!(
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps,
+        _mm512_storeu_ps
+    );
     lanes!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
 }

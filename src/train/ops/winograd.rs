@@ -10,16 +10,20 @@
 //! domain over all images and transformed back once. The transforms are sums and halves, so what is lost in f32 is of
 //! the size of a sum's own rounding.
 
+mod transform;
+
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::element::Element;
 use super::kernel::Kernel;
 use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write};
 use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
-use super::vector::{Lanes, Plain, Vectors, vectors};
+use transform::{PLACES, Transform, from_places, to_places};
 
-/// Places of a transformed tile.
-const PLACES: usize = 16;
+pub use transform::Transforms;
+
 /// Numbers of one side's transformed panel, about.
 const PANEL: usize = 32 << 10;
 /// Numbers of a strip in scratch, about.
@@ -29,150 +33,6 @@ const STRIP: usize = 32 << 10;
 pub struct Winograd {
     pub x: Extent,
     pub kernel: Kernel,
-}
-
-/// Types with transforms.
-pub trait Transforms: Sized {
-    /// # Safety
-    /// The pointers of `transform` are good for the places it describes, `channels` a multiple of 16.
-    unsafe fn run(transform: Transform<Self>);
-}
-
-/// One tile's transform.
-#[derive(Clone, Copy)]
-pub enum Transform<T> {
-    /// From 4x4 pixels to places `place` apart.
-    Input { x: *const T, row: usize, pixel: usize, v: *mut T, place: usize, channels: usize },
-    /// From places to up to 2x2 pixels, added to what `start` holds (null for nothing).
-    Output {
-        m: *const T,
-        place: usize,
-        y: *mut T,
-        start: *const T,
-        row: usize,
-        pixel: usize,
-        inside: (usize, usize),
-        channels: usize,
-    },
-    /// From up to 2x2 pixels of an output's gradient to places.
-    Gradient { dy: *const T, row: usize, pixel: usize, inside: (usize, usize), u: *mut T, place: usize, channels: usize },
-}
-
-/// `[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]] d`
-#[inline(always)]
-unsafe fn b<L: Lanes>(d: [L; 4]) -> [L; 4] {
-    unsafe { [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])] }
-}
-
-/// `[[1, 1, 1, 0], [0, 1, -1, -1]] m`
-#[inline(always)]
-unsafe fn a<L: Lanes>(m: [L; 4]) -> [L; 2] {
-    unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
-}
-
-/// The transpose of [`a`].
-#[inline(always)]
-unsafe fn a_back<L: Lanes>(y: [L; 2]) -> [L; 4] {
-    unsafe { [y[0], y[0].add(y[1]), y[0].sub(y[1]), L::zero().sub(y[1])] }
-}
-
-#[inline(always)]
-unsafe fn transform<L: Lanes>(transform: Transform<L::T>) {
-    unsafe {
-        match transform {
-            Transform::Input { x, row, pixel, v, place, channels } => {
-                for c in (0..channels).step_by(L::N) {
-                    let x = x.add(c);
-                    let mut t = [[L::zero(); 4]; 4];
-                    for j in 0..4 {
-                        let column = b([0, 1, 2, 3].map(|i| L::load(x.add(i * row + j * pixel))));
-                        for i in 0..4 {
-                            t[i][j] = column[i];
-                        }
-                    }
-                    for (i, t) in t.iter().enumerate() {
-                        for (j, value) in b(*t).iter().enumerate() {
-                            value.store(v.add((4 * i + j) * place + c));
-                        }
-                    }
-                }
-            }
-            Transform::Output { m, place, y, start, row, pixel, inside, channels } => {
-                for c in (0..channels).step_by(L::N) {
-                    let m = m.add(c);
-                    let mut s = [[L::zero(); 4]; 2];
-                    for j in 0..4 {
-                        let column = a([0, 1, 2, 3].map(|i| L::load(m.add((4 * i + j) * place))));
-                        for i in 0..2 {
-                            s[i][j] = column[i];
-                        }
-                    }
-                    for (i, s) in s.iter().enumerate().take(inside.0) {
-                        for (j, value) in a(*s).iter().enumerate().take(inside.1) {
-                            let at = i * row + j * pixel + c;
-                            let mut value = *value;
-                            if !start.is_null() {
-                                value = value.add(L::load(start.add(at)));
-                            }
-                            value.store(y.add(at));
-                        }
-                    }
-                }
-            }
-            Transform::Gradient { dy, row, pixel, inside, u, place, channels } => {
-                for c in (0..channels).step_by(L::N) {
-                    let dy = dy.add(c);
-                    let mut y = [[L::zero(); 2]; 2];
-                    for (i, y) in y.iter_mut().enumerate().take(inside.0) {
-                        for (j, y) in y.iter_mut().enumerate().take(inside.1) {
-                            *y = L::load(dy.add(i * row + j * pixel));
-                        }
-                    }
-                    let left = a_back([y[0][0], y[1][0]]);
-                    let right = a_back([y[0][1], y[1][1]]);
-                    for i in 0..4 {
-                        for (j, value) in a_back([left[i], right[i]]).iter().enumerate() {
-                            value.store(u.add((4 * i + j) * place + c));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512(this: Transform<f32>) {
-    unsafe { transform::<std::arch::x86_64::__m512>(this) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(this: Transform<f32>) {
-    unsafe { transform::<std::arch::x86_64::__m256>(this) }
-}
-
-impl Transforms for f32 {
-    unsafe fn run(this: Transform<f32>) {
-        // SAFETY: the features were detected; the rest is the caller's.
-        unsafe {
-            match vectors() {
-                #[cfg(target_arch = "x86_64")]
-                Vectors::Avx512 => avx512(this),
-                #[cfg(target_arch = "x86_64")]
-                Vectors::Avx2 => avx2(this),
-                _ => transform::<Plain<f32>>(this),
-            }
-        }
-    }
-}
-
-impl Transforms for f64 {
-    unsafe fn run(this: Transform<f64>) {
-        // SAFETY: no feature is needed; the rest is the caller's.
-        unsafe { transform::<Plain<f64>>(this) }
-    }
 }
 
 /// Transformed tiles: `[place][tile][channel]`, a line between places lest they all fall into one set of the cache.
@@ -272,24 +132,36 @@ impl Winograd {
                         x: &v[place * from.place() + part.start * ci..],
                         x_step: Strides { inner: 1, ..Strides::default() },
                         x_row: ci,
-                        w: &w[(place * co + first) * ci..],
+                        w: &w[(some.start * PLACES + place) * ci * BLOCK..],
                         w_step: Strides { inner: BLOCK, ..Strides::default() },
-                        w_block: ci * BLOCK,
+                        w_block: PLACES * ci * BLOCK,
                         count: Strides { outer: 1, middle: 1, inner: ci },
                     };
-                    tile(&sum, part.len(), some.len(), Target {
-                        y: &mut m[place * to.place() + part.start * co + first..],
-                        row: co,
-                        channels: some.len() * BLOCK,
-                        start: Start::Zero,
-                        bias: None,
-                    });
+                    tile(
+                        &sum,
+                        part.len(),
+                        some.len(),
+                        Target {
+                            y: &mut m[place * to.place() + part.start * co + first..],
+                            row: co,
+                            channels: some.len() * BLOCK,
+                            start: Start::Zero,
+                            bias: None,
+                        },
+                    );
                 }
             }
         }
     }
 
-    fn transform_output<T: Element>(&self, m: &[T], panel: &Panel, tiles: Range<usize>, y: &mut [T], start: Start<'_, T>) {
+    fn transform_output<T: Element>(
+        &self,
+        m: &[T],
+        panel: &Panel,
+        tiles: Range<usize>,
+        y: &mut [T],
+        start: Start<'_, T>,
+    ) {
         let c = panel.channels;
         for (from, tile) in tiles.enumerate() {
             let (row, column) = (tile / self.tiles().1, tile % self.tiles().1);
@@ -363,13 +235,18 @@ impl Winograd {
                         w_block: BLOCK,
                         count: Strides { outer: 1, middle: 1, inner: count },
                     };
-                    tile(&sum, part.len(), some.len(), Target {
-                        y: &mut dw[(place * ci + part.start) * co + first..],
-                        row: co,
-                        channels: some.len() * BLOCK,
-                        start: if write == Write::Set { Start::Zero } else { Start::Result },
-                        bias: None,
-                    });
+                    tile(
+                        &sum,
+                        part.len(),
+                        some.len(),
+                        Target {
+                            y: &mut dw[(place * ci + part.start) * co + first..],
+                            row: co,
+                            channels: some.len() * BLOCK,
+                            start: if write == Write::Set { Start::Zero } else { Start::Result },
+                            bias: None,
+                        },
+                    );
                 }
             }
         }
@@ -411,32 +288,19 @@ impl Winograd {
     fn packed_one(&self) -> usize {
         PLACES * self.kernel.ci * self.kernel.co
     }
+}
 
-    /// The weights of one pair of channels, transformed.
-    fn transform_weights<T: Element>(w: [T; 9]) -> [T; PLACES] {
-        let half = T::from_f64(0.5);
-        let g = |w: [T; 3]| [w[0], half * (w[0] + w[1] + w[2]), half * (w[0] - w[1] + w[2]), w[2]];
-        let columns = [0, 1, 2].map(|j| g([w[j], w[3 + j], w[6 + j]]));
-        let mut all = [T::ZERO; PLACES];
-        for i in 0..4 {
-            let row = g([columns[0][i], columns[1][i], columns[2][i]]);
-            all[4 * i..4 * i + 4].copy_from_slice(&row);
+/// Blocks of 16 channels, `[place][from][16]` each, from the places of (channel, from).
+fn pack<T: Element>(to: &mut [T], all_from: usize, places: impl Fn(usize, usize) -> [T; PLACES] + Sync) {
+    to.par_chunks_mut(PLACES * all_from * BLOCK).enumerate().for_each(|(block, to)| {
+        for from in 0..all_from {
+            for lane in 0..BLOCK {
+                for (place, value) in places(block * BLOCK + lane, from).into_iter().enumerate() {
+                    to[(place * all_from + from) * BLOCK + lane] = value;
+                }
+            }
         }
-        all
-    }
-
-    /// The transpose of [`Winograd::transform_weights`].
-    fn transform_weights_back<T: Element>(u: [T; PLACES]) -> [T; 9] {
-        let half = T::from_f64(0.5);
-        let back = |u: [T; 4]| [u[0] + half * (u[1] + u[2]), half * (u[1] - u[2]), half * (u[1] + u[2]) + u[3]];
-        let columns = [0, 1, 2, 3].map(|j| back([u[j], u[4 + j], u[8 + j], u[12 + j]]));
-        let mut all = [T::ZERO; 9];
-        for i in 0..3 {
-            let row = back([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
-            all[3 * i..3 * i + 3].copy_from_slice(&row);
-        }
-        all
-    }
+    });
 }
 
 impl<T: Element> Layer<T> for Winograd {
@@ -463,28 +327,19 @@ impl<T: Element> Layer<T> for Winograd {
         self.packed_one() * if training { 2 } else { 1 }
     }
 
-    /// `[place][co / 16][ci][16]`, then the same with turned windows and channels exchanged.
+    /// `[co / 16][place][ci][16]`, then the same with turned windows and channels exchanged.
     fn pack(&self, weights: &[T], to: &mut [T], training: bool) {
         let Kernel { ci, co, .. } = self.kernel;
         let standard = self.kernel.standardized(weights);
+        let window = |o: usize, i: usize| std::array::from_fn(|at| standard[(o * ci + i) * 9 + at]);
         let (forward, backward) = to.split_at_mut(self.packed_one());
-        let at = |place: usize, from: usize, to: usize, all_from: usize, all_to: usize| {
-            (place * all_to + to / BLOCK * BLOCK) * all_from + from * BLOCK + to % BLOCK
-        };
-        for o in 0..co {
-            for i in 0..ci {
-                let mut w = [T::ZERO; 9];
-                w.copy_from_slice(&standard[(o * ci + i) * 9..][..9]);
-                for (place, value) in Self::transform_weights(w).into_iter().enumerate() {
-                    forward[at(place, i, o, ci, co)] = value;
-                }
-                if training {
-                    w.reverse();
-                    for (place, value) in Self::transform_weights(w).into_iter().enumerate() {
-                        backward[at(place, o, i, co, ci)] = value;
-                    }
-                }
-            }
+        pack(forward, ci, |channel, from| to_places(window(channel, from)));
+        if training {
+            pack(backward, co, |channel, from| {
+                let mut turned: [T; 9] = window(from, channel);
+                turned.reverse();
+                to_places(turned)
+            });
         }
     }
 
@@ -541,7 +396,7 @@ impl<T: Element> Layer<T> for Winograd {
             for i in 0..ci {
                 for (channel, to) in to.chunks_exact_mut(9 * ci).enumerate() {
                     let u = std::array::from_fn(|place| native[(place * ci + i) * co + first + channel]);
-                    to[9 * i..9 * i + 9].copy_from_slice(&Self::transform_weights_back(u));
+                    to[9 * i..9 * i + 9].copy_from_slice(&from_places(u));
                 }
             }
             self.kernel.through_standardization(weights, first, to);
