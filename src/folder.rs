@@ -7,6 +7,7 @@
 //!                              student.safetensors (the result)
 //!   cohorts/<id>.json          what a worker was asked to do
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
+//!   streams/<key>.logits       what live teachers answered, where that is recorded
 //!   reports/                   what `run` and `report` draw
 //! ```
 
@@ -57,6 +58,11 @@ impl Folder {
     pub fn stream(&self, key: &str) -> PathBuf {
         let name = short_hash("distillery stream 1\n", key);
         self.root.join("streams").join(format!("{name}.safetensors"))
+    }
+
+    /// What a live teacher answered, step by step, where that is recorded.
+    pub fn recording(&self, key: &str) -> PathBuf {
+        self.stream(key).with_extension("logits")
     }
 
     pub fn cohorts(&self) -> PathBuf {

@@ -79,6 +79,7 @@ pub struct Settings {
     pub threads: u32,
     pub evaluate_every: u32,
     pub allow_teacher_at_chance: bool,
+    pub record_teacher: bool,
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,

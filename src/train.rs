@@ -42,7 +42,7 @@ use data::{DataSet, FASHION_MNIST_8K2K, Location};
 use metric::{Answers, is_chance};
 use network::Engines;
 use student::{Evaluated, Student, Target};
-use teacher::Teachers;
+use teacher::{Recording, Teachers};
 use views::Views;
 
 /// How a cohort ended.
@@ -93,6 +93,10 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     let mut engines = Engines::default();
     if let Some(teachers) = &mut teachers {
         let key = stream_key(job);
+        if manifest.record_teacher {
+            let numbers = job.batch as usize * job.data.classes as usize;
+            teachers.record(Recording::open(&folder.recording(&key), &key, numbers)?);
+        }
         if students.iter().all(|student| student.next_step().is_none()) {
             return Ok(End::Complete);
         }

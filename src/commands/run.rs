@@ -44,6 +44,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             threads,
             evaluate_every: experiment.run.evaluate_every,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
+            record_teacher: experiment.run.record_teacher,
             places: experiment.places.clone(),
             folder: folder.clone(),
             provenance: provenance("cpu", threads),

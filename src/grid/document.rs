@@ -20,6 +20,8 @@ pub struct RunSettings {
     pub evaluate_every: u32,
     /// Go on although a teacher is no better than guessing.
     pub allow_teacher_at_chance: bool,
+    /// Keep a live teacher's answers on disk, and take those that are there.
+    pub record_teacher: bool,
 }
 
 pub(super) struct Document<'t> {
@@ -202,6 +204,7 @@ fn unknown_section(found: &Key<'_>) -> Fault {
 struct RunText {
     evaluate_every: u32,
     teacher_at_chance: AtChance,
+    record_teacher: bool,
 }
 
 #[derive(Deserialize)]
@@ -225,5 +228,6 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     Ok(RunSettings {
         evaluate_every: text.evaluate_every,
         allow_teacher_at_chance: matches!(text.teacher_at_chance, AtChance::Allow),
+        record_teacher: text.record_teacher,
     })
 }

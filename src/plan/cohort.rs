@@ -40,6 +40,9 @@ pub struct Manifest {
     pub evaluate_every: u32,
     /// Go on although a teacher is no better than guessing.
     pub allow_teacher_at_chance: bool,
+    /// Keep a live teacher's answers on disk, and take those that are there.
+    #[serde(default)]
+    pub record_teacher: bool,
     pub threads: u32,
 }
 

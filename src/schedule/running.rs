@@ -135,6 +135,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             places: self.settings.places.clone(),
             evaluate_every: self.settings.evaluate_every,
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
+            record_teacher: self.settings.record_teacher,
             threads,
         };
         self.students.insert(cohort, jobs.clone());

@@ -1,6 +1,7 @@
 //! Teachers: frozen networks, asked live at every step or once for all.
 
 mod kept;
+mod recorded;
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,7 +14,9 @@ use candle_nn::ops::softmax;
 
 use super::checkpoint::load_weights;
 use super::model::Blueprint;
-use super::network::Frozen;
+use super::network::{Frozen, with_numbers};
+pub use recorded::Recording;
+
 use super::views::{Asked, Batch, Look, Still, Views, asked};
 use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Input, Job, Teacher, TeacherSource};
@@ -32,6 +35,7 @@ pub struct Teachers {
     asked: Asked,
     /// Answers to every training image, `[images, classes]`, where they are asked once.
     answers: Option<Tensor>,
+    recording: Option<Recording>,
 }
 
 impl Teachers {
@@ -52,11 +56,30 @@ impl Teachers {
             ensemble: distil.ensemble,
             asked: asked(distil),
             answers: None,
+            recording: None,
         })
+    }
+
+    /// Takes live answers from `recording` where they are there, and puts them there where not.
+    pub fn record(&mut self, recording: Recording) {
+        if matches!(self.asked, Asked::Live(_)) {
+            self.recording = Some(recording);
+        }
     }
 
     /// Logits for a batch, `[N, classes]`.
     pub fn answer(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
+        let Some(recording) = &self.recording else { return self.ask(views, batch) };
+        if let Some(logits) = recording.get(batch.step)? {
+            let shape = (batch.images.len(), logits.len() / batch.images.len());
+            return Ok(Tensor::from_vec(logits, shape, &Device::Cpu)?);
+        }
+        let answer = self.ask(views, batch)?;
+        with_numbers(&answer, |logits| recording.put(batch.step, logits))??;
+        Ok(answer)
+    }
+
+    fn ask(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
         match self.asked {
             Asked::Live(look) => {
                 let mut shown: Vec<(u32, Tensor)> = Vec::new();

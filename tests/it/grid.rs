@@ -175,7 +175,7 @@ product = { epochs = [1, 4] }
     );
     assert_eq!(experiment.axes, ["teaching", "seed", "epochs", "learning-rate"]);
     assert_eq!(experiment.run.evaluate_every, 2);
-    assert!(!experiment.run.allow_teacher_at_chance);
+    assert!(!experiment.run.allow_teacher_at_chance && !experiment.run.record_teacher);
     let table: Vec<String> = experiment
         .jobs
         .iter()
@@ -239,11 +239,11 @@ fn overrides_win_over_everything() {
         format!("{BASE}\n[[grid]]\nproduct = {{ seed = [0, 1], teaching = [\"fixed/cc\", \"consistent/ic\"] }}\n");
     let experiment = read_with(
         &text,
-        &["teaching=function-matching", "warmup.steps = 5", "run.teacher-at-chance=allow", "teachers.big.train.seed=9"],
+        &["teaching=function-matching", "warmup.steps = 5", "run.teacher-at-chance=allow", "run.record-teacher=true", "teachers.big.train.seed=9"],
     )
     .unwrap();
     assert_eq!(experiment.jobs.len(), 2);
-    assert!(experiment.run.allow_teacher_at_chance);
+    assert!(experiment.run.allow_teacher_at_chance && experiment.run.record_teacher);
     for job in &experiment.jobs {
         assert_eq!(job.axes["teaching"], "function-matching");
         assert_eq!(job.job.teaching_name(), "function-matching");

@@ -111,6 +111,7 @@ impl Bench {
             threads: 1,
             evaluate_every: 1,
             allow_teacher_at_chance: false,
+            record_teacher: false,
             places: Default::default(),
             folder: self.folder.clone(),
             provenance: Provenance::default(),

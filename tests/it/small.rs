@@ -80,6 +80,7 @@ pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
         places: Default::default(),
         evaluate_every: 1,
         allow_teacher_at_chance: true,
+        record_teacher: false,
         threads: 1,
     }
 }

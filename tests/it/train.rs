@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use distillery::event::{Event, Failure, Message, Which};
 use distillery::folder::Folder;
 use distillery::job::*;
-use distillery::train::{self, End, optimizer};
+use distillery::train::{self, End, optimizer, teacher};
 
 use crate::small::{MODES, distil, labels, manifest, rows, train};
 
@@ -366,4 +366,73 @@ fn two_teachers_are_an_ensemble() {
         kl.push(rows(&said, &job));
     }
     assert_ne!(kl[0], kl[1]);
+}
+
+/// A recorded teacher stream: whoever records, resumes or replays gets the bits of the live teacher; a student that
+/// replays does look at the record; a damaged record is asked for again.
+#[test]
+fn a_recorded_stream_is_the_live_teacher() {
+    let (_place, live, teacher) = taught();
+    let job = distil(&teacher, Teaching::FunctionMatching { mixup: 1.0 }, 2);
+    let other = Job { learning_rate: 0.003, ..job.clone() };
+    let recorded = |job: &Job| distillery::plan::Manifest { record_teacher: true, ..manifest(&[job], 1) };
+    let expected = rows(&train(&manifest(&[&job], 1), &live), &job);
+
+    let (_place, folder, _) = taught();
+    // Another student records the first epoch only, and a bit.
+    let stop = AtomicBool::new(false);
+    let end = train::run(&recorded(&other), &folder, &stop, &mut |message| {
+        stop.fetch_or(matches!(message.event, Event::Epoch(_)), Ordering::Relaxed);
+    });
+    assert_eq!(end.unwrap(), End::Stopped);
+    let path = folder.recording(&distillery::plan::stream_key(&job));
+    let half = fs::metadata(&path).unwrap().len();
+    assert_eq!(rows(&train(&recorded(&job), &folder), &job), expected);
+    assert_eq!(weights(&folder, &job), weights(&live, &job));
+    let whole = fs::read(&path).unwrap();
+    assert!(half > 0 && half < whole.len() as u64);
+
+    // A record with other numbers and a true checksum: the student follows it, so it is the record that it sees.
+    let again = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        fs::remove_dir_all(folder.job(&job.id())).unwrap();
+        rows(&train(&recorded(&job), &folder), &job)
+    };
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    assert_eq!(again(&damaged), expected);
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    let key = distillery::plan::stream_key(&job);
+    let recording = teacher::Recording::open(&path, &key, 160).unwrap();
+    let mut logits = recording.get(3).unwrap().unwrap();
+    logits.iter_mut().for_each(|logit| *logit = -*logit);
+    recording.put(3, &logits).unwrap();
+    let forged = fs::read(&path).unwrap();
+    assert_ne!(again(&forged), expected);
+}
+
+/// Students of every kind of network and optimiser go through the loop, and are the same on any number of threads.
+#[test]
+fn every_network_and_optimizer_trains() {
+    let networks = [
+        (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 10),
+        (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 32),
+        (Model::Vit(Vit { width: 32, depth: 1, heads: 2, patch: 4 }), 12),
+    ];
+    for (student, resolution) in networks {
+        for optimizer in [labels(1).optimizer, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true })] {
+            let mut job = Job { student: student.clone(), resolution, optimizer, ..labels(1) };
+            job.split.train.end = 32;
+            job.split.validation.end = job.split.validation.start + 10;
+            job.split.test.end = 10;
+            let run = |threads| {
+                let (_place, folder) = folder();
+                let said = rayon_pool(threads).install(|| train(&manifest(&[&job], 1), &folder));
+                (rows(&said, &job), weights(&folder, &job))
+            };
+            let one = run(1);
+            assert_eq!(one.0.len(), 1, "{}", student.label());
+            assert!(one == run(2), "{}: bits depend on the number of threads", student.label());
+        }
+    }
 }
