@@ -32,6 +32,8 @@ pub enum Verb {
     Report(Report),
     /// Ask the store in SQL, read-only.
     Query(Query),
+    /// Time whole training steps on this machine: three workloads that have twins in PyTorch.
+    Bench(Bench),
     /// Train one cohort: what `run` starts.
     #[command(hide = true)]
     Worker(Worker),
@@ -129,6 +131,41 @@ pub struct Query {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// w1, w2 or w3 [default: all, and w1 as a cohort of 8 students]
+    #[arg(value_name = "WORKLOAD", value_parser = ["w1", "w2", "w3"])]
+    pub workload: Option<String>,
+    /// Students that share a teacher forward.
+    #[arg(long, default_value_t = 1, requires = "workload", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub students: u16,
+    /// What matrix products are computed in.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// Steps that are timed, after one that is not.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub threads: Option<u16>,
+    /// Weights, images and labels that a twin wrote [default: made up]
+    #[arg(long, value_name = "FILE", requires = "workload")]
+    pub inputs: Option<PathBuf>,
+    /// Answer `run N` lines on standard input with wall, user and system seconds and the loss, `peak` with MiB: for a
+    /// comparison that alternates with another program.
+    #[arg(long, requires = "workload", conflicts_with = "json")]
+    pub serve: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! One file a verb. The only place that knows every module.
 
+mod bench;
 mod catalogue;
 mod plan;
 mod query;
@@ -27,6 +28,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Status(arguments) => block_on(status::status(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
+        Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Worker(arguments) => worker::worker(&arguments),
     };
     match result {

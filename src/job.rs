@@ -270,6 +270,8 @@ pub enum Clip {
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     F32,
+    /// Matrix products of numbers rounded to bfloat16, summed in f32; everything else in f32.
+    Bf16,
 }
 
 /// The first 16 hexadecimal digits of the hash of a job's canonical text.

@@ -8,10 +8,12 @@
 //! lets every student that is due take its step, with its own view, loss, optimiser, schedule and end. Nothing a
 //! student computes depends on its company, so its numbers are the same bits alone and in a cohort.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod engine;
 pub mod graph;
+pub mod memory;
 pub mod metric;
 pub mod model;
 pub mod network;

@@ -32,6 +32,7 @@ pub fn worker(arguments: &cli::Worker) -> Result<ExitCode> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    train::memory::keep_freed_pages();
     // The training loop is one of the pool's own threads: from outside, every operation would be a hand-over.
     let threads = usize::try_from(manifest.threads)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build()?;

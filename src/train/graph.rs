@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::job::Precision;
+
 use super::model::{Blueprint, Role};
 use super::ops::conv::Conv;
 use super::ops::depthwise::Depthwise;
@@ -57,6 +59,14 @@ impl<T: Element> Graph<T> {
             extents: vec![input],
             output: Value(0),
         }
+    }
+
+    /// The same network with its matrix products in another precision.
+    pub fn with_precision(mut self, precision: Precision) -> Graph<T> {
+        for step in &mut self.steps {
+            step.layer.set_precision(precision);
+        }
+        self
     }
 
     pub fn input(&self) -> Value {

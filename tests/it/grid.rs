@@ -239,7 +239,13 @@ fn overrides_win_over_everything() {
         format!("{BASE}\n[[grid]]\nproduct = {{ seed = [0, 1], teaching = [\"fixed/cc\", \"consistent/ic\"] }}\n");
     let experiment = read_with(
         &text,
-        &["teaching=function-matching", "warmup.steps = 5", "run.teacher-at-chance=allow", "run.record-teacher=true", "teachers.big.train.seed=9"],
+        &[
+            "teaching=function-matching",
+            "warmup.steps = 5",
+            "run.teacher-at-chance=allow",
+            "run.record-teacher=true",
+            "teachers.big.train.seed=9",
+        ],
     )
     .unwrap();
     assert_eq!(experiment.jobs.len(), 2);

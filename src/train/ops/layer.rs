@@ -5,6 +5,8 @@
 //! one image at a time, as all of the paper's networks do with GroupNorm and LayerNorm, can so run a whole network for
 //! one image while its numbers are in the cache.
 
+use crate::job::Precision;
+
 use super::element::Element;
 use super::lanes;
 
@@ -207,6 +209,8 @@ pub trait Layer<T: Element>: Send + Sync {
     fn collect(&self, _weights: &[T], native: &[T], to: &mut [T]) {
         to.copy_from_slice(native);
     }
+    /// What its matrix products are computed in; layers without any have no choice.
+    fn set_precision(&mut self, _precision: Precision) {}
     /// Multiply-adds of one image's forward pass.
     fn macs(&self) -> u64 {
         0

@@ -176,6 +176,32 @@ pub fn tile<T: Float>(sum: &Sum<'_, T>, rows: usize, blocks: usize, to: Target<'
     }
 }
 
+/// Runs the largest tile for a while on operands that stay in the first cache; returns its floating-point operations.
+pub fn exercise() -> f64 {
+    const K: usize = 64;
+    const TIMES: usize = 256;
+    let blocks = f32::most_blocks();
+    let rows = f32::most_rows(blocks);
+    let (x, w) = (vec![1f32; rows * K], vec![1f32; blocks * BLOCK * K]);
+    let mut y = vec![0f32; rows * blocks * BLOCK];
+    for _ in 0..TIMES {
+        let sum = Sum {
+            x: &x,
+            x_step: Strides { outer: 0, middle: 0, inner: 1 },
+            x_row: K,
+            w: &w,
+            w_step: Strides { outer: 0, middle: 0, inner: BLOCK },
+            w_block: K * BLOCK,
+            // The same numbers again and again: one long sum.
+            count: Strides { outer: 16, middle: 1, inner: K },
+        };
+        let channels = blocks * BLOCK;
+        tile(&sum, rows, blocks, Target { y: &mut y, row: channels, channels, start: Start::Zero, bias: None });
+        std::hint::black_box(&y);
+    }
+    (2 * rows * blocks * BLOCK * K * 16 * TIMES) as f64
+}
+
 /// The last element each slice is read at lies inside it.
 fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
     let Strides { outer, middle, inner } = sum.count;

@@ -77,7 +77,8 @@ impl Recording {
     }
 
     fn checksum(&self, step: u64, logits: &[u8]) -> Vec<u8> {
-        let digest = Sha256::new_with_prefix(&self.key).chain_update(step.to_le_bytes()).chain_update(logits).finalize();
+        let digest =
+            Sha256::new_with_prefix(&self.key).chain_update(step.to_le_bytes()).chain_update(logits).finalize();
         digest[..CHECKSUM_BYTES].to_vec()
     }
 }
