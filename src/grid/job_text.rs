@@ -241,7 +241,17 @@ fn resolve_teachers(
             return Err(Fault::new(span, message)
                 .hint(format!("it has {classes}, the student {} and {}", data.classes, data.channels)));
         }
-        teachers.push(Teacher { resolution: known.resolution.unwrap_or(resolution), source: known.source });
+        let resolution = known.resolution.unwrap_or(resolution);
+        if let Model::Vit(net) = known.source.model()
+            && !resolution.is_multiple_of(net.patch)
+        {
+            let message = format!(
+                "teacher `{name}` has patches of {} pixels, which do not fill images of {resolution}",
+                net.patch
+            );
+            return Err(Fault::new(span, message).hint("give the teacher a `resolution` that its patch divides"));
+        }
+        teachers.push(Teacher { resolution, source: known.source });
     }
     Ok(teachers)
 }

@@ -26,7 +26,7 @@ const KEYS: [(&str, &str); 26] = [
         "optimizer",
         "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }` or `optimizer = { sgd = { momentum = 0.9, nesterov = false } }",
     ),
-    ("precision", "precision = \"f32\""),
+    ("precision", "precision = \"f32\"` or `precision = \"bf16\""),
     ("resolution", "resolution = 28"),
     ("schedule", "schedule = \"cosine\""),
     ("seed", "seed = 0"),

@@ -108,10 +108,10 @@ impl<T: Element> Graph<T> {
         }
         let kernel = Kernel { ci, co: per_group, kh: size, kw: size, groups, stride, padding, standardize, weight };
         if size == 1 && stride == 1 && groups == 1 {
-            return self.push(Linear { x: from, kernel, bias }, x, residual);
+            return self.push(Linear::new(from, kernel, bias), x, residual);
         }
         if bias.is_none() && Winograd::suits(from, co, &kernel) {
-            return self.push(Winograd { x: from, kernel }, x, residual);
+            return self.push(Winograd::new(from, kernel), x, residual);
         }
         let layer = Conv::new(from, co, kernel, bias).expect("an architecture's windows fit its images");
         self.push(layer, x, residual)
@@ -124,7 +124,7 @@ impl<T: Element> Graph<T> {
         let bias = Some(self.tensor(format!("{name}.bias"), &[co], Role::Bias));
         let kernel =
             Kernel { ci: from.c, co, kh: 1, kw: 1, groups: 1, stride: 1, padding: 0, standardize: None, weight };
-        self.push(Linear { x: from, kernel, bias }, x, residual)
+        self.push(Linear::new(from, kernel, bias), x, residual)
     }
 
     pub fn group_norm_relu(&mut self, name: &str, x: Value, groups: usize, eps: f64) -> Value {

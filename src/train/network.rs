@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Storage, Tensor, bail};
 
 use super::engine::Engine;
 use super::model::graph;
-use crate::job::{Input, Model};
+use crate::job::{Input, Job, Model, Precision};
 
 /// A network with its weights, ready for forward passes: a teacher.
 pub struct Frozen {
@@ -13,8 +13,8 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    pub fn new(model: &Model, input: Input, weights: Vec<f32>) -> Frozen {
-        let mut engine = Engine::frozen(graph(model, input));
+    pub fn new(model: &Model, input: Input, precision: Precision, weights: Vec<f32>) -> Frozen {
+        let mut engine = Engine::frozen(graph(model, input).with_precision(precision));
         engine.load(&weights);
         Frozen { engine, weights }
     }
@@ -30,16 +30,19 @@ impl Frozen {
 
 /// Engines of the networks a cohort trains: students of one architecture take turns with one engine's memory.
 #[derive(Default)]
-pub struct Engines(Vec<(Model, Input, Engine<f32>)>);
+pub struct Engines(Vec<(Model, Input, Precision, Engine<f32>)>);
 
 impl Engines {
-    pub fn get(&mut self, model: &Model, input: Input) -> &mut Engine<f32> {
-        let found = self.0.iter().position(|(of, at, _)| of == model && *at == input);
+    /// The engine of a job's student.
+    pub fn get(&mut self, job: &Job) -> &mut Engine<f32> {
+        let (model, input, precision) = (&job.student, job.input(), job.precision);
+        let found = self.0.iter().position(|(m, i, p, _)| (m, *i, *p) == (model, input, precision));
         let place = found.unwrap_or_else(|| {
-            self.0.push((model.clone(), input, Engine::trainable(graph(model, input))));
+            let graph = graph(model, input).with_precision(precision);
+            self.0.push((model.clone(), input, precision, Engine::trainable(graph)));
             self.0.len() - 1
         });
-        &mut self.0[place].2
+        &mut self.0[place].3
     }
 }
 

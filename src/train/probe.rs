@@ -18,7 +18,7 @@ pub fn probe(job: &Job) -> Result<f64> {
         // The rate hardly depends on them, the memory does.
         let (batch, side) = (job.batch.min(32) as usize, job.resolution.min(64) as usize);
         let input = Input { resolution: side as u32, ..job.input() };
-        let mut engine = Engine::<f32>::trainable(graph(&job.student, input));
+        let mut engine = Engine::<f32>::trainable(graph(&job.student, input).with_precision(job.precision));
         let weights = engine.graph().blueprint.scratch(0);
         let mut gradient = vec![0.0; weights.len()];
         let images = vec![0.0; batch * side * side * job.data.channels as usize];

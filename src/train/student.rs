@@ -129,7 +129,7 @@ impl Student {
         sink: &mut dyn FnMut(Message),
     ) -> Result<()> {
         let started = Instant::now();
-        let engine = engines.get(&self.job.student, self.job.input());
+        let engine = engines.get(&self.job);
         self.gradient.resize(self.weights.len(), 0.0);
         let (of, distance) = match target {
             Target::Teacher(teacher, distance) => (teacher, Some(*distance)),
@@ -211,7 +211,7 @@ impl Student {
     fn row(&self, engines: &mut Engines, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
         let mut evaluations = Vec::new();
         if !evaluated.is_empty() {
-            let engine = engines.get(&self.job.student, self.job.input());
+            let engine = engines.get(&self.job);
             engine.load(&self.weights);
             for set in evaluated {
                 let images = set.images.get(&self.job.resolution).context("images at this resolution")?;

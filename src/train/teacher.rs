@@ -219,5 +219,5 @@ fn network(job: &Job, teacher: &Teacher, path: &Path) -> Result<Frozen> {
     let model = teacher.source.model();
     let input = Input { resolution: teacher.resolution, ..job.input() };
     let weights = load_weights(path, &Blueprint::new(model, input))?;
-    Ok(Frozen::new(model, input, weights))
+    Ok(Frozen::new(model, input, job.precision, weights))
 }

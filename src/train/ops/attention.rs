@@ -48,6 +48,7 @@ fn product<T: Element>(
                 w_step: Strides { inner: b.row, ..Strides::default() },
                 w_block: BLOCK,
                 count: Strides { outer: 1, middle: 1, inner: k },
+                pairs: false,
             };
             tile(
                 &sum,

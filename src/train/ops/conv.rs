@@ -188,6 +188,7 @@ impl Conv {
             w_step: Strides { outer: kw * channels * BLOCK, middle: channels * BLOCK, inner: BLOCK },
             w_block: kh * kw * channels * BLOCK,
             count: Strides { outer: kh, middle, inner },
+            pairs: false,
         }
     }
 
@@ -224,6 +225,7 @@ impl Conv {
                                 w_step: Strides { outer: self.y.w * dy_pitch, middle: 0, inner: dy_pitch },
                                 w_block: BLOCK,
                                 count: Strides { outer: rows, middle: 1, inner: self.y.w },
+                                pairs: false,
                             };
                             tile(
                                 &sum,

@@ -4,11 +4,13 @@ use std::fmt::Debug;
 use std::ops::{Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::tile::Float;
+use super::vector::Pair;
 use super::winograd::Transforms;
 
 pub trait Element:
     Float
     + Transforms
+    + Pair
     + Debug
     + PartialOrd
     + Sub<Output = Self>
@@ -19,6 +21,8 @@ pub trait Element:
     + MulAssign
 {
     const ZERO: Self;
+    /// Whether there are pairs of it ([`Pair`]).
+    const PAIRS: bool;
     const ONE: Self;
 
     fn from_f64(value: f64) -> Self;
@@ -34,6 +38,7 @@ pub trait Element:
 
 impl Element for f32 {
     const ZERO: f32 = 0.0;
+    const PAIRS: bool = true;
     const ONE: f32 = 1.0;
 
     #[inline(always)]
@@ -95,6 +100,7 @@ impl Element for f32 {
 
 impl Element for f64 {
     const ZERO: f64 = 0.0;
+    const PAIRS: bool = false;
     const ONE: f64 = 1.0;
 
     #[inline(always)]

@@ -182,7 +182,7 @@ fn winograd<T: super::element::Element>(graph: &mut Graph<T>, x: Value, residual
     let weight = graph.tensor("conv.weight".into(), &[32, from.c, 3, 3], Role::Kernel);
     let kernel =
         Kernel { ci: from.c, co: 32, kh: 3, kw: 3, groups: 1, stride: 1, padding: 1, standardize: Some(1e-10), weight };
-    graph.push(Winograd { x: from, kernel }, x, residual)
+    graph.push(Winograd::new(from, kernel), x, residual)
 }
 
 fn standard_conv_of_candle(x: &Tensor, named: &Named) -> Result<Tensor> {
@@ -221,7 +221,7 @@ fn winograd_is_the_direct_convolution() {
             assert!(Winograd::suits(extent, co, &kernel));
             let y = match direct {
                 true => graph.push(Conv::new(extent, co, kernel, None).unwrap(), x, None),
-                false => graph.push(Winograd { x: extent, kernel }, x, None),
+                false => graph.push(Winograd::new(extent, kernel), x, None),
             };
             graph.push(GlobalMean { x: graph.extent(y) }, y, None);
             let flat = narrow(&some(graph.blueprint.len(), 1));

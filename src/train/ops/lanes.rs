@@ -152,6 +152,61 @@ wide! {
     }
 }
 
+/// Rounds rows of numbers to bf16 and pairs them in place ([`super::vector::Pair`]).
+pub fn pair_neighbours<T: Element>(numbers: &mut [T]) {
+    for at in 0..numbers.len() / 2 {
+        numbers[at] = T::pair(numbers[2 * at], numbers[2 * at + 1]);
+    }
+}
+
+/// Rows 2 i and 2 i + 1 of `row` numbers become row i; a last row alone is paired with zeros.
+pub fn pair_rows<T: Element>(numbers: &mut [T], row: usize) {
+    let rows = numbers.len() / row;
+    for to in 0..rows.div_ceil(2) {
+        let (before, rest) = numbers.split_at_mut(2 * to * row);
+        match rest.len() >= 2 * row {
+            true if to == 0 => {
+                let (low, high) = rest.split_at_mut(row);
+                pair_into_first(low, &high[..row]);
+            }
+            true => pair_into(&rest[..row], &rest[row..2 * row], &mut before[to * row..][..row]),
+            false if to == 0 => pair_with_zero(&mut rest[..row]),
+            false => {
+                before[to * row..][..row].copy_from_slice(&rest[..row]);
+                pair_with_zero(&mut before[to * row..][..row]);
+            }
+        }
+    }
+}
+
+wide! {
+    fn pair_into(low: &[T], high: &[T], to: &mut [T]) {
+        let n = to.len();
+        let (low, high) = (&low[..n], &high[..n]);
+        for i in 0..n {
+            to[i] = T::pair(low[i], high[i]);
+        }
+    }
+}
+
+wide! {
+    fn pair_into_first(low: &mut [T], high: &[T]) {
+        let n = low.len();
+        let high = &high[..n];
+        for i in 0..n {
+            low[i] = T::pair(low[i], high[i]);
+        }
+    }
+}
+
+wide! {
+    fn pair_with_zero(low: &mut [T]) {
+        for low in low.iter_mut() {
+            *low = T::pair(*low, T::ZERO);
+        }
+    }
+}
+
 /// Partial sums of a row.
 const PARTS: usize = 16;
 

@@ -8,11 +8,14 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
 use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
 use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use crate::job::Precision;
 
 /// Numbers of a panel of input or output.
 const PANEL: usize = 48 << 10;
@@ -22,9 +25,15 @@ pub struct Linear {
     pub x: Extent,
     pub kernel: Kernel,
     pub bias: Option<Range<usize>>,
+    /// Whether products are of pairs of bf16 numbers.
+    pairs: bool,
 }
 
 impl Linear {
+    pub fn new(x: Extent, kernel: Kernel, bias: Option<Range<usize>>) -> Linear {
+        Linear { x, kernel, bias, pairs: false }
+    }
+
     /// Pixels of a panel; by the shape alone, since sums of gradients follow it.
     fn panel(&self) -> usize {
         (PANEL / self.kernel.ci.max(self.kernel.co)).clamp(28, 512)
@@ -73,7 +82,19 @@ impl<T: Element> Layer<T> for Linear {
 
     fn pack(&self, weights: &[T], to: &mut [T], training: bool) {
         let (forward, backward) = to.split_at_mut(self.kernel.packed_forward());
-        self.kernel.pack(weights, forward, training.then_some(backward));
+        self.kernel.pack(weights, forward, training.then_some(&mut *backward));
+        if self.pairs {
+            let blocks = forward.par_chunks_mut(self.kernel.ci * BLOCK);
+            blocks.for_each(|block| lanes::pair_rows(block, BLOCK));
+            let blocks = backward.par_chunks_mut(self.kernel.co * BLOCK);
+            blocks.for_each(|block| lanes::pair_rows(block, BLOCK));
+        }
+    }
+
+    /// Odd numbers of channels have no pairs: such layers, and those of f64, stay as they are.
+    fn set_precision(&mut self, precision: Precision) {
+        let even = self.kernel.ci.is_multiple_of(2) && self.kernel.co.is_multiple_of(2);
+        self.pairs = precision == Precision::Bf16 && T::PAIRS && even;
     }
 
     fn gradient(&self) -> usize {
@@ -84,12 +105,16 @@ impl<T: Element> Layer<T> for Linear {
         let (ci, co) = (self.kernel.ci, self.kernel.co);
         let (px, _) = self.pitches();
         let rows = call.images * self.x.pixels();
+        let half = if self.pairs { 2 } else { 1 };
         let (panel, glass) = call.scratch.split_at_mut(self.panel() * px);
         let bias = self.bias.clone().map(|range| &call.weights[range]);
         for range in pieces(rows, self.panel()) {
-            let (x, step) = if call.x.lens.is_some() || px != ci {
+            let (x, step) = if call.x.lens.is_some() || px != ci || self.pairs {
                 show(&call.x, self.x, range.clone(), panel, px, glass);
-                (&*panel, px)
+                if self.pairs {
+                    lanes::pair_neighbours(&mut panel[..range.len() * px]);
+                }
+                (&*panel, px / half)
             } else {
                 (&call.x.numbers[range.start * ci..range.end * ci], ci)
             };
@@ -104,7 +129,8 @@ impl<T: Element> Layer<T> for Linear {
                         w: &call.packed[first * ci..],
                         w_step: Strides { inner: BLOCK, ..Strides::default() },
                         w_block: ci * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: ci },
+                        count: Strides { outer: 1, middle: 1, inner: ci / half },
+                        pairs: self.pairs,
                     };
                     let at = (range.start + part.start) * co + first;
                     tile(
@@ -127,6 +153,7 @@ impl<T: Element> Layer<T> for Linear {
     fn backward(&self, mut call: Backward<'_, T>) {
         let (ci, co, wide) = (self.kernel.ci, self.kernel.co, self.kernel.wide_co());
         let (px, py) = self.pitches();
+        let half = if self.pairs { 2 } else { 1 };
         let rows = call.images * self.x.pixels();
         let (x_panel, rest) = call.scratch.split_at_mut(self.panel() * px);
         let (dy_panel, glass) = rest.split_at_mut(self.panel() * py);
@@ -141,18 +168,27 @@ impl<T: Element> Layer<T> for Linear {
             }
         }
         for range in pieces(rows, self.panel()) {
-            let (x, x_step) = if call.x.lens.is_some() || px != ci {
+            let (x, x_step) = if call.x.lens.is_some() || px != ci || self.pairs {
                 show(&call.x, self.x, range.clone(), x_panel, px, glass);
+                if self.pairs {
+                    lanes::pair_rows(&mut x_panel[..range.len() * px], px);
+                }
                 (&*x_panel, px)
             } else {
                 (&call.x.numbers[range.start * ci..range.end * ci], ci)
             };
             let own = &call.dy[range.start * co..range.end * co];
-            let (dy, dy_step) = if py == co {
-                (own, co)
-            } else {
+            let copy = |dy_panel: &mut [T]| {
                 for (to, from) in dy_panel.chunks_exact_mut(py).zip(own.chunks_exact(co)) {
                     to[..co].copy_from_slice(from);
+                }
+            };
+            let (dy, dy_step) = if py == co && !self.pairs {
+                (own, co)
+            } else {
+                copy(dy_panel);
+                if self.pairs {
+                    lanes::pair_rows(&mut dy_panel[..range.len() * py], py);
                 }
                 (&*dy_panel, py)
             };
@@ -168,7 +204,8 @@ impl<T: Element> Layer<T> for Linear {
                         w: &dy[first..],
                         w_step: Strides { inner: dy_step, ..Strides::default() },
                         w_block: BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: range.len() },
+                        count: Strides { outer: 1, middle: 1, inner: range.len().div_ceil(half) },
+                        pairs: self.pairs,
                     };
                     tile(
                         &sum,
@@ -185,6 +222,14 @@ impl<T: Element> Layer<T> for Linear {
                 }
             }
             let Some((dx, dx_write)) = &mut call.dx else { continue };
+            // The same gradients once more, paired along the channels that are summed now.
+            let (dy, dy_step) = if self.pairs {
+                copy(dy_panel);
+                lanes::pair_neighbours(&mut dy_panel[..range.len() * py]);
+                (&*dy_panel, py / 2)
+            } else {
+                (dy, dy_step)
+            };
             for some in pieces(ci.div_ceil(BLOCK), T::most_blocks()) {
                 let first = some.start * BLOCK;
                 let channels = (some.end * BLOCK).min(ci) - first;
@@ -196,7 +241,8 @@ impl<T: Element> Layer<T> for Linear {
                         w: &packed[first * co..],
                         w_step: Strides { inner: BLOCK, ..Strides::default() },
                         w_block: co * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: co },
+                        count: Strides { outer: 1, middle: 1, inner: co / half },
+                        pairs: self.pairs,
                     };
                     tile(
                         &sum,

@@ -8,7 +8,7 @@
 //! chain of fused multiply-adds in the order of the sum, so its bits do not depend on the vector width or on how
 //! outputs are gathered into tiles.
 
-use super::vector::{Lanes, Plain, Vectors, vectors};
+mod kernels;
 
 /// Channels that are packed, and computed, together.
 pub const BLOCK: usize = 16;
@@ -38,6 +38,8 @@ pub struct Sum<'a, T> {
     pub w_block: usize,
     /// How often each loop runs.
     pub count: Strides,
+    /// Whether `x` and `w` hold pairs of bf16 numbers ([`super::vector::Pair`]), each step of the sum one pair.
+    pub pairs: bool,
 }
 
 /// What a tile starts from.
@@ -76,7 +78,7 @@ pub trait Float: Copy + Default + Send + Sync + std::ops::Add<Output = Self> + s
     ///
     /// # Safety
     /// `raw` points at enough memory for the tile it describes.
-    unsafe fn raw(raw: &Raw<Self>, rows: usize, width: Width);
+    unsafe fn raw(raw: &Raw<Self>, rows: usize, width: Width, pairs: bool);
 }
 
 /// How wide a tile is.
@@ -115,7 +117,8 @@ pub fn tile<T: Float>(sum: &Sum<'_, T>, rows: usize, blocks: usize, to: Target<'
     assert!(rows >= 1 && rows <= T::most_rows(blocks) && blocks >= 1 && blocks <= T::most_blocks());
     check(sum, rows, blocks);
     assert!(channels <= blocks * BLOCK && (rows - 1) * row + channels <= y.len(), "a tile writes beyond its target");
-    let half = channels <= BLOCK / 2;
+    // Pairs have no half vectors.
+    let half = channels <= BLOCK / 2 && !sum.pairs;
     let width = match (blocks, half) {
         (1, true) => Width::Half,
         (1, false) => Width::One,
@@ -150,7 +153,7 @@ pub fn tile<T: Float>(sum: &Sum<'_, T>, rows: usize, blocks: usize, to: Target<'
             raw.bias = bias.as_ptr();
         }
         // SAFETY: reads and writes of whole vectors were checked above.
-        unsafe { T::raw(&raw, rows, width) }
+        unsafe { T::raw(&raw, rows, width, sum.pairs) }
     } else {
         // Channels that do not fill their vectors: a detour over whole ones.
         let mut whole = [T::default(); MOST_ROWS * BLOCK * MOST_BLOCKS];
@@ -169,7 +172,7 @@ pub fn tile<T: Float>(sum: &Sum<'_, T>, rows: usize, blocks: usize, to: Target<'
         (raw.y, raw.y_row) = (whole.as_mut_ptr(), full);
         (raw.start, raw.start_row) = (whole.as_ptr(), full);
         // SAFETY: reads were checked above, and `whole` holds the largest tile.
-        unsafe { T::raw(&raw, rows, width) }
+        unsafe { T::raw(&raw, rows, width, sum.pairs) }
         for p in 0..rows {
             y[p * row..][..channels].copy_from_slice(&whole[p * full..][..channels]);
         }
@@ -194,6 +197,7 @@ pub fn exercise() -> f64 {
             w_block: K * BLOCK,
             // The same numbers again and again: one long sum.
             count: Strides { outer: 16, middle: 1, inner: K },
+            pairs: false,
         };
         let channels = blocks * BLOCK;
         tile(&sum, rows, blocks, Target { y: &mut y, row: channels, channels, start: Start::Zero, bias: None });
@@ -212,154 +216,13 @@ fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
     assert!(x < sum.x.len() && w <= sum.w.len(), "a tile reads beyond its operands");
 }
 
-/// # Safety
-/// The caller has checked that the processor has the features of `L`, and that `raw` describes reads and writes inside
-/// its arrays.
-#[inline(always)]
-unsafe fn rows<L: Lanes, const P: usize, const V: usize>(raw: &Raw<L::T>) {
-    unsafe {
-        let mut acc = [[L::zero(); V]; P];
-        if !raw.start.is_null() {
-            for (p, acc) in acc.iter_mut().enumerate() {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = L::load(raw.start.add(p * raw.start_row + v * L::N));
-                }
-            }
-        }
-        if !raw.bias.is_null() {
-            for acc in &mut acc {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = acc.add(L::load(raw.bias.add(v * L::N)));
-                }
-            }
-        }
-        let (mut x_outer, mut w_outer) = (raw.x, raw.w);
-        for _ in 0..raw.count.outer {
-            let (mut x_middle, mut w_middle) = (x_outer, w_outer);
-            for _ in 0..raw.count.middle {
-                let (mut x, mut w) = (x_middle, w_middle);
-                for _ in 0..raw.count.inner {
-                    let mut weights = [L::zero(); V];
-                    for (v, weight) in weights.iter_mut().enumerate() {
-                        let at = v * L::N;
-                        *weight = L::load(w.add(at / BLOCK * raw.w_block + at % BLOCK));
-                    }
-                    for (p, acc) in acc.iter_mut().enumerate() {
-                        let x = L::splat(*x.add(p * raw.x_row));
-                        for (acc, weight) in acc.iter_mut().zip(weights) {
-                            *acc = acc.fma(x, weight);
-                        }
-                    }
-                    x = x.wrapping_add(raw.x_step.inner);
-                    w = w.wrapping_add(raw.w_step.inner);
-                }
-                x_middle = x_middle.wrapping_add(raw.x_step.middle);
-                w_middle = w_middle.wrapping_add(raw.w_step.middle);
-            }
-            x_outer = x_outer.wrapping_add(raw.x_step.outer);
-            w_outer = w_outer.wrapping_add(raw.w_step.outer);
-        }
-        // By reference: an array that is consumed goes through memory first.
-        for (p, acc) in acc.iter().enumerate() {
-            for (v, acc) in acc.iter().enumerate() {
-                acc.store(raw.y.add(p * raw.y_row + v * L::N));
-            }
-        }
-    }
-}
-
-/// A function for one kind of lanes that picks the instance of [`rows`] by the number of rows.
-macro_rules! pick {
-    ($(#[$attribute:meta])* $visibility:vis $name:ident, $lanes:ty, $v:expr, [$($p:literal)*]) => {
-        /// # Safety
-        /// As [`rows`](super::rows).
-        $(#[$attribute])*
-        $visibility unsafe fn $name(raw: &Raw<<$lanes as Lanes>::T>, rows: usize) {
-            match rows {
-                $($p => unsafe { crate::train::ops::tile::rows::<$lanes, $p, $v>(raw) },)*
-                _ => unreachable!("a tile has at most so many rows"),
-            }
-        }
-    };
-}
-
-pick!(plain_half_f32, Plain<f32>, 1, [1 2]);
-pick!(plain_half_f64, Plain<f64>, 1, [1 2]);
-pick!(plain_f32, Plain<f32>, 2, [1 2]);
-pick!(plain_f64, Plain<f64>, 2, [1 2]);
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{__m256, __m512};
-
-    use super::{Lanes, Raw};
-
-    pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_one, __m512, 1,
-        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28]);
-    pick!(#[target_feature(enable = "avx512f")] pub(super) avx512_two, __m512, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
-    pick!(#[target_feature(enable = "avx512f,avx512vl,fma")] pub(super) avx512_half, __m256, 1,
-        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28]);
-    pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_half, __m256, 1, [1 2 3 4 5 6]);
-    pick!(#[target_feature(enable = "avx2,fma")] pub(super) avx2_one, __m256, 2, [1 2 3 4 5 6]);
-}
-
-impl Float for f32 {
-    fn most_rows(blocks: usize) -> usize {
-        match vectors() {
-            Vectors::Avx512 => MOST_ROWS / blocks,
-            Vectors::Avx2 => 6,
-            Vectors::None => 2,
-        }
-    }
-
-    fn most_blocks() -> usize {
-        if vectors() == Vectors::Avx512 { MOST_BLOCKS } else { 1 }
-    }
-
-    unsafe fn raw(raw: &Raw<f32>, rows: usize, width: Width) {
-        // SAFETY: the features were detected; the rest is the caller's.
-        unsafe {
-            match (vectors(), width) {
-                #[cfg(target_arch = "x86_64")]
-                (Vectors::Avx512, Width::Half) => x86::avx512_half(raw, rows),
-                #[cfg(target_arch = "x86_64")]
-                (Vectors::Avx512, Width::One) => x86::avx512_one(raw, rows),
-                #[cfg(target_arch = "x86_64")]
-                (Vectors::Avx512, Width::Two) => x86::avx512_two(raw, rows),
-                #[cfg(target_arch = "x86_64")]
-                (Vectors::Avx2, Width::Half) => x86::avx2_half(raw, rows),
-                #[cfg(target_arch = "x86_64")]
-                (Vectors::Avx2, _) => x86::avx2_one(raw, rows),
-                (_, Width::Half) => plain_half_f32(raw, rows),
-                _ => plain_f32(raw, rows),
-            }
-        }
-    }
-}
-
-impl Float for f64 {
-    fn most_rows(_blocks: usize) -> usize {
-        2
-    }
-
-    fn most_blocks() -> usize {
-        1
-    }
-
-    unsafe fn raw(raw: &Raw<f64>, rows: usize, width: Width) {
-        // SAFETY: no feature is needed; the rest is the caller's.
-        unsafe {
-            match width {
-                Width::Half => plain_half_f64(raw, rows),
-                _ => plain_f64(raw, rows),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::kernels::plain_f32;
+    #[cfg(target_arch = "x86_64")]
+    use super::kernels::x86;
     use super::*;
+    use crate::train::ops::vector::{Pair, Vectors, vectors};
 
     const K: usize = 12;
 
@@ -378,6 +241,7 @@ mod tests {
             w_step: Strides { outer: 4 * BLOCK, middle: 0, inner: BLOCK },
             w_block: K * BLOCK,
             count: Strides { outer: 3, middle: 1, inner: 4 },
+            pairs: false,
         }
     }
 
@@ -461,6 +325,41 @@ mod tests {
         if vectors() != Vectors::None {
             assert_eq!(run(2, x86::avx2_one), expected);
         }
+    }
+
+    /// A tile of pairs is the sum of products of rounded numbers, on this processor and where it has no such instruction.
+    #[test]
+    fn pairs_are_products_of_rounded_numbers() {
+        let (x, w) = operands();
+        let pair = |of: &[f32], at: usize, step: usize| f32::pair(of[at], of[at + step]);
+        let rounded = |value: f32| f64::from(f32::pair(value, 0.0).halves().0);
+        const ROWS: usize = 5;
+        let xs: Vec<f32> = (0..ROWS * K / 2).map(|i| pair(&x, 2 * i, 1)).collect();
+        let ws: Vec<f32> = (0..K / 2 * BLOCK).map(|i| pair(&w, i / BLOCK * 2 * BLOCK + i % BLOCK, BLOCK)).collect();
+        let sum = Sum {
+            x: &xs,
+            x_step: Strides { inner: 1, ..Strides::default() },
+            x_row: K / 2,
+            w: &ws,
+            w_step: Strides { inner: BLOCK, ..Strides::default() },
+            w_block: 0,
+            count: Strides { outer: 1, middle: 1, inner: K / 2 },
+            pairs: true,
+        };
+        let rows = ROWS.min(f32::most_rows(1));
+        for channels in [5, BLOCK] {
+            let mut y = vec![0f32; ROWS * BLOCK];
+            tile(&sum, rows, 1, Target { y: &mut y, row: BLOCK, channels, start: Start::Zero, bias: None });
+            for (p, row) in y.chunks(BLOCK).enumerate().take(rows) {
+                for (channel, y) in row.iter().enumerate().take(channels) {
+                    let exact: f64 = (0..K).map(|k| rounded(x[p * K + k]) * rounded(w[k * BLOCK + channel])).sum();
+                    assert!((f64::from(*y) - exact).abs() < 1e-5, "row {p}, channel {channel}: {y}, not {exact}");
+                }
+            }
+        }
+        assert_eq!(f32::pair(1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0).halves(), (1.0, 1.0 + 4.0 / 256.0), "ties to even");
+        assert!(f32::pair(f32::NAN, f32::INFINITY).halves().0.is_nan());
+        assert_eq!(f32::pair(f32::NAN, f32::INFINITY).halves().1, f32::INFINITY);
     }
 
     #[test]

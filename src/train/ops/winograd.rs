@@ -18,8 +18,10 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::kernel::Kernel;
+use super::lanes;
 use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write};
 use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use crate::job::Precision;
 use transform::{PLACES, Transform, from_places, to_places};
 
 pub use transform::Transforms;
@@ -33,6 +35,8 @@ const STRIP: usize = 32 << 10;
 pub struct Winograd {
     pub x: Extent,
     pub kernel: Kernel,
+    /// Whether products are of pairs of bf16 numbers.
+    pairs: bool,
 }
 
 /// Transformed tiles: `[place][tile][channel]`, a line between places lest they all fall into one set of the cache.
@@ -52,6 +56,14 @@ impl Panel {
 }
 
 impl Winograd {
+    pub fn new(x: Extent, kernel: Kernel) -> Winograd {
+        Winograd { x, kernel, pairs: false }
+    }
+
+    fn half(&self) -> usize {
+        if self.pairs { 2 } else { 1 }
+    }
+
     /// Whether a layer is done in this way: where the products outweigh the transforms and the weights, of which there
     /// are 16/9 as many, are used by enough tiles.
     pub fn suits(x: Extent, co: usize, kernel: &Kernel) -> bool {
@@ -122,20 +134,26 @@ impl Winograd {
     }
 
     /// `m[place] = v[place] w[place]` for all places.
-    fn multiply<T: Element>(&self, v: &[T], from: &Panel, w: &[T], count: usize, m: &mut [T], to: &Panel) {
+    fn multiply<T: Element>(&self, v: &mut [T], from: &Panel, w: &[T], count: usize, m: &mut [T], to: &Panel) {
         let (ci, co) = (from.channels, to.channels);
+        let half = self.half();
         for place in 0..PLACES {
+            let v = &mut v[place * from.place()..][..count * ci];
+            if self.pairs {
+                lanes::pair_neighbours(v);
+            }
             for some in pieces(co / BLOCK, T::most_blocks()) {
                 let first = some.start * BLOCK;
                 for part in pieces(count, T::most_rows(some.len())) {
                     let sum = Sum {
-                        x: &v[place * from.place() + part.start * ci..],
+                        x: &v[part.start * ci / half..],
                         x_step: Strides { inner: 1, ..Strides::default() },
-                        x_row: ci,
+                        x_row: ci / half,
                         w: &w[(some.start * PLACES + place) * ci * BLOCK..],
                         w_step: Strides { inner: BLOCK, ..Strides::default() },
                         w_block: PLACES * ci * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: ci },
+                        count: Strides { outer: 1, middle: 1, inner: ci / half },
+                        pairs: self.pairs,
                     };
                     tile(
                         &sum,
@@ -215,25 +233,32 @@ impl Winograd {
     /// `dw[place] += v[place]^T u[place]`
     fn add_products<T: Element>(
         &self,
-        (v, from): (&[T], &Panel),
-        (u, to): (&[T], &Panel),
+        (v, from): (&mut [T], &Panel),
+        (u, to): (&mut [T], &Panel),
         count: usize,
         dw: &mut [T],
         write: Write,
     ) {
         let (ci, co) = (from.channels, to.channels);
         for place in 0..PLACES {
+            let v = &mut v[place * from.place()..][..count * ci];
+            let u = &mut u[place * to.place()..][..count * co];
+            if self.pairs {
+                lanes::pair_rows(v, ci);
+                lanes::pair_rows(u, co);
+            }
             for some in pieces(co / BLOCK, T::most_blocks()) {
                 let first = some.start * BLOCK;
                 for part in pieces(ci, T::most_rows(some.len())) {
                     let sum = Sum {
-                        x: &v[place * from.place() + part.start..],
+                        x: &v[part.start..],
                         x_step: Strides { inner: ci, ..Strides::default() },
                         x_row: 1,
-                        w: &u[place * to.place() + first..],
+                        w: &u[first..],
                         w_step: Strides { inner: co, ..Strides::default() },
                         w_block: BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: count },
+                        count: Strides { outer: 1, middle: 1, inner: count.div_ceil(self.half()) },
+                        pairs: self.pairs,
                     };
                     tile(
                         &sum,
@@ -341,6 +366,14 @@ impl<T: Element> Layer<T> for Winograd {
                 to_places(turned)
             });
         }
+        if self.pairs {
+            forward.par_chunks_mut(ci * BLOCK).for_each(|place| lanes::pair_rows(place, BLOCK));
+            backward.par_chunks_mut(co * BLOCK).for_each(|place| lanes::pair_rows(place, BLOCK));
+        }
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.pairs = precision == Precision::Bf16 && T::PAIRS;
     }
 
     fn gradient(&self) -> usize {
