@@ -22,8 +22,8 @@ const MOST_PANELS: usize = 12;
 /// Name and text.
 type Shipped = &'static [(&'static str, &'static str)];
 
-pub const EXPERIMENTS: Shipped = shipped!("experiments": "quickstart");
-pub const REPORTS: Shipped = shipped!("reports": "quickstart");
+pub const EXPERIMENTS: Shipped = shipped!("experiments": "precision" "quickstart");
+pub const REPORTS: Shipped = shipped!("reports": "precision" "quickstart");
 
 /// # Errors
 /// When there is no such file, with the names there are.

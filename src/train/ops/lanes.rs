@@ -152,10 +152,24 @@ wide! {
     }
 }
 
-/// Rounds rows of numbers to bf16 and pairs them in place ([`super::vector::Pair`]).
-pub fn pair_neighbours<T: Element>(numbers: &mut [T]) {
-    for at in 0..numbers.len() / 2 {
-        numbers[at] = T::pair(numbers[2 * at], numbers[2 * at + 1]);
+wide! {
+    /// Rounds neighbouring numbers to bf16 and pairs them ([`super::vector::Pair`]), in place: the first half is the result.
+    fn pair_neighbours(numbers: &mut [T]) {
+        let pairs = numbers.len() / 2;
+        let whole = pairs / PARTS * PARTS;
+        for at in (0..whole).step_by(PARTS) {
+            // By way of registers, for what is written lies where something else was read before.
+            let mut block = [T::ZERO; 2 * PARTS];
+            block.copy_from_slice(&numbers[2 * at..2 * at + 2 * PARTS]);
+            let mut paired = [T::ZERO; PARTS];
+            for i in 0..PARTS {
+                paired[i] = T::pair(block[2 * i], block[2 * i + 1]);
+            }
+            numbers[at..at + PARTS].copy_from_slice(&paired);
+        }
+        for at in whole..pairs {
+            numbers[at] = T::pair(numbers[2 * at], numbers[2 * at + 1]);
+        }
     }
 }
 

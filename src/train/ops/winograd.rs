@@ -28,6 +28,8 @@ pub use transform::Transforms;
 
 /// Numbers of one side's transformed panel, about.
 const PANEL: usize = 32 << 10;
+/// From so many channels on pairs pay.
+const LEAST_PAIRED: usize = 64;
 /// Numbers of a strip in scratch, about.
 const STRIP: usize = 32 << 10;
 
@@ -372,8 +374,10 @@ impl<T: Element> Layer<T> for Winograd {
         }
     }
 
+    /// Layers of few channels stay in f32: rounding and pairing would cost more than their short products save.
     fn set_precision(&mut self, precision: Precision) {
-        self.pairs = precision == Precision::Bf16 && T::PAIRS;
+        let wide = self.kernel.ci.min(self.kernel.co) >= LEAST_PAIRED;
+        self.pairs = precision == Precision::Bf16 && T::PAIRS && wide;
     }
 
     fn gradient(&self) -> usize {
