@@ -94,7 +94,7 @@ UNIT = {"ns": 1e-6, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 def our_milliseconds(name):
     # A regular expression over paths: the end keeps `conv3x3` from naming its neighbours.
     command = [program, "--bench", f"ops::{name}$", "--sample-count", "10"]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     for line in out.splitlines():
         cells = [cell.strip() for cell in line.split("│")]
         if len(cells) > 3 and re.fullmatch(r"[\d.]+ (ns|µs|ms|s)", cells[2]):

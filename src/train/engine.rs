@@ -295,3 +295,32 @@ fn seen<'a, T>(place: &plan::StepPlace, x: &'a [T], lens: &'a [T], images: &'a [
 fn apart<T, const N: usize>(arena: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
     arena.get_disjoint_mut(ranges).expect("what a step uses is planned apart")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{BitResnetSmall, Input, Model};
+    use crate::train::model::graph;
+
+    /// Memory for activations is a thread's, not a batch's: micro-batches of fixed size are how every step is done.
+    #[test]
+    fn a_thread_needs_the_same_memory_for_any_batch() {
+        let input = Input { channels: 3, classes: 10, resolution: 8 };
+        let model = Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 });
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let used = |batch: usize| {
+            let mut engine = Engine::<f32>::trainable(graph(&model, input));
+            let weights = engine.graph().blueprint.scratch(0);
+            let mut gradient = vec![0.0; weights.len()];
+            let (images, targets) = (vec![0.1; batch * 8 * 8 * 3], vec![0.1; batch * 10]);
+            let loss = Loss::CrossEntropy { probabilities: &targets };
+            pool.install(|| engine.step(&weights, &images, loss, &mut gradient));
+            let arenas = engine.arenas.lock().unwrap();
+            assert!((1..=2).contains(&arenas.len()), "{} arenas for two threads", arenas.len());
+            (arenas[0].len(), engine.lanes.len())
+        };
+        let ((small, few), (large, many)) = (used(32), used(512));
+        assert_eq!(small, large);
+        assert!(few <= MOST_LANES && many == MOST_LANES, "{few} and {many} lanes");
+    }
+}

@@ -198,3 +198,37 @@ fn a_broken_report_hides_nothing() {
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results["jobs"][0]["state"], "done");
 }
+
+/// `bench` measures every workload, answers a twin's questions, and refuses what it does not know.
+#[test]
+fn bench_measures_steps() {
+    use std::io::Write;
+    let place = tempfile::tempdir().unwrap();
+    let output = distillery(place.path(), &["bench", "w1", "--steps", "1", "--threads", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let row: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((row["workload"].as_str(), row["threads"].as_u64()), (Some("w1"), Some(1)));
+    let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {row}"));
+    // From a zero head the student answers every class alike; KL to a teacher that does the same is nothing.
+    assert_eq!(number("loss"), 0.0);
+    let rate = number("gflops_per_second") * number("milliseconds_median") / 1e3;
+    assert!((rate - 72.8).abs() < 0.5, "a step of W1 has 72.8 GFLOP, not {rate}");
+    assert!(number("share_of_peak") > 0.0 && number("peak_mib") > 1.0);
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_distillery"))
+        .args(["bench", "w1", "--serve", "--students", "2"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"run 1\npeak\n").unwrap();
+    let said = text(&child.wait_with_output().unwrap().stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[1].split(' ').count()), (3, "ready", 4), "{said}");
+
+    let message = refused(&["bench", "w4"], 2);
+    assert!(message.contains("w4") && message.contains("w1, w2, w3"), "{message}");
+    let message = refused(&["bench", "w1", "--inputs", "nowhere.safetensors"], 1);
+    assert!(message.contains("cannot read `nowhere.safetensors`"), "{message}");
+    assert!(refused(&["bench", "--students", "8"], 2).contains("WORKLOAD"));
+}

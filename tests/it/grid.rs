@@ -119,6 +119,14 @@ fn malformed_overrides_are_explained() {
         "base.epochs=3",
         "view=ic",
         "a b=3",
+        "student.bit-resnet={depth=51,width=1}",
+        "student.bit-resnet={depth=50,width=9}",
+        "student.vit={width=192,depth=12,heads=5,patch=4}",
+        "student.vit={width=192,depth=12,heads=3,patch=5}",
+        "optimizer.sgd={momentum=1.0,nesterov=false}",
+        "optimizer.sgd={momentum=0.9}",
+        "precision=f16",
+        "run.record-teacher=yes",
     ];
     let mut all = String::new();
     for text in overrides {

@@ -411,7 +411,7 @@ fn a_recorded_stream_is_the_live_teacher() {
     assert_ne!(again(&forged), expected);
 }
 
-/// Students of every kind of network and optimiser go through the loop, and are the same on any number of threads.
+/// Students of every kind of network, optimiser and precision go through the loop, and are the same on any number of threads.
 #[test]
 fn every_network_and_optimizer_trains() {
     let networks = [
@@ -420,8 +420,9 @@ fn every_network_and_optimizer_trains() {
         (Model::Vit(Vit { width: 32, depth: 1, heads: 2, patch: 4 }), 12),
     ];
     for (student, resolution) in networks {
-        for optimizer in [labels(1).optimizer, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true })] {
-            let mut job = Job { student: student.clone(), resolution, optimizer, ..labels(1) };
+        let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true });
+        for (optimizer, precision) in [(labels(1).optimizer, Precision::F32), (sgd, Precision::Bf16)] {
+            let mut job = Job { student: student.clone(), resolution, optimizer, precision, ..labels(1) };
             job.split.train.end = 32;
             job.split.validation.end = job.split.validation.start + 10;
             job.split.test.end = 10;

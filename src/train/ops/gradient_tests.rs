@@ -14,6 +14,7 @@ use super::loss::Loss;
 use super::pool::{Beyond, GlobalMean, Kind, Pool};
 use super::tokens::{FirstToken, Tokens};
 use super::winograd::Winograd;
+use crate::job::Precision;
 use crate::train::engine::Engine;
 use crate::train::graph::{Graph, Value, Window};
 use crate::train::model::Role;
@@ -403,4 +404,30 @@ fn cross_entropy_is_candles() {
     assert!((loss - theirs.to_scalar::<f64>().unwrap()).abs() < 1e-12);
     let expected = theirs.backward().unwrap().get(&var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
     close("cross-entropy", "candle", &gradient, &expected, 1e-12);
+}
+
+/// Linear layers and wide 3x3 convolutions in bf16: the gradients of f32 to within the rounding, and not the same bits.
+#[test]
+fn bf16_is_near_f32() {
+    let extent = Extent { h: 7, w: 6, c: 64 };
+    let build = build!(|graph, x| {
+        let seen = graph.group_norm_relu("norm", x, 8, 1e-5);
+        let window = Window { bias: false, ..window(3, 1, 1, 1) };
+        let y = graph.conv("conv", seen, 64, window, Some(x));
+        let y = graph.linear("linear", y, 20, Role::Linear, None);
+        graph.push(GlobalMean { x: graph.extent(y) }, y, None)
+    });
+    let run = |precision| {
+        let graph = network::<f32>(extent, &build).with_precision(precision);
+        let flat: Vec<f32> = narrow(&some(graph.blueprint.len(), 1)).iter().map(|weight| 0.2 * weight).collect();
+        let (images, teacher) = (narrow(&some(IMAGES * extent.len(), 2)), narrow(&some(IMAGES * 20, 3)));
+        let mut gradient = vec![0f32; flat.len()];
+        let target = Loss::Kl { teacher: &teacher, temperature: 1.0 };
+        let (loss, _) = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
+        (loss, gradient.into_iter().map(f64::from).collect::<Vec<_>>())
+    };
+    let ((loss, gradient), (rounded_loss, rounded)) = (run(Precision::F32), run(Precision::Bf16));
+    assert!((loss - rounded_loss).abs() < 1e-2 * loss, "{loss} {rounded_loss}");
+    assert_ne!(gradient, rounded);
+    close("bf16", "f32", &rounded, &gradient, 2e-2);
 }

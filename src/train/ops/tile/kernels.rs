@@ -76,12 +76,12 @@ macro_rules! pick {
 
 pick!(plain_half_f32, Plain<f32>, 1, false, [1 2]);
 pick!(plain_half_f64, Plain<f64>, 1, false, [1 2]);
-pick!(plain_f32, Plain<f32>, 2, false, [1 2]);
+pick!(pub(super) plain_f32, Plain<f32>, 2, false, [1 2]);
 pick!(plain_f64, Plain<f64>, 2, false, [1 2]);
 pick!(plain_pairs, Plain<f32>, 2, true, [1]);
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::{Lanes, Raw};
