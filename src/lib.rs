@@ -17,7 +17,8 @@
 //! - [`grid`] reads an experiment file: a base job and the axes that vary it. Text in, jobs out.
 //! - [`plan`] removes what is done, orders what depends on what, gathers jobs into cohorts, and prices them.
 //! - [`schedule`] places cohorts on slots, starts one worker process each, listens, retries, stops.
-//! - [`train`] runs one cohort on one device. All of candle is here.
+//! - [`train`] runs one cohort on one device. All of candle is here, and the CPU's own engine ([`train::engine`]):
+//!   networks as graphs of layers ([`train::graph`], [`train::ops`]), run image by image in a planned piece of memory.
 //! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
