@@ -218,7 +218,8 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     let every = merge::span_of(&section.table, "evaluate-every").unwrap_or(section.span.clone());
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
-        Fault::from_toml(&error).or_hint("for instance `evaluate-every = 1`, `teacher-at-chance = \"stop\"` and `record-teacher = true`")
+        Fault::from_toml(&error)
+            .or_hint("for instance `evaluate-every = 1`, `teacher-at-chance = \"stop\"` and `record-teacher = true`")
     })?;
     if text.evaluate_every == 0 {
         return Err(

@@ -53,6 +53,16 @@ struct Buffer {
     start: usize,
 }
 
+/// What a step's backward pass uses.
+#[derive(Clone, Copy, Default)]
+struct BackwardBuffers {
+    dy: Option<usize>,
+    dx: Option<usize>,
+    dx_write: Option<Write>,
+    /// Where `dy` is added for the residual connection.
+    added: Option<usize>,
+}
+
 #[derive(Default)]
 struct Buffers(Vec<Buffer>);
 
@@ -149,7 +159,7 @@ impl Plan {
         buffers.use_at(output, count);
 
         let mut gradients: Vec<Option<usize>> = vec![None; graph.extents.len()];
-        let mut plans: Vec<(Option<usize>, Option<usize>, Option<Write>, Option<usize>)> = Vec::new();
+        let mut plans: Vec<BackwardBuffers> = Vec::new();
         if training {
             gradients[graph.output.0] = Some(buffers.add(graph.extent(graph.output).len(), count));
             for (index, step) in graph.steps.iter().enumerate().rev() {
@@ -174,7 +184,8 @@ impl Plan {
                         None => gradients[residual.0] = Some(dy),
                     }
                 }
-                plans.push((Some(dy), dx_write.and(gradients[step.x.0]), dx_write, added));
+                let dx = dx_write.and(gradients[step.x.0]);
+                plans.push(BackwardBuffers { dy: Some(dy), dx, dx_write, added });
             }
             plans.reverse();
         }
@@ -182,7 +193,7 @@ impl Plan {
         let place_of = |value: Value| buffers.get(stored[value.0], graph.extent(value).len());
         let steps = graph.steps.iter().enumerate().map(|(index, step)| {
             let base = shows[step.x.0];
-            let (dy, dx, dx_write, added) = plans.get(index).copied().unwrap_or_default();
+            let BackwardBuffers { dy, dx, dx_write, added } = plans.get(index).copied().unwrap_or_default();
             let y = graph.extent(step.y).len();
             let lens = made_by[step.x.0].filter(|_| base != step.x);
             StepPlace {

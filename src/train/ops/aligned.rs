@@ -16,10 +16,6 @@ impl<T: Copy + Default> Aligned<T> {
     pub fn zeros(len: usize) -> Aligned<T> {
         Aligned { lines: vec![Line::default(); len.div_ceil(16)], len }
     }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
 }
 
 impl<T> std::ops::Deref for Aligned<T> {

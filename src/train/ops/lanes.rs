@@ -27,16 +27,20 @@ pub fn spread<T: Element>(channels: &[T], row: &mut [T]) {
 macro_rules! wide {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$attribute])*
+        #[allow(clippy::needless_range_loop, clippy::too_many_arguments, reason = "loops over several rows at once")]
         pub fn $name<T: Element>($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
+            #[allow(clippy::needless_range_loop, clippy::too_many_arguments, reason = "loops over several rows at once")]
             fn plain<T: Element>($($argument: $type),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,fma")]
+                #[allow(clippy::needless_range_loop, clippy::too_many_arguments, reason = "loops over several rows at once")]
                 fn avx512<T: Element>($($argument: $type),*) $(-> $result)? {
                     plain($($argument),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::needless_range_loop, clippy::too_many_arguments, reason = "loops over several rows at once")]
                 fn avx2<T: Element>($($argument: $type),*) $(-> $result)? {
                     plain($($argument),*)
                 }

@@ -18,6 +18,7 @@ pub struct Extent {
     pub c: usize,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a value has numbers")]
 impl Extent {
     pub fn pixels(self) -> usize {
         self.h * self.w
@@ -112,6 +113,7 @@ pub struct Frame {
     pub pitch: usize,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a frame has numbers")]
 impl Frame {
     pub fn len(&self) -> usize {
         self.rows * self.wide * self.pitch

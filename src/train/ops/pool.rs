@@ -102,7 +102,7 @@ wide! {
         let x = &x[..n];
         for i in 0..n {
             // A NaN wins, as it must.
-            y[i] = if x[i] > y[i] || x[i] != x[i] { x[i] } else { y[i] };
+            y[i] = if x[i] > y[i] || x[i].partial_cmp(&x[i]).is_none() { x[i] } else { y[i] };
         }
     }
 }

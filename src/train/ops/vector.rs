@@ -46,7 +46,7 @@ impl Pair for f32 {
 fn bf16(value: f32) -> u32 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    if value != value { bits | 0x0040_0000 } else { rounded }
+    if value.is_nan() { bits | 0x0040_0000 } else { rounded }
 }
 
 /// For gradient checks nothing is rounded, so nothing is paired.
@@ -172,7 +172,7 @@ pub use x86::Pairs;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        __m256, __m512, __m512bh, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
         _mm256_sub_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
         _mm512_storeu_ps, _mm512_sub_ps,
     };
@@ -212,7 +212,8 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn fma_pairs(self, a: Self, b: Self) -> Self {
-            unsafe { Pairs(_mm512_dpbf16_ps(self.0, std::mem::transmute(a.0), std::mem::transmute(b.0))) }
+            let pairs = |of: Pairs| unsafe { std::mem::transmute::<__m512, __m512bh>(of.0) };
+            unsafe { Pairs(_mm512_dpbf16_ps(self.0, pairs(a), pairs(b))) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {

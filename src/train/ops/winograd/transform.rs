@@ -60,6 +60,7 @@ unsafe fn a_back<L: Lanes>(y: [L; 2]) -> [L; 4] {
 }
 
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "rows and columns change places")]
 unsafe fn transform<L: Lanes>(transform: Transform<L::T>) {
     unsafe {
         match transform {
