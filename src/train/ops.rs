@@ -24,6 +24,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod pool;
+pub mod product;
 pub mod tile;
 pub mod tokens;
 pub mod vector;

@@ -11,7 +11,8 @@ use std::ops::Range;
 use super::element::Element;
 use super::lanes::{sum_of, wide};
 use super::layer::{Backward, Extent, Forward, Layer, Write};
-use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use super::product::{Product, product};
+use super::tile::{BLOCK, Start, Target};
 
 #[derive(Clone, Debug)]
 pub struct Attention {
@@ -28,8 +29,8 @@ struct Matrix<'a, T> {
     column: usize,
 }
 
-/// `to[m, n] (+)= a[m, k] b[k, n]`; `b` has columns next to each other, in whole blocks as far as `wide(n)`.
-fn product<T: Element>(
+/// `to[m, n] (+)= a[m, k] b[k, n]`; `b` has columns next to each other, in whole blocks.
+fn multiply<T: Element>(
     (m, n, k): (usize, usize, usize),
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
@@ -37,33 +38,19 @@ fn product<T: Element>(
     row: usize,
     write: Write,
 ) {
-    for some in pieces(n.div_ceil(BLOCK), T::most_blocks()) {
-        let first = some.start * BLOCK;
-        for part in pieces(m, T::most_rows(some.len())) {
-            let sum = Sum {
-                x: &a.numbers[part.start * a.row..],
-                x_step: Strides { inner: a.column, ..Strides::default() },
-                x_row: a.row,
-                w: &b.numbers[first..],
-                w_step: Strides { inner: b.row, ..Strides::default() },
-                w_block: BLOCK,
-                count: Strides { outer: 1, middle: 1, inner: k },
-                pairs: false,
-            };
-            tile(
-                &sum,
-                part.len(),
-                some.len(),
-                Target {
-                    y: &mut to[part.start * row + first..],
-                    row,
-                    channels: (some.end * BLOCK).min(n) - first,
-                    start: if write == Write::Set { Start::Zero } else { Start::Result },
-                    bias: None,
-                },
-            );
-        }
-    }
+    let of = Product {
+        x: a.numbers,
+        x_row: a.row,
+        x_step: a.column,
+        w: b.numbers,
+        w_step: b.row,
+        w_block: BLOCK,
+        rows: m,
+        sum: k,
+        pairs: false,
+    };
+    let start = if write == Write::Set { Start::Zero } else { Start::Result };
+    product(&of, Target { y: to, row, channels: n, start, bias: None });
 }
 
 wide! {
@@ -164,13 +151,13 @@ impl<T: Element> Layer<T> for Attention {
                 let keys = &mut call.scratch[..d * wide];
                 self.transpose(x, self.width() + head * d, self.x.c, keys);
                 let queries = Matrix { numbers: &x[head * d..], row: self.x.c, column: 1 };
-                product((t, t, d), queries, Matrix { numbers: keys, row: wide, column: 1 }, p, wide, Write::Set);
+                multiply((t, t, d), queries, Matrix { numbers: keys, row: wide, column: 1 }, p, wide, Write::Set);
                 for row in p.chunks_exact_mut(wide) {
                     softmax(&mut row[..t], self.scale());
                 }
                 let values = Matrix { numbers: &x[2 * self.width() + head * d..], row: self.x.c, column: 1 };
                 let weights = Matrix { numbers: p, row: wide, column: 1 };
-                product((t, d, t), weights, values, &mut y[head * d..], self.width(), Write::Set);
+                multiply((t, d, t), weights, values, &mut y[head * d..], self.width(), Write::Set);
             }
         }
     }
@@ -195,18 +182,25 @@ impl<T: Element> Layer<T> for Attention {
                 let dy = Matrix { numbers: &dy[head * d..], row: self.width(), column: 1 };
                 let across = |numbers| Matrix { numbers, row: 1, column: wide };
                 // dV = P^T dY
-                product((t, d, t), across(p), dy, &mut dx[at(2)..], row, write);
+                multiply((t, d, t), across(p), dy, &mut dx[at(2)..], row, write);
                 // dP = dY V^T, then the gradient of the scores.
                 self.transpose(x, at(2), row, values);
                 let values = Matrix { numbers: &*values, row: wide, column: 1 };
-                product((t, t, d), dy, values, dp, wide, Write::Set);
+                multiply((t, t, d), dy, values, dp, wide, Write::Set);
                 for (p, dp) in p.chunks_exact(wide).zip(dp.chunks_exact_mut(wide)) {
                     softmax_gradient(&p[..t], &mut dp[..t], self.scale());
                 }
                 let part = |part: usize| Matrix { numbers: &x[at(part)..], row, column: 1 };
                 // dQ = dS K, dK = dS^T Q
-                product((t, d, t), Matrix { numbers: dp, row: wide, column: 1 }, part(1), &mut dx[at(0)..], row, write);
-                product((t, d, t), across(dp), part(0), &mut dx[at(1)..], row, write);
+                multiply(
+                    (t, d, t),
+                    Matrix { numbers: dp, row: wide, column: 1 },
+                    part(1),
+                    &mut dx[at(0)..],
+                    row,
+                    write,
+                );
+                multiply((t, d, t), across(dp), part(0), &mut dx[at(1)..], row, write);
             }
         }
     }

@@ -14,7 +14,8 @@ use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
 use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
-use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use super::product::{Product, product};
+use super::tile::{BLOCK, Start, Target, pieces};
 use crate::job::Precision;
 
 /// Numbers of a panel of input or output.
@@ -118,35 +119,20 @@ impl<T: Element> Layer<T> for Linear {
             } else {
                 (&call.x.numbers[range.start * ci..range.end * ci], ci)
             };
-            for some in pieces(co.div_ceil(BLOCK), T::most_blocks()) {
-                let first = some.start * BLOCK;
-                let channels = (some.end * BLOCK).min(co) - first;
-                for part in pieces(range.len(), T::most_rows(some.len())) {
-                    let sum = Sum {
-                        x: &x[part.start * step..],
-                        x_step: Strides { inner: 1, ..Strides::default() },
-                        x_row: step,
-                        w: &call.packed[first * ci..],
-                        w_step: Strides { inner: BLOCK, ..Strides::default() },
-                        w_block: ci * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: ci / half },
-                        pairs: self.pairs,
-                    };
-                    let at = (range.start + part.start) * co + first;
-                    tile(
-                        &sum,
-                        part.len(),
-                        some.len(),
-                        Target {
-                            y: &mut call.y[at..],
-                            row: co,
-                            channels,
-                            start: call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[at..], co)),
-                            bias: bias.map(|bias| &bias[first..][..channels]),
-                        },
-                    );
-                }
-            }
+            let at = range.start * co;
+            let of = Product {
+                x,
+                x_row: step,
+                x_step: 1,
+                w: call.packed,
+                w_step: BLOCK,
+                w_block: ci * BLOCK,
+                rows: range.len(),
+                sum: ci / half,
+                pairs: self.pairs,
+            };
+            let start = call.residual.map_or(Start::Zero, |residual| Start::Rows(&residual[at..], co));
+            product(&of, Target { y: &mut call.y[at..], row: co, channels: co, start, bias });
         }
     }
 
@@ -193,34 +179,19 @@ impl<T: Element> Layer<T> for Linear {
                 (&*dy_panel, py)
             };
             let write = if range.start == 0 { call.gradient_write } else { Write::Add };
-            for some in pieces(wide / BLOCK, T::most_blocks()) {
-                let first = some.start * BLOCK;
-                let channels = some.len() * BLOCK;
-                for part in pieces(ci, T::most_rows(some.len())) {
-                    let sum = Sum {
-                        x: &x[part.start..],
-                        x_step: Strides { inner: x_step, ..Strides::default() },
-                        x_row: 1,
-                        w: &dy[first..],
-                        w_step: Strides { inner: dy_step, ..Strides::default() },
-                        w_block: BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: range.len().div_ceil(half) },
-                        pairs: self.pairs,
-                    };
-                    tile(
-                        &sum,
-                        part.len(),
-                        some.len(),
-                        Target {
-                            y: &mut dw[part.start * wide + first..],
-                            row: wide,
-                            channels,
-                            start: if write == Write::Set { Start::Zero } else { Start::Result },
-                            bias: None,
-                        },
-                    );
-                }
-            }
+            let of = Product {
+                x,
+                x_row: 1,
+                x_step,
+                w: dy,
+                w_step: dy_step,
+                w_block: BLOCK,
+                rows: ci,
+                sum: range.len().div_ceil(half),
+                pairs: self.pairs,
+            };
+            let start = if write == Write::Set { Start::Zero } else { Start::Result };
+            product(&of, Target { y: &mut *dw, row: wide, channels: wide, start, bias: None });
             let Some((dx, dx_write)) = &mut call.dx else { continue };
             // The same gradients once more, paired along the channels that are summed now.
             let (dy, dy_step) = if self.pairs {
@@ -230,34 +201,19 @@ impl<T: Element> Layer<T> for Linear {
             } else {
                 (dy, dy_step)
             };
-            for some in pieces(ci.div_ceil(BLOCK), T::most_blocks()) {
-                let first = some.start * BLOCK;
-                let channels = (some.end * BLOCK).min(ci) - first;
-                for part in pieces(range.len(), T::most_rows(some.len())) {
-                    let sum = Sum {
-                        x: &dy[part.start * dy_step..],
-                        x_step: Strides { inner: 1, ..Strides::default() },
-                        x_row: dy_step,
-                        w: &packed[first * co..],
-                        w_step: Strides { inner: BLOCK, ..Strides::default() },
-                        w_block: co * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: co / half },
-                        pairs: self.pairs,
-                    };
-                    tile(
-                        &sum,
-                        part.len(),
-                        some.len(),
-                        Target {
-                            y: &mut dx[(range.start + part.start) * ci + first..],
-                            row: ci,
-                            channels,
-                            start: if *dx_write == Write::Set { Start::Zero } else { Start::Result },
-                            bias: None,
-                        },
-                    );
-                }
-            }
+            let of = Product {
+                x: dy,
+                x_row: dy_step,
+                x_step: 1,
+                w: packed,
+                w_step: BLOCK,
+                w_block: co * BLOCK,
+                rows: range.len(),
+                sum: co / half,
+                pairs: self.pairs,
+            };
+            let start = if *dx_write == Write::Set { Start::Zero } else { Start::Result };
+            product(&of, Target { y: &mut dx[range.start * ci..], row: ci, channels: ci, start, bias: None });
         }
     }
 

@@ -20,7 +20,8 @@ use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
 use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write};
-use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
+use super::product::{Product, product};
+use super::tile::{BLOCK, Start, Target, pieces};
 use crate::job::Precision;
 use transform::{PLACES, Transform, from_places, to_places};
 
@@ -144,33 +145,19 @@ impl Winograd {
             if self.pairs {
                 lanes::pair_neighbours(v);
             }
-            for some in pieces(co / BLOCK, T::most_blocks()) {
-                let first = some.start * BLOCK;
-                for part in pieces(count, T::most_rows(some.len())) {
-                    let sum = Sum {
-                        x: &v[part.start * ci / half..],
-                        x_step: Strides { inner: 1, ..Strides::default() },
-                        x_row: ci / half,
-                        w: &w[(some.start * PLACES + place) * ci * BLOCK..],
-                        w_step: Strides { inner: BLOCK, ..Strides::default() },
-                        w_block: PLACES * ci * BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: ci / half },
-                        pairs: self.pairs,
-                    };
-                    tile(
-                        &sum,
-                        part.len(),
-                        some.len(),
-                        Target {
-                            y: &mut m[place * to.place() + part.start * co + first..],
-                            row: co,
-                            channels: some.len() * BLOCK,
-                            start: Start::Zero,
-                            bias: None,
-                        },
-                    );
-                }
-            }
+            let of = Product {
+                x: v,
+                x_row: ci / half,
+                x_step: 1,
+                w: &w[place * ci * BLOCK..],
+                w_step: BLOCK,
+                w_block: PLACES * ci * BLOCK,
+                rows: count,
+                sum: ci / half,
+                pairs: self.pairs,
+            };
+            let y = &mut m[place * to.place()..];
+            product(&of, Target { y, row: co, channels: co, start: Start::Zero, bias: None });
         }
     }
 
@@ -249,33 +236,19 @@ impl Winograd {
                 lanes::pair_rows(v, ci);
                 lanes::pair_rows(u, co);
             }
-            for some in pieces(co / BLOCK, T::most_blocks()) {
-                let first = some.start * BLOCK;
-                for part in pieces(ci, T::most_rows(some.len())) {
-                    let sum = Sum {
-                        x: &v[part.start..],
-                        x_step: Strides { inner: ci, ..Strides::default() },
-                        x_row: 1,
-                        w: &u[first..],
-                        w_step: Strides { inner: co, ..Strides::default() },
-                        w_block: BLOCK,
-                        count: Strides { outer: 1, middle: 1, inner: count.div_ceil(self.half()) },
-                        pairs: self.pairs,
-                    };
-                    tile(
-                        &sum,
-                        part.len(),
-                        some.len(),
-                        Target {
-                            y: &mut dw[(place * ci + part.start) * co + first..],
-                            row: co,
-                            channels: some.len() * BLOCK,
-                            start: if write == Write::Set { Start::Zero } else { Start::Result },
-                            bias: None,
-                        },
-                    );
-                }
-            }
+            let of = Product {
+                x: v,
+                x_row: 1,
+                x_step: ci,
+                w: u,
+                w_step: co,
+                w_block: BLOCK,
+                rows: ci,
+                sum: count.div_ceil(self.half()),
+                pairs: self.pairs,
+            };
+            let start = if write == Write::Set { Start::Zero } else { Start::Result };
+            product(&of, Target { y: &mut dw[place * ci * co..], row: co, channels: co, start, bias: None });
         }
     }
 
