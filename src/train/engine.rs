@@ -3,7 +3,7 @@
 //! GroupNorm, LayerNorm, attention and the losses look at one image at a time. So a step does not go through the network
 //! layer by layer with the whole batch, whose numbers would go out to memory and come back, but image by image (or a
 //! few at a time): forward, loss, backward, everything of it in one thread's cache, no barrier between layers. What a
-//! thread needs is one piece of memory planned beforehand ([`plan`]); it does not grow with the batch, which is why
+//! thread needs is one piece of memory planned beforehand (`engine/plan.rs`); it does not grow with the batch, which is why
 //! micro-batches need no switch.
 //!
 //! A batch is cut into *lanes* of fixed size. A lane's images are taken in order by one thread and share a gradient;
