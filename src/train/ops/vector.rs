@@ -1,7 +1,7 @@
 //! Vectors of numbers: AVX-512, AVX2, and plain arrays of eight for f64 and for processors without either.
 //!
 //! Kernels are written once over [`Lanes`] and instantiated for each kind; every lane is computed by itself, so the bits
-//! are the same.
+//! are the same. Pairs of bf16 numbers are the exception: how a processor rounds inside a pair is its own.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
