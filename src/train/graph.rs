@@ -87,6 +87,7 @@ impl<T: Element> Graph<T> {
         let y = Value(self.extents.len());
         let extent = layer.output();
         if let Some(residual) = residual {
+            assert!(layer.adds_residual(), "a {} adds no residual", layer.name());
             assert_eq!(extent, self.extent(residual), "a residual has the shape it is added to");
         }
         self.extents.push(extent);

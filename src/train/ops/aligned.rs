@@ -14,6 +14,7 @@ pub struct Aligned<T> {
 
 impl<T: Copy + Default> Aligned<T> {
     pub fn zeros(len: usize) -> Aligned<T> {
+        const { assert!(size_of::<Line<T>>() == 16 * size_of::<T>(), "lines without padding") };
         Aligned { lines: vec![Line::default(); len.div_ceil(16)], len }
     }
 }

@@ -256,6 +256,10 @@ impl<T: Element> Layer<T> for Conv {
         self.y
     }
 
+    fn adds_residual(&self) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<Range<usize>> {
         std::iter::once(self.kernel.weight.clone()).chain(self.bias.clone()).collect()
     }

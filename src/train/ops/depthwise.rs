@@ -77,6 +77,10 @@ impl<T: Element> Layer<T> for Depthwise {
         self.y()
     }
 
+    fn adds_residual(&self) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<Range<usize>> {
         std::iter::once(self.weight.clone()).chain(self.bias.clone()).collect()
     }

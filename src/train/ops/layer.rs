@@ -186,6 +186,10 @@ pub trait Layer<T: Element>: Send + Sync {
     fn is_lens(&self) -> bool {
         false
     }
+    /// Whether it adds [`Forward::residual`] to its result.
+    fn adds_residual(&self) -> bool {
+        false
+    }
     /// Whether the backward pass looks at `x`.
     fn needs_x(&self) -> bool {
         true

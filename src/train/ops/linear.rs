@@ -68,6 +68,10 @@ impl<T: Element> Layer<T> for Linear {
         Extent { c: self.kernel.co, ..self.x }
     }
 
+    fn adds_residual(&self) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<Range<usize>> {
         std::iter::once(self.kernel.weight.clone()).chain(self.bias.clone()).collect()
     }

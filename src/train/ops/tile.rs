@@ -210,10 +210,16 @@ pub fn exercise() -> f64 {
 fn check<T>(sum: &Sum<T>, rows: usize, blocks: usize) {
     let Strides { outer, middle, inner } = sum.count;
     assert!(outer > 0 && middle > 0 && inner > 0);
-    let last = |step: Strides| (outer - 1) * step.outer + (middle - 1) * step.middle + (inner - 1) * step.inner;
-    let x = last(sum.x_step) + (rows - 1) * sum.x_row;
-    let w = last(sum.w_step) + (blocks - 1) * sum.w_block + BLOCK;
-    assert!(x < sum.x.len() && w <= sum.w.len(), "a tile reads beyond its operands");
+    // Counted wider than places are, lest a sum wraps around.
+    let last = |step: Strides| {
+        [(outer, step.outer), (middle, step.middle), (inner, step.inner)]
+            .iter()
+            .map(|(count, step)| (count - 1) as u128 * *step as u128)
+            .sum::<u128>()
+    };
+    let x = last(sum.x_step) + (rows - 1) as u128 * sum.x_row as u128;
+    let w = last(sum.w_step) + (blocks - 1) as u128 * sum.w_block as u128 + BLOCK as u128;
+    assert!(x < sum.x.len() as u128 && w <= sum.w.len() as u128, "a tile reads beyond its operands");
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ const STRIP: usize = 32 << 10;
 
 #[derive(Clone, Debug)]
 pub struct Winograd {
-    pub x: Extent,
-    pub kernel: Kernel,
+    x: Extent,
+    kernel: Kernel,
     /// Whether products are of pairs of bf16 numbers.
     pairs: bool,
 }
@@ -60,6 +60,7 @@ impl Panel {
 
 impl Winograd {
     pub fn new(x: Extent, kernel: Kernel) -> Winograd {
+        assert!(kernel.ci.is_multiple_of(BLOCK) && kernel.co.is_multiple_of(BLOCK), "channels are whole vectors");
         Winograd { x, kernel, pairs: false }
     }
 
@@ -176,9 +177,10 @@ impl Winograd {
             let at = (2 * row * self.x.w + 2 * column) * c;
             let end = at + ((inside.0 - 1) * self.x.w + inside.1) * c;
             assert!(end <= y.len() && panel.len() <= m.len());
+            let to = y[at..end].as_mut_ptr();
             let start = match start {
                 Start::Zero => std::ptr::null(),
-                Start::Result => y[at..].as_ptr(),
+                Start::Result => to.cast_const(),
                 Start::Rows(rows, _) => rows[at..end].as_ptr(),
             };
             // SAFETY: the last pixel inside the image and the last place were checked above.
@@ -186,7 +188,7 @@ impl Winograd {
                 T::run(Transform::Output {
                     m: m.as_ptr().add(from * c),
                     place: panel.place(),
-                    y: y.as_mut_ptr().add(at),
+                    y: to,
                     start,
                     row: self.x.w * c,
                     pixel: c,
@@ -310,6 +312,10 @@ impl<T: Element> Layer<T> for Winograd {
 
     fn output(&self) -> Extent {
         Extent { c: self.kernel.co, ..self.x }
+    }
+
+    fn adds_residual(&self) -> bool {
+        true
     }
 
     fn parameters(&self) -> Vec<Range<usize>> {
