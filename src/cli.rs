@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::Device;
+
 /// An experiment-ablation harness for knowledge distillation.
 ///
 /// A TOML grid becomes trained students, rows in SQLite, and figures. Start with `distillery run quickstart`.
@@ -61,7 +63,13 @@ pub struct Run {
     pub experiment: Experiment,
     #[command(flatten)]
     pub place: Place,
-    /// Cohorts trained at once [default: as many as threads]
+    /// `cpu`, or `cuda` or `cuda:N` for an NVIDIA GPU [default: the first GPU, or the CPU where there is none]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
+    /// On a GPU, use only algorithms that give the same bits every time; slower. The CPU always does.
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Cohorts trained at once [default: as many as threads; 1 on a GPU]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub slots: Option<u16>,
     /// Threads shared by the slots [default: all cores]
@@ -135,9 +143,19 @@ pub struct Query {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// w1, w2 or w3 [default: all, and w1 as a cohort of 8 students]
-    #[arg(value_name = "WORKLOAD", value_parser = ["w1", "w2", "w3"])]
+    /// w1, w2, w3, r50 or r152-r50; or `check`: compare every operation of a GPU with the CPU's [default: w1, w2 and w3,
+    /// and w1 as a cohort of 8 students]
+    #[arg(value_name = "WORKLOAD", value_parser = ["w1", "w2", "w3", "r50", "r152-r50", "check"])]
     pub workload: Option<String>,
+    /// `cpu`, or `cuda` or `cuda:N` for an NVIDIA GPU.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Device,
+    /// On a GPU, use only algorithms that give the same bits every time.
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Images of a step [default: the workload's]
+    #[arg(long, requires = "workload", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: Option<u32>,
     /// Students that share a teacher forward.
     #[arg(long, default_value_t = 1, requires = "workload", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub students: u16,

@@ -4,6 +4,7 @@
 
 mod cohort;
 mod cost;
+mod device;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use crate::job::{Job, JobId};
 
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
+pub use device::Device;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 
 /// Where content lies on this machine, by its SHA-256: data sets that are not built in, and weights files.

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use crate::event::Message;
 use crate::folder::Folder;
 use crate::job::JobId;
-use crate::plan::{CohortId, Manifest, Places, Plan};
+use crate::plan::{CohortId, Device, Manifest, Places, Plan};
 use crate::store::{self, Provenance, Store};
 
 pub use local::LocalEngine;
@@ -77,6 +77,7 @@ pub struct Settings {
     pub slots: usize,
     /// Shared by the workers of all slots.
     pub threads: u32,
+    pub device: Device,
     pub evaluate_every: u32,
     pub allow_teacher_at_chance: bool,
     pub record_teacher: bool,

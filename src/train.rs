@@ -9,7 +9,13 @@
 //! student computes depends on its company, so its numbers are the same bits alone and in a cohort.
 
 pub mod bench;
+pub mod buffers;
 pub mod checkpoint;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "train/no_cuda.rs"]
+pub mod cuda;
 pub mod data;
 pub mod engine;
 pub mod graph;
@@ -32,7 +38,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use candle_core::Tensor;
 
 use crate::event::{Event, Failure, Message, TeacherCheck, Which};
 use crate::folder::Folder;
@@ -42,7 +47,7 @@ pub use probe::probe;
 
 use data::{DataSet, FASHION_MNIST_8K2K, Location};
 use metric::{Answers, is_chance};
-use network::Engines;
+use network::{Machine, Shown};
 use student::{Evaluated, Student, Target};
 use teacher::{Recording, Teachers};
 use views::Views;
@@ -62,6 +67,7 @@ pub enum End {
 /// What concerns all students alike: data or teachers that cannot be read. A single student's failure is an event.
 pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut dyn FnMut(Message)) -> Result<End> {
     let job = &manifest.students.first().context("a cohort has students")?.job;
+    let mut machine = Machine::open(manifest.device)?;
     let set = data::load(&locate(&job.data, &manifest.places)?)?;
     let mut students = Vec::new();
     for member in &manifest.students {
@@ -69,7 +75,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     }
     let mut teachers = match &job.objective {
         Objective::Labels(_) => None,
-        Objective::Distil(distil) => Some(Teachers::load(job, distil, folder, &manifest.places)?),
+        Objective::Distil(distil) => Some(Teachers::load(&machine, job, distil, folder, &manifest.places)?),
     };
     let mut resolutions: Vec<u32> = students.iter().map(|student| student.job.resolution).collect();
     resolutions.sort_unstable();
@@ -92,36 +98,82 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     }
 
     let mut views = Views::new(job, &set);
-    let mut engines = Engines::default();
     if let Some(teachers) = &mut teachers {
-        let key = stream_key(job);
+        let stream = stream_key(job);
+        let key = teachers.key(&stream);
         if manifest.record_teacher {
             let numbers = job.batch as usize * job.data.classes as usize;
-            teachers.record(Recording::open(&folder.recording(&key), &key, numbers)?);
+            teachers.record(Recording::open(&folder.recording(&stream), &key, numbers)?);
         }
         if students.iter().all(|student| student.next_step().is_none()) {
             return Ok(End::Complete);
         }
-        if !teachers.prepare(&views, &key, &folder.stream(&key), stop)? {
-            return leave(&mut students, sink);
+        if !teachers.prepare(&views, &key, &folder.stream(&stream), stop)? {
+            return leave(&mut students, 0.0, sink);
         }
     }
+    let mut rest = &mut students[..];
+    while !rest.is_empty() {
+        let (group, after) = rest.split_at_mut(fitting(&machine, rest)?);
+        for student in group.iter_mut() {
+            student.enter(&machine)?;
+        }
+        let end = train(group, &mut machine, teachers.as_mut(), &mut views, &evaluated, manifest, stop, sink)?;
+        group.iter_mut().for_each(Student::leave);
+        if end == End::Stopped {
+            return leave(after, 0.0, sink);
+        }
+        rest = after;
+    }
+    Ok(End::Complete)
+}
+
+/// How many of the first students fit on the machine at once, by the memory that is left; at least one.
+fn fitting(machine: &Machine, students: &[Student]) -> Result<usize> {
+    let Machine::Cuda(gpu) = machine else { return Ok(students.len()) };
+    let mut most = 0;
+    for (count, student) in students.iter().enumerate() {
+        most = student.bytes(gpu)?.max(most);
+        if count > 0 && gpu.room(most)? <= count {
+            eprintln!("note: {count} of {} students fit on the GPU at once; the others come after", students.len());
+            return Ok(count);
+        }
+    }
+    Ok(students.len())
+}
+
+/// Trains students that fit on the machine together.
+#[expect(clippy::too_many_arguments, reason = "all of a cohort, and what it is told")]
+fn train(
+    students: &mut [Student],
+    machine: &mut Machine,
+    mut teachers: Option<&mut Teachers>,
+    views: &mut Views,
+    evaluated: &[Evaluated],
+    manifest: &Manifest,
+    stop: &AtomicBool,
+    sink: &mut dyn FnMut(Message),
+) -> Result<End> {
     while let Some(step) = students.iter().filter_map(Student::next_step).min() {
         if stop.load(Ordering::Relaxed) {
-            return leave(&mut students, sink);
+            let asked = teachers.as_mut().map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
+            return leave(students, asked, sink);
+        }
+        for student in students.iter_mut().filter(|student| student.next_step() == Some(step) && student.is_new()) {
+            student.begin(teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?);
         }
         let started = Instant::now();
         let batch = views.batch(step);
-        let answer = teachers.as_ref().map(|teachers| teachers.answer(&views, &batch)).transpose()?;
+        let answer = teachers.as_mut().map(|teachers| teachers.answer(machine, views, &batch)).transpose()?;
         let asked = started.elapsed();
         // Views that several students share are made once, but count for each: its time is what it would take alone.
-        let mut shown: Vec<(views::Look, Tensor, Duration)> = Vec::new();
+        let mut shown: Vec<(views::Look, Shown, Duration)> = Vec::new();
         for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
             let started = Instant::now();
             let (images, showing) = match shown.iter().find(|(look, ..)| *look == student.look) {
                 Some((_, images, showing)) => (images.clone(), *showing),
                 None => {
-                    let images = views.show(&batch, student.look)?;
+                    let images = machine.show(views, &batch, student.look, student.job.precision)?;
                     shown.push((student.look, images.clone(), started.elapsed()));
                     (images, started.elapsed())
                 }
@@ -137,19 +189,21 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
                 (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
             };
             let shared = asked + showing;
-            student.step(&mut engines, &images, &target, shared, sink)?;
+            student.step(machine, &images, &target, shared, sink)?;
             if student.at_end_of_epoch() {
-                student.finish_epoch(&mut engines, &evaluated, manifest.evaluate_every, sink)?;
+                let asked = teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?;
+                student.finish_epoch(machine, evaluated, manifest.evaluate_every, asked, sink)?;
             }
         }
     }
+    teachers.map_or(Ok(()), Teachers::finish)?;
     Ok(End::Complete)
 }
 
-/// Saves everyone.
-fn leave(students: &mut [Student], sink: &mut dyn FnMut(Message)) -> Result<End> {
+/// Saves everyone. `asked` are the teachers' seconds on a GPU so far.
+fn leave(students: &mut [Student], asked: f64, sink: &mut dyn FnMut(Message)) -> Result<End> {
     for student in students {
-        student.stop(sink)?;
+        student.stop(asked, sink)?;
     }
     Ok(End::Stopped)
 }

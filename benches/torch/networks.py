@@ -7,9 +7,18 @@ from torch import nn
 class Standardized(nn.Conv2d):
     """A convolution whose kernels have mean 0 and variance 1 in every forward pass."""
 
-    def forward(self, x):
+    frozen = False
+
+    def kernels(self):
         variance, mean = torch.var_mean(self.weight, (1, 2, 3), keepdim=True, correction=0)
-        return F.conv2d(x, (self.weight - mean) * torch.rsqrt(variance + 1e-10), None, self.stride, self.padding)
+        return (self.weight - mean) * torch.rsqrt(variance + 1e-10)
+
+    def freeze(self):
+        """Standardises once, for a network that is no longer trained."""
+        self.weight.data, self.frozen = self.kernels().detach(), True
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight if self.frozen else self.kernels(), None, self.stride, self.padding)
 
 
 def conv(co, ci, size, stride=1):
@@ -81,16 +90,24 @@ def small(width, blocks=3, classes=100, groups=8):
     return BitResNet(conv(width, 3, 3), False, stages, groups, classes)
 
 
-def r50(classes=1000):
-    stages, ci = [], 64
-    for stage, blocks in enumerate((3, 4, 6, 3)):
+def bit(depths, width, classes):
+    stages, ci = [], width
+    for stage, blocks in enumerate(depths):
         own = []
         for i in range(blocks):
             stride = 2 if stage and not i else 1
-            own.append(Block(ci, 64 << stage, 256 << stage, (1, 3, 1), (1, stride, 1), 32))
-            ci = 256 << stage
+            own.append(Block(ci, width << stage, 4 * width << stage, (1, 3, 1), (1, stride, 1), 32))
+            ci = 4 * width << stage
         stages.append(own)
-    return BitResNet(conv(64, 3, 7, 2), True, stages, 32, classes)
+    return BitResNet(conv(width, 3, 7, 2), True, stages, 32, classes)
+
+
+def r50(classes=1000):
+    return bit((3, 4, 6, 3), 64, classes)
+
+
+def r152x2(classes=1000):
+    return bit((3, 8, 36, 3), 128, classes)
 
 
 class Attention(nn.Module):

@@ -4,14 +4,18 @@ use std::io::{self, BufRead, Write};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{print, print_json, table};
 use crate::cli;
 use crate::job::Precision;
-use crate::train::bench::{Bench, Workload, peak, workloads};
-use crate::train::memory;
+use crate::train::bench::{Bench, workloads};
+use crate::train::network::Machine;
+use crate::train::{cuda, memory};
+
+/// The workloads that are timed when none is named: a machine without a GPU does them in a minute.
+const SMALL: [&str; 3] = ["w1", "w2", "w3"];
 
 /// Students of the cohort that is timed when no workload is named.
 const COHORT: u16 = 8;
@@ -21,6 +25,8 @@ const COHORT: u16 = 8;
 struct Row {
     workload: String,
     about: String,
+    device: String,
+    batch: u32,
     students: u16,
     precision: String,
     threads: usize,
@@ -28,7 +34,7 @@ struct Row {
     milliseconds_min: f64,
     milliseconds_median: f64,
     milliseconds_max: f64,
-    /// As a direct convolution counts.
+    /// Of matrix products and convolutions, as a direct convolution counts.
     gflops_per_second: f64,
     peak_gflops_per_second: f64,
     /// Can be above one: 3x3 convolutions need fewer multiplications than they count for.
@@ -39,6 +45,9 @@ struct Row {
 
 pub fn bench(arguments: &cli::Bench) -> Result<ExitCode> {
     let Some(name) = &arguments.workload else { return all(arguments) };
+    if name == "check" {
+        return check(arguments);
+    }
     let workload = workloads().into_iter().find(|workload| workload.name == name).context("a known workload")?;
     memory::keep_freed_pages();
     let threads = match arguments.threads {
@@ -52,12 +61,14 @@ pub fn bench(arguments: &cli::Bench) -> Result<ExitCode> {
             cli::Precision::Bf16 => Precision::Bf16,
         };
         let students = usize::from(arguments.students);
-        let bench = Bench::new(workload.clone(), students, precision, arguments.inputs.as_deref())?;
+        let workload = workload.clone().with_batch(arguments.batch);
+        let device = arguments.device.with_determinism(arguments.deterministic);
+        let bench = Bench::new(workload, students, precision, arguments.inputs.as_deref(), device)?;
         if arguments.serve {
             serve(bench)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let row = time(&workload, bench, arguments, threads);
+        let row = time(bench, arguments, precision, threads)?;
         if arguments.json {
             print_json(&row)?
         } else {
@@ -70,12 +81,16 @@ pub fn bench(arguments: &cli::Bench) -> Result<ExitCode> {
 /// Every workload in a process of its own, so that each has its own peak of memory.
 fn all(arguments: &cli::Bench) -> Result<ExitCode> {
     let mut rows = Vec::new();
-    let alone = workloads().map(|workload| (workload.name, 1));
-    for (name, students) in alone.into_iter().chain([(workloads()[0].name, COHORT)]) {
+    let alone = SMALL.map(|name| (name, 1));
+    for (name, students) in alone.into_iter().chain([(SMALL[0], COHORT)]) {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", name, "--json", "--students", &students.to_string()]);
-        command.args(["--steps", &arguments.steps.to_string(), "--precision"]);
+        let device = arguments.device.to_string();
+        command.args(["--steps", &arguments.steps.to_string(), "--device", &device, "--precision"]);
         command.arg(if arguments.precision == cli::Precision::Bf16 { "bf16" } else { "f32" });
+        if arguments.deterministic {
+            command.arg("--deterministic");
+        }
         if let Some(threads) = arguments.threads {
             command.args(["--threads", &threads.to_string()]);
         }
@@ -91,23 +106,31 @@ fn all(arguments: &cli::Bench) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn time(workload: &Workload, mut bench: Bench, arguments: &cli::Bench, threads: usize) -> Row {
-    let loss = bench.step();
-    let mut milliseconds: Vec<f64> = (0..arguments.steps)
-        .map(|_| {
-            let started = Instant::now();
-            bench.step();
-            started.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
+fn time(mut bench: Bench, arguments: &cli::Bench, precision: Precision, threads: usize) -> Result<Row> {
+    bench.step()?;
+    let loss = bench.finish()?;
+    if arguments.device.is_cuda() {
+        // The one in which what is enqueued is recorded.
+        bench.step()?;
+        bench.finish()?;
+    }
+    let mut milliseconds = Vec::new();
+    for _ in 0..arguments.steps {
+        let started = Instant::now();
+        bench.step()?;
+        bench.finish()?;
+        milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
+    }
     milliseconds.sort_by(f64::total_cmp);
     let median = milliseconds[milliseconds.len() / 2];
-    let rate = workload.flops(usize::from(arguments.students)) / (median * 1e6);
-    let peak_mib = memory::peak_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20));
-    let peak = peak() / 1e9;
-    Row {
-        workload: workload.name.to_owned(),
-        about: workload.about.to_owned(),
+    let rate = bench.workload.flops(usize::from(arguments.students)) / (median * 1e6);
+    let peak_mib = bench.peak_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20));
+    let peak = bench.peak(precision)? / 1e9;
+    Ok(Row {
+        workload: bench.workload.name.to_owned(),
+        about: bench.workload.about.to_owned(),
+        device: bench.device(),
+        batch: bench.workload.batch,
         students: arguments.students,
         precision: format!("{:?}", arguments.precision).to_lowercase(),
         threads,
@@ -119,13 +142,36 @@ fn time(workload: &Workload, mut bench: Bench, arguments: &cli::Bench, threads: 
         share_of_peak: rate / peak,
         peak_mib,
         loss,
+    })
+}
+
+/// Every operation of a GPU against the CPU's.
+fn check(arguments: &cli::Bench) -> Result<ExitCode> {
+    let device = arguments.device.with_determinism(arguments.deterministic);
+    let Machine::Cuda(machine) = Machine::open(device)? else {
+        bail!("the CPU's operations are what is compared with\nhint: say `--device cuda`")
+    };
+    let rows = cuda::check::check(&machine)?;
+    if arguments.json {
+        print_json(&rows)?;
+    } else {
+        let cells = rows.iter().map(|row| {
+            let verdict = if row.ok { "ok" } else { "WRONG" };
+            let (error, bound) = (format!("{:.1e}", row.error), format!("{:.0e}", row.bound));
+            vec![row.op.clone(), row.precision.to_owned(), error, bound, verdict.to_owned()]
+        });
+        let cells: Vec<Vec<String>> = cells.collect();
+        print(&table::table(&["operation", "precision", "relative error", "bound", ""], &cells))?;
     }
+    let wrong = rows.iter().filter(|row| !row.ok).count();
+    eprintln!("{} operations compared on `{}`, {wrong} beyond their bounds", rows.len(), machine.name());
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         vec![
-            row.workload.clone(),
+            format!("{} / {}", row.workload, row.batch),
             row.students.to_string(),
             row.precision.clone(),
             format!("{:.0} / {:.0} / {:.0}", row.milliseconds_min, row.milliseconds_median, row.milliseconds_max),
@@ -136,7 +182,7 @@ fn show(rows: &[Row]) -> String {
     });
     let cells: Vec<Vec<String>> = cells.collect();
     let header =
-        ["workload", "students", "precision", "ms a step (min / median / max)", "GFLOP/s", "of f32 peak", "peak MiB"];
+        ["workload / batch", "students", "precision", "ms a step (min / median / max)", "GFLOP/s", "of the peak", "peak MiB"];
     let mut text = table::table(&header, &cells);
     let mut told: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|row| row.students == 1 || rows.len() == 1) {
@@ -167,15 +213,15 @@ fn serve(mut bench: Bench) -> Result<()> {
             Some("run") => {
                 let steps: u32 = words.next().unwrap_or("1").parse().context("a number of steps")?;
                 let (before, started) = (memory::processor_seconds(), Instant::now());
-                let mut loss = 0.0;
                 for _ in 0..steps {
-                    loss = bench.step();
+                    bench.step()?;
                 }
+                let loss = bench.finish()?;
                 let (wall, after) = (started.elapsed().as_secs_f64(), memory::processor_seconds());
                 writeln!(stdout, "{wall} {} {} {loss}", after.0 - before.0, after.1 - before.1)?;
             }
             Some("peak") => {
-                writeln!(stdout, "{}", memory::peak_bytes().unwrap_or(0) as f64 / f64::from(1 << 20))?;
+                writeln!(stdout, "{}", bench.peak_bytes().unwrap_or(0) as f64 / f64::from(1 << 20))?;
             }
             _ => break,
         }

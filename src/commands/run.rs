@@ -13,10 +13,11 @@ use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::Plan;
+use crate::plan::{Device, Plan};
 use crate::progress::{Mode, Progress};
 use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
 use crate::store::{Outcome, State, Store};
+use crate::train::cuda;
 
 pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let experiment = read_experiment(&arguments.experiment)?;
@@ -35,19 +36,23 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else {
+        let device = device(&arguments)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = arguments.threads.map_or(cores, usize::from);
-        let slots = arguments.slots.map_or(threads, usize::from);
+        // A GPU is filled by one cohort; several would only share its memory.
+        let usual = if device.is_cuda() { 1 } else { threads };
+        let slots = arguments.slots.map_or(usual, usize::from);
         let threads = u32::try_from(threads)?;
         let settings = Settings {
             slots,
             threads,
+            device,
             evaluate_every: experiment.run.evaluate_every,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
             record_teacher: experiment.run.record_teacher,
             places: experiment.places.clone(),
             folder: folder.clone(),
-            provenance: provenance("cpu", threads),
+            provenance: provenance(&device.to_string(), threads),
         };
         let engine = LocalEngine::new(folder.clone(), &lock)?;
         let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
@@ -65,6 +70,20 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(STOPPED as u8),
     })
+}
+
+/// What to train on: what was asked for, if it is there; else the first GPU, or the CPU.
+fn device(arguments: &cli::Run) -> Result<Device> {
+    let device = match arguments.device {
+        Some(Device::Cuda { ordinal, .. }) => {
+            cuda::find(ordinal)?;
+            Device::Cuda { ordinal, deterministic: false }
+        }
+        Some(Device::Cpu) => Device::Cpu,
+        None if cuda::find(0).is_ok() => Device::Cuda { ordinal: 0, deterministic: false },
+        None => Device::Cpu,
+    };
+    Ok(device.with_determinism(arguments.deterministic))
 }
 
 /// Writes the experiment down: its text, its jobs, and those they need.

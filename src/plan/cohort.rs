@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Places, Planned};
+use super::{Device, Places, Planned};
 use crate::job::{Distil, Job, JobId, Objective, Teaching, canonical_text, short_hash};
 
 /// Jobs that are trained together by one worker on one device.
@@ -44,6 +44,7 @@ pub struct Manifest {
     #[serde(default)]
     pub record_teacher: bool,
     pub threads: u32,
+    pub device: Device,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -137,6 +137,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
             record_teacher: self.settings.record_teacher,
             threads,
+            device: self.settings.device,
         };
         self.students.insert(cohort, jobs.clone());
         self.tell(&Notice::CohortStarted { cohort: id, jobs });

@@ -1,30 +1,35 @@
-//! Whole training steps of three known workloads, for `distillery bench` and its twins in PyTorch (`benches/torch`).
+//! Whole training steps of known workloads, for `distillery bench` and its twins in PyTorch (`benches/torch`).
 //!
 //! | name | step | batch |
 //! |---|---|---|
 //! | W1 | distillation by KL at T = 2 of bit-resnet-small 20x16 from 20x32 at 32 px, Adam | 128 |
 //! | W2 | BiT-R50x1 at 224 px from labels, forward and backward | 8 |
 //! | W3 | ViT of width 192, 6 blocks, patch 4 at 32 px from labels, Adam | 128 |
+//! | r50 | BiT-R50x1 at 224 px from labels, Adam | 64 |
+//! | r152-r50 | distillation by KL at T = 2 of BiT-R50x1 from BiT-R152x2 at 224 px, Adam | 64 |
 //!
 //! A step is what the training loop does once views are made: teacher forward, student forward and backward, optimiser.
 
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use safetensors::SafeTensors;
 
 use super::engine::Engine;
-use super::model::{Blueprint, graph};
+use super::model::{Blueprint, Role, graph};
+use super::network::Machine;
 use super::ops::loss::Loss;
 use super::ops::tile;
-use super::optimizer;
 use super::random::{Purpose, Stream};
+use super::{cuda, memory, optimizer};
 use crate::job::{
     Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Init, Input, Job, Labels, Model, Objective, Optimizer, Part,
     Precision, Schedule, Slice, Split, View, Vit, Warmup,
 };
+use crate::plan::Device;
 
 const TEMPERATURE: f64 = 2.0;
 
@@ -41,8 +46,9 @@ pub struct Workload {
     optimizes: bool,
 }
 
-pub fn workloads() -> [Workload; 3] {
+pub fn workloads() -> [Workload; 5] {
     let small = |width| Model::BitResnetSmall(BitResnetSmall { depth: 20, width });
+    let bit = |depth, width| Model::BitResnet(BitResnet { depth, width });
     let input = |classes, resolution| Input { channels: 3, classes, resolution };
     [
         Workload {
@@ -58,7 +64,7 @@ pub fn workloads() -> [Workload; 3] {
             name: "w2",
             about: "BiT-R50x1 from labels, 224 px, batch 8, no optimiser",
             batch: 8,
-            student: Model::BitResnet(BitResnet { depth: 50, width: 1 }),
+            student: bit(50, 1),
             teacher: None,
             input: input(1000, 224),
             optimizes: false,
@@ -72,10 +78,33 @@ pub fn workloads() -> [Workload; 3] {
             input: input(100, 32),
             optimizes: true,
         },
+        Workload {
+            name: "r50",
+            about: "BiT-R50x1 from labels, 224 px, batch 64",
+            batch: 64,
+            student: bit(50, 1),
+            teacher: None,
+            input: input(1000, 224),
+            optimizes: true,
+        },
+        Workload {
+            name: "r152-r50",
+            about: "distillation of BiT-R50x1 from BiT-R152x2, 224 px, batch 64",
+            batch: 64,
+            student: bit(50, 1),
+            teacher: Some(bit(152, 2)),
+            input: input(1000, 224),
+            optimizes: true,
+        },
     ]
 }
 
 impl Workload {
+    /// The same with steps of so many images.
+    pub fn with_batch(self, batch: Option<u32>) -> Workload {
+        Workload { batch: batch.unwrap_or(self.batch), ..self }
+    }
+
     /// Floating-point operations of a step with so many students, as a direct convolution counts them: two a
     /// multiply-add, three forward passes a student and one the teacher.
     pub fn flops(&self, students: usize) -> f64 {
@@ -88,36 +117,125 @@ impl Workload {
     }
 
     fn job(&self, precision: Precision) -> Job {
-        let slice = Slice { part: Part::Train, start: 0, end: self.batch };
-        Job {
-            data: Data {
-                name: "made up".into(),
-                sha256: String::new(),
-                classes: self.input.classes,
-                channels: self.input.channels,
-                train_images: self.batch,
-                test_images: 0,
-            },
-            split: Split { train: slice.clone(), validation: slice.clone(), test: slice },
-            student: self.student.clone(),
-            init: Init::Scratch,
-            resolution: self.input.resolution,
-            crop: Crop { area: [0.05, 1.0], aspect: [0.75, 1.33], tries: 100, margin: 1.0 },
-            flip: false,
-            objective: Objective::Labels(Labels { view: View::Resize, mixup: 0.0, label_smoothing: 0.0 }),
-            epochs: 1_000_000,
-            batch: self.batch,
-            optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
-            learning_rate: 1e-3,
-            // Torch's AdamW with a decay of 0.01.
-            weight_decay: 1e-5,
-            warmup: Warmup::Steps(0),
-            schedule: Schedule::Constant,
-            clip: Clip::Off,
-            precision,
-            seed: 0,
+        job(&self.student, self.input, self.batch, precision)
+    }
+}
+
+/// A job of made-up data, whose student is trained with Adam at a constant rate.
+pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> Job {
+    let slice = Slice { part: Part::Train, start: 0, end: batch };
+    Job {
+        data: Data {
+            name: "made up".into(),
+            sha256: String::new(),
+            classes: input.classes,
+            channels: input.channels,
+            train_images: batch,
+            test_images: 0,
+        },
+        split: Split { train: slice.clone(), validation: slice.clone(), test: slice },
+        student: student.clone(),
+        init: Init::Scratch,
+        resolution: input.resolution,
+        crop: Crop { area: [0.05, 1.0], aspect: [0.75, 1.33], tries: 100, margin: 1.0 },
+        flip: false,
+        objective: Objective::Labels(Labels { view: View::Resize, mixup: 0.0, label_smoothing: 0.0 }),
+        epochs: 1_000_000,
+        batch: batch,
+        optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
+        learning_rate: 1e-3,
+        // Torch's AdamW with a decay of 0.01.
+        weight_decay: 1e-5,
+        warmup: Warmup::Steps(0),
+        schedule: Schedule::Constant,
+        clip: Clip::Off,
+        precision,
+        seed: 0,
+    }
+}
+
+/// Numbers of a workload, made up or from a file.
+struct Numbers {
+    student: Vec<f32>,
+    teacher: Option<Vec<f32>>,
+    images: Vec<f32>,
+    /// Of labels.
+    targets: Vec<f32>,
+}
+
+impl Numbers {
+    fn read(workload: &Workload, inputs: Option<&Path>) -> Result<Numbers> {
+        let bytes = inputs.map(|path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display())));
+        let bytes = bytes.transpose()?;
+        let file =
+            bytes.as_deref().map(SafeTensors::deserialize).transpose().context("the inputs are no safetensors")?;
+        let input = workload.input;
+        let weights = |prefix: &str, model: &Model| -> Result<Vec<f32>> {
+            let blueprint = Blueprint::new(model, input);
+            let Some(file) = &file else { return Ok(made_up(&blueprint)) };
+            let mut flat = Vec::with_capacity(blueprint.len());
+            for (entry, _) in blueprint.places() {
+                flat.extend(floats(file, &format!("{prefix}.{}", entry.name), entry.len())?);
+            }
+            Ok(flat)
+        };
+        let (batch, classes) = (workload.batch as usize, input.classes as usize);
+        let mut stream = Stream::new(0, Purpose::TeacherView, 0);
+        let images = match &file {
+            Some(file) => floats(file, "images", workload.images())?,
+            None => (0..workload.images()).map(|_| stream.between(-1.0, 1.0) as f32).collect(),
+        };
+        let labels: Vec<usize> = match &file {
+            Some(file) => floats(file, "labels", batch)?.into_iter().map(|label| label as usize).collect(),
+            None => (0..batch).map(|_| stream.below(input.classes) as usize).collect(),
+        };
+        let mut targets = vec![0.0; batch * classes];
+        for (row, label) in targets.chunks_exact_mut(classes).zip(labels) {
+            *row.get_mut(label).context("a label is beyond the classes")? = 1.0;
+        }
+        Ok(Numbers {
+            student: weights("student", &workload.student)?,
+            teacher: workload.teacher.as_ref().map(|teacher| weights("teacher", teacher)).transpose()?,
+            images,
+            targets,
+        })
+    }
+}
+
+/// As from scratch, but for the head: at zero it would send nothing back, and answer every image alike.
+fn made_up(blueprint: &Blueprint) -> Vec<f32> {
+    let mut weights = blueprint.scratch(0);
+    let mut stream = Stream::new(0, Purpose::Init, u64::MAX);
+    for (entry, range) in blueprint.places() {
+        if entry.role == Role::Head {
+            weights[range].iter_mut().for_each(|weight| *weight = stream.between(-0.05, 0.05) as f32);
         }
     }
+    weights
+}
+
+/// A workload in memory, ready for steps.
+pub struct Bench {
+    pub workload: Workload,
+    side: Side,
+}
+
+enum Side {
+    Cpu(Box<OnCpu>),
+    Cuda(Rc<cuda::machine::Machine>, Box<cuda::bench::Bench>),
+}
+
+struct OnCpu {
+    job: Job,
+    teacher: Option<(Engine<f32>, Vec<f32>)>,
+    engine: Engine<f32>,
+    students: Vec<Student>,
+    gradient: Vec<f32>,
+    images: Vec<f32>,
+    targets: Vec<f32>,
+    updates: bool,
+    step: u64,
+    loss: f64,
 }
 
 struct Student {
@@ -126,83 +244,122 @@ struct Student {
     decayed: Vec<std::ops::Range<usize>>,
 }
 
-/// A workload in memory, ready for steps.
-pub struct Bench {
-    workload: Workload,
-    job: Job,
-    teacher: Option<(Engine<f32>, Vec<f32>)>,
-    engine: Engine<f32>,
-    students: Vec<Student>,
-    gradient: Vec<f32>,
-    images: Vec<f32>,
-    /// Of labels, where there is no teacher.
-    targets: Vec<f32>,
-    step: u64,
-}
-
 impl Bench {
     /// `inputs` is a file of weights, images and labels that a twin wrote; without it they are made up.
     ///
     /// # Errors
-    /// When the file does not hold what the workload needs.
-    pub fn new(workload: Workload, students: usize, precision: Precision, inputs: Option<&Path>) -> Result<Bench> {
-        let bytes = inputs.map(|path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display())));
-        let bytes = bytes.transpose()?;
-        let file =
-            bytes.as_deref().map(SafeTensors::deserialize).transpose().context("the inputs are no safetensors")?;
-        let input = workload.input;
-        let weights = |prefix: &str, blueprint: &Blueprint| -> Result<Vec<f32>> {
-            let Some(file) = &file else { return Ok(blueprint.scratch(0)) };
-            let mut flat = Vec::with_capacity(blueprint.len());
-            for (entry, _) in blueprint.places() {
-                flat.extend(floats(file, &format!("{prefix}.{}", entry.name), entry.len())?);
-            }
-            Ok(flat)
-        };
+    /// When the file does not hold what the workload needs, or the device is not there or too small.
+    pub fn new(
+        workload: Workload,
+        students: usize,
+        precision: Precision,
+        inputs: Option<&Path>,
+        device: Device,
+    ) -> Result<Bench> {
+        let numbers = Numbers::read(&workload, inputs)?;
         let job = workload.job(precision);
+        let side = match Machine::open(device)? {
+            Machine::Cpu(_) => Side::Cpu(Box::new(OnCpu::new(&workload, job, students, numbers))),
+            Machine::Cuda(machine) => {
+                let inputs = cuda::bench::Inputs {
+                    weights: &numbers.student,
+                    teacher: workload.teacher.as_ref().zip(numbers.teacher.as_deref()),
+                    images: &numbers.images,
+                    targets: &numbers.targets,
+                    temperature: TEMPERATURE as f32,
+                };
+                let bench = cuda::bench::Bench::new(&machine, &job, students, &inputs, workload.optimizes)?;
+                Side::Cuda(machine, Box::new(bench))
+            }
+        };
+        Ok(Bench { workload, side })
+    }
+
+    /// One step of all students; on a GPU it is only enqueued.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn step(&mut self) -> Result<()> {
+        match &mut self.side {
+            Side::Cpu(bench) => {
+                bench.step();
+                Ok(())
+            }
+            Side::Cuda(_, bench) => bench.step(),
+        }
+    }
+
+    /// The first student's loss in the last step, when all is done.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn finish(&mut self) -> Result<f64> {
+        match &mut self.side {
+            Side::Cpu(bench) => Ok(bench.loss),
+            Side::Cuda(_, bench) => bench.finish(),
+        }
+    }
+
+    /// Bytes of memory, of the process or of the GPU, that were held at most.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        match &self.side {
+            Side::Cpu(_) => memory::peak_bytes(),
+            Side::Cuda(_, bench) => Some(bench.peak_bytes()),
+        }
+    }
+
+    /// Floating-point operations a second that the device reaches at best: on the CPU a multiply-add loop in f32 whose
+    /// operands stay in the first cache, on all of the pool's threads; on a GPU a large product in `precision`.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn peak(&self, precision: Precision) -> Result<f64> {
+        match &self.side {
+            Side::Cpu(_) => Ok(peak()),
+            Side::Cuda(machine, _) => cuda::bench::peak(machine, cuda::machine::number(precision)),
+        }
+    }
+
+    /// The device's name.
+    pub fn device(&self) -> String {
+        match &self.side {
+            Side::Cpu(_) => "cpu".to_owned(),
+            Side::Cuda(machine, _) => machine.name().to_owned(),
+        }
+    }
+}
+
+impl OnCpu {
+    fn new(workload: &Workload, job: Job, students: usize, numbers: Numbers) -> OnCpu {
+        let Numbers { student, teacher, images, targets } = numbers;
+        let (input, precision) = (workload.input, job.precision);
         let engine = Engine::trainable(graph(&workload.student, input).with_precision(precision));
-        let blueprint = engine.graph().blueprint.clone();
-        let own = weights("student", &blueprint)?;
-        let student = || Student {
-            weights: own.clone(),
-            state: optimizer::State::new(&job.optimizer, if workload.optimizes { own.len() } else { 0 }),
+        let blueprint = &engine.graph().blueprint;
+        let one = || Student {
+            weights: student.clone(),
+            state: optimizer::State::new(&job.optimizer, if workload.optimizes { student.len() } else { 0 }),
             decayed: blueprint.decayed(),
         };
-        let teacher = workload.teacher.as_ref().map(|teacher| -> Result<_> {
-            let mut engine = Engine::frozen(graph(teacher, input).with_precision(precision));
-            let weights = weights("teacher", &engine.graph().blueprint)?;
+        let teacher = workload.teacher.as_ref().zip(teacher).map(|(model, weights)| {
+            let mut engine = Engine::frozen(graph(model, input).with_precision(precision));
             engine.load(&weights);
-            Ok((engine, weights))
+            (engine, weights)
         });
-        let (batch, classes) = (workload.batch as usize, input.classes as usize);
-        let mut stream = Stream::new(0, Purpose::TeacherView, 0);
-        let images = match &file {
-            Some(file) => floats(file, "images", workload.images())?,
-            None => (0..workload.images()).map(|_| stream.between(-1.0, 1.0) as f32).collect(),
-        };
-        let mut targets = vec![0.0; batch * classes];
-        for i in 0..batch {
-            let label = match &file {
-                Some(file) => floats(file, "labels", batch)?[i] as usize,
-                None => stream.below(input.classes) as usize,
-            };
-            *targets.get_mut(i * classes + label).context("a label is beyond the classes")? = 1.0;
-        }
-        Ok(Bench {
-            teacher: teacher.transpose()?,
-            students: (0..students).map(|_| student()).collect(),
-            gradient: vec![0.0; own.len()],
+        OnCpu {
+            teacher,
+            students: (0..students).map(|_| one()).collect(),
+            gradient: vec![0.0; student.len()],
             engine,
             images,
             targets,
+            updates: workload.optimizes,
             step: 0,
+            loss: 0.0,
             job,
-            workload,
-        })
+        }
     }
 
-    /// One step of all students; the first one's loss.
-    pub fn step(&mut self) -> f64 {
+    fn step(&mut self) {
         let answer = self.teacher.as_ref().map(|(engine, weights)| engine.forward(weights, &self.images));
         let mut first = None;
         for student in &mut self.students {
@@ -212,13 +369,13 @@ impl Bench {
             };
             let (value, _) = self.engine.step(&student.weights, &self.images, loss, &mut self.gradient);
             first.get_or_insert(value);
-            if self.workload.optimizes {
+            if self.updates {
                 let Student { weights, state, decayed } = student;
                 optimizer::apply(&self.job, self.step, decayed, &self.gradient, state, weights);
             }
         }
         self.step += 1;
-        first.unwrap_or(0.0)
+        self.loss = first.unwrap_or(0.0);
     }
 }
 
@@ -228,9 +385,8 @@ fn floats(file: &SafeTensors<'_>, name: &str, count: usize) -> Result<Vec<f32>> 
     Ok(view.data().chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
 }
 
-/// Floating-point operations a second of all of the pool's threads together, from a multiply-add loop whose operands stay
-/// in the first cache: what a kernel can reach at best on this machine, now.
-pub fn peak() -> f64 {
+/// Of all of the pool's threads together.
+fn peak() -> f64 {
     const TIME: Duration = Duration::from_millis(300);
     let rates = rayon::broadcast(|_| {
         let started = Instant::now();

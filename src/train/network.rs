@@ -1,30 +1,110 @@
-//! Networks with their weights, where candle's tensors meet the engine.
+//! Networks with their weights, and the machine that computes them: where candle's tensors meet the engines.
 
-use candle_core::{Device, Result, Storage, Tensor, bail};
+use std::rc::Rc;
 
+use candle_core::{Device, Storage, Tensor, bail};
+
+use super::cuda;
 use super::engine::Engine;
 use super::model::graph;
+use super::views::{Batch, Look, Views};
 use crate::job::{Input, Job, Model, Precision};
+use crate::plan;
+
+/// What a cohort is trained on.
+pub enum Machine {
+    /// With the engines of the networks it trains.
+    Cpu(Engines),
+    Cuda(Rc<cuda::machine::Machine>),
+}
+
+/// A batch as one look shows it, `[N, S, S, C]` in [-1, 1].
+#[derive(Clone)]
+pub enum Shown {
+    Cpu(Tensor),
+    /// A place in the GPU's memory.
+    Cuda(u64),
+}
+
+/// Teachers' logits for a batch, `[N, classes]`.
+#[derive(Clone)]
+pub enum Answer {
+    Cpu(Tensor),
+    /// A place in the GPU's memory.
+    Cuda(u64),
+}
+
+impl Machine {
+    /// # Errors
+    /// When the device is not there, or this program was built without it.
+    pub fn open(device: plan::Device) -> anyhow::Result<Machine> {
+        match device {
+            plan::Device::Cpu => Ok(Machine::Cpu(Engines::default())),
+            plan::Device::Cuda { ordinal, deterministic } => {
+                cuda::machine::Machine::open(ordinal, deterministic).map(Machine::Cuda)
+            }
+        }
+    }
+
+    /// # Errors
+    /// The device's.
+    pub fn show(&self, views: &Views, batch: &Batch, look: Look, precision: Precision) -> anyhow::Result<Shown> {
+        match self {
+            Machine::Cpu(_) => Ok(Shown::Cpu(views.show(batch, look)?)),
+            Machine::Cuda(machine) => Ok(Shown::Cuda(machine.show(views, batch, look, precision)?)),
+        }
+    }
+
+    /// The bits of an answer depend on this, besides on what is asked.
+    pub fn identity(&self) -> String {
+        match self {
+            Machine::Cpu(_) => "cpu 1".to_owned(),
+            Machine::Cuda(machine) => format!("cuda 1 {}", machine.name()),
+        }
+    }
+}
 
 /// A network with its weights, ready for forward passes: a teacher.
-pub struct Frozen {
-    engine: Engine<f32>,
-    weights: Vec<f32>,
+pub enum Frozen {
+    Cpu { engine: Box<Engine<f32>>, weights: Vec<f32> },
+    Cuda(cuda::frozen::Frozen),
 }
 
 impl Frozen {
-    pub fn new(model: &Model, input: Input, precision: Precision, weights: Vec<f32>) -> Frozen {
-        let mut engine = Engine::frozen(graph(model, input).with_precision(precision));
-        engine.load(&weights);
-        Frozen { engine, weights }
+    /// `batch` is the number of images that are mostly asked about at once.
+    ///
+    /// # Errors
+    /// When the device has no room for it.
+    pub fn new(
+        machine: &Machine,
+        model: &Model,
+        input: Input,
+        precision: Precision,
+        batch: u32,
+        weights: Vec<f32>,
+    ) -> anyhow::Result<Frozen> {
+        match machine {
+            Machine::Cpu(_) => {
+                let mut engine = Box::new(Engine::frozen(graph(model, input).with_precision(precision)));
+                engine.load(&weights);
+                Ok(Frozen::Cpu { engine, weights })
+            }
+            Machine::Cuda(machine) => {
+                let batch = batch as usize;
+                cuda::frozen::Frozen::new(machine, model, input, precision, batch, &weights).map(Frozen::Cuda)
+            }
+        }
     }
 
-    /// Logits `[N, classes]` of images `[N, S, S, C]` in [-1, 1].
+    /// Logits `[N, classes]` of images `[N, S, S, C]` in [-1, 1], from the host to the host.
     ///
     /// # Errors
     /// When the images are not on the CPU, or not of the network's size.
-    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        forward(&self.engine, &self.weights, images)
+    pub fn forward(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        match self {
+            Frozen::Cpu { engine, weights } => Ok(forward(engine, weights, images)?),
+            Frozen::Cuda(network) => network.forward(images),
+        }
     }
 }
 
@@ -50,7 +130,7 @@ impl Engines {
 ///
 /// # Errors
 /// As [`Frozen::forward`].
-pub fn forward(engine: &Engine<f32>, weights: &[f32], images: &Tensor) -> Result<Tensor> {
+pub fn forward(engine: &Engine<f32>, weights: &[f32], images: &Tensor) -> candle_core::Result<Tensor> {
     let (count, extent) = (images.dim(0)?, engine.graph().extents[0]);
     if images.dims()[1..] != [extent.h, extent.w, extent.c] {
         bail!("expected images [N, {}, {}, {}], got {:?}", extent.h, extent.w, extent.c, images.dims())
@@ -63,7 +143,7 @@ pub fn forward(engine: &Engine<f32>, weights: &[f32], images: &Tensor) -> Result
 ///
 /// # Errors
 /// When the tensor is not f32 on the CPU.
-pub fn with_numbers<R>(tensor: &Tensor, body: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub fn with_numbers<R>(tensor: &Tensor, body: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {

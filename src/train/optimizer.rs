@@ -29,11 +29,41 @@ pub struct State {
 
 impl State {
     pub fn new(optimizer: &Optimizer, weights: usize) -> State {
-        let names: &[&'static str] = match optimizer {
+        State { moments: State::names(optimizer).iter().map(|name| (*name, vec![0.0; weights])).collect() }
+    }
+
+    /// Of an optimiser's moments.
+    pub fn names(optimizer: &Optimizer) -> &'static [&'static str] {
+        match optimizer {
             Optimizer::Adam(_) => &["adam.first", "adam.second"],
             Optimizer::Sgd(_) => &["sgd.momentum"],
-        };
-        State { moments: names.iter().map(|name| (*name, vec![0.0; weights])).collect() }
+        }
+    }
+}
+
+/// What an optimiser's rule takes from step to step, for engines that apply it themselves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Constants {
+    /// Of learning; with Adam's correction of the first moment in it.
+    pub rate: f32,
+    /// Adam's of the second moment.
+    pub correction: f32,
+    /// Of the weights that decay.
+    pub keep: f32,
+}
+
+/// The constants of step `step` (from 0).
+pub fn constants(job: &Job, step: u64) -> Constants {
+    let share = share_of_peak(job, step);
+    let rate = share * job.learning_rate;
+    // In the paper's convention decay follows the schedule but not the learning rate (paper.md 1.2).
+    let keep = (1.0 - share * job.weight_decay) as f32;
+    match &job.optimizer {
+        Optimizer::Adam(adam) => {
+            let (rate, correction) = adam::Rule::new(adam, step, rate).corrected();
+            Constants { rate, correction, keep }
+        }
+        Optimizer::Sgd(_) => Constants { rate: rate as f32, correction: 1.0, keep },
     }
 }
 
@@ -62,8 +92,7 @@ pub fn apply(
     };
     let share = share_of_peak(job, step);
     let rate = share * job.learning_rate;
-    // In the paper's convention decay follows the schedule but not the learning rate (paper.md 1.2).
-    let common = Common { clip: clip as f32, keep: (1.0 - share * job.weight_decay) as f32 };
+    let common = Common { clip: clip as f32, keep: constants(job, step).keep };
     match (&job.optimizer, &mut state.moments[..]) {
         (Optimizer::Adam(adam), [(_, first), (_, second)]) => {
             let rule = adam::Rule::new(adam, step, rate);

@@ -12,10 +12,12 @@ use candle_core::Tensor;
 use super::checkpoint::{self, Place};
 use super::metric::Answers;
 use super::model::Blueprint;
-use super::network::{Engines, forward, with_numbers};
+use super::cuda::program::Loss as LossOnGpu;
+use super::cuda::trained::{Trained, What};
+use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
 use super::views::{Look, student_look};
-use super::{optimizer, teacher};
+use super::{cuda, optimizer, teacher};
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Distance, Init, Job, JobId};
@@ -38,7 +40,7 @@ pub struct Evaluated {
 
 /// What a student's logits are compared with in training.
 pub enum Target {
-    Teacher(Tensor, Distance),
+    Teacher(Answer, Distance),
     /// Probabilities `[N, classes]`.
     Labels(Tensor),
 }
@@ -59,6 +61,10 @@ pub struct Student {
     learning_rate: f64,
     ended: bool,
     spoken: Option<Instant>,
+    /// Where it is trained on a GPU; weights and moments here are then those of the last save.
+    on_gpu: Option<Trained>,
+    /// The teachers' seconds on a GPU when it last reported.
+    asked_before: Option<f64>,
 }
 
 impl Student {
@@ -85,6 +91,8 @@ impl Student {
             learning_rate: 0.0,
             ended: false,
             spoken: None,
+            on_gpu: None,
+            asked_before: None,
             folder: own,
             blueprint,
             id,
@@ -119,8 +127,121 @@ impl Student {
         (!self.ended).then_some(self.place.step)
     }
 
-    /// One optimiser step on `images` `[N, S, S, C]`. `shared` is the time loader and teacher took for it.
+    /// Bytes of a GPU that it would take for itself.
+    ///
+    /// # Errors
+    /// When even its step does not fit.
+    pub fn bytes(&self, machine: &cuda::machine::Machine) -> Result<usize> {
+        cuda::trained::bytes(machine, &self.job)
+    }
+
+    /// Moves to the machine it is trained on.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn enter(&mut self, machine: &Machine) -> Result<()> {
+        if let (Machine::Cuda(machine), false) = (machine, self.ended) {
+            self.on_gpu = Some(Trained::new(machine, &self.job, &self.weights, &self.optimizer)?);
+        }
+        Ok(())
+    }
+
+    /// Whether its first step here is still to come.
+    pub fn is_new(&self) -> bool {
+        self.on_gpu.is_some() && self.asked_before.is_none()
+    }
+
+    /// Says what teachers had already done on the GPU, in seconds, before its first step.
+    pub fn begin(&mut self, asked: f64) {
+        self.asked_before = Some(asked);
+    }
+
+    /// Leaves the machine to others.
+    pub fn leave(&mut self) {
+        self.on_gpu = None;
+    }
+
+    /// One optimiser step on `images` `[N, S, S, C]`. `shared` is the time loader and teacher took for it on the CPU.
+    ///
+    /// # Errors
+    /// The machine's.
     pub fn step(
+        &mut self,
+        machine: &mut Machine,
+        images: &Shown,
+        target: &Target,
+        shared: Duration,
+        sink: &mut dyn FnMut(Message),
+    ) -> Result<()> {
+        match (machine, images) {
+            (Machine::Cpu(engines), Shown::Cpu(images)) => self.step_on_cpu(engines, images, target, shared, sink),
+            (Machine::Cuda(_), Shown::Cuda(images)) => self.step_on_gpu(*images, target, sink),
+            _ => unreachable!("a machine shows images where it is"),
+        }
+    }
+
+    /// Enqueues a step. What came of earlier ones is seen in passing, so a failure is noticed some steps later; the GPU
+    /// has stopped this student by itself.
+    fn step_on_gpu(&mut self, images: u64, target: &Target, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        let trained = self.on_gpu.as_mut().context("the student has entered the GPU")?;
+        let (target, loss) = match target {
+            Target::Teacher(Answer::Cuda(target), Distance::Kl(kl)) => {
+                (*target, LossOnGpu::Kl { temperature: kl.temperature as f32 })
+            }
+            Target::Teacher(Answer::Cpu(_), _) => unreachable!("a machine answers where it is"),
+            Target::Labels(labels) => {
+                (with_numbers(labels, |labels| trained.target(labels))??, LossOnGpu::CrossEntropy)
+            }
+        };
+        trained.step(&self.job, self.place.step, (images, target), loss, true)?;
+        self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
+        self.place.step += 1;
+        if self.spoken.is_none_or(|spoken| spoken.elapsed() >= STEP_EVENT) {
+            self.spoken = Some(Instant::now());
+            if let Some(status) = trained.glance()? {
+                if let Some(broken) = status.failed {
+                    self.broke(broken.step, broken.what, status.last_loss, status.last_norm, sink);
+                } else if status.steps > 0 {
+                    let images_per_second = f64::from(self.job.batch) * status.steps as f64 / status.seconds.max(1e-9);
+                    let step = self.place.step;
+                    self.say(Event::Step { step, loss: status.last_loss, images_per_second }, sink);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn broke(&mut self, step: u64, what: What, loss: f64, norm: f64, sink: &mut dyn FnMut(Message)) {
+        self.place.step = step;
+        self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, step);
+        match what {
+            What::Loss => self.diverge(&format!("the loss is {loss}"), sink),
+            What::Gradient => self.diverge(&format!("the gradient's norm is {norm:e}"), sink),
+            What::Weight => self.diverge("a weight is not finite", sink),
+        }
+    }
+
+    /// Fetches what a GPU knows: sums of the steps, weights, moments. `asked` are the teachers' seconds there so far.
+    fn settle(&mut self, asked: f64, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        let Some(trained) = &mut self.on_gpu else { return Ok(()) };
+        let status = trained.take()?;
+        trained.save(&mut self.weights, &mut self.optimizer)?;
+        let place = &mut self.place;
+        place.loss += status.loss;
+        place.gradient_norm += status.norm;
+        place.steps += status.steps;
+        // Shared work counts for each: its time is what it would take alone.
+        place.seconds += status.seconds + asked - self.asked_before.unwrap_or(asked);
+        self.asked_before = Some(asked);
+        if let Some(broken) = status.failed {
+            self.broke(broken.step, broken.what, status.last_loss, status.last_norm, sink);
+        } else if self.weights.iter().any(|weight| !weight.is_finite()) {
+            self.diverge("a weight is not finite", sink);
+        }
+        Ok(())
+    }
+
+    fn step_on_cpu(
         &mut self,
         engines: &mut Engines,
         images: &Tensor,
@@ -132,7 +253,8 @@ impl Student {
         let engine = engines.get(&self.job);
         self.gradient.resize(self.weights.len(), 0.0);
         let (of, distance) = match target {
-            Target::Teacher(teacher, distance) => (teacher, Some(*distance)),
+            Target::Teacher(Answer::Cpu(teacher), distance) => (teacher, Some(*distance)),
+            Target::Teacher(Answer::Cuda(_), _) => unreachable!("a machine answers where it is"),
             Target::Labels(probabilities) => (probabilities, None),
         };
         let value = with_numbers(images, |images| {
@@ -183,16 +305,21 @@ impl Student {
     /// Measures, reports and saves; after the last epoch, ends.
     pub fn finish_epoch(
         &mut self,
-        engines: &mut Engines,
+        machine: &mut Machine,
         evaluated: &[Evaluated],
         every: u32,
+        asked: f64,
         sink: &mut dyn FnMut(Message),
     ) -> Result<()> {
+        self.settle(asked, sink)?;
         let started = Instant::now();
+        if self.ended {
+            return Ok(());
+        }
         if self.at_end_of_epoch() {
             self.place.epoch += 1;
             let due = self.place.epoch.is_multiple_of(every) || self.place.epoch == self.job.epochs;
-            let row = self.row(engines, if due { evaluated } else { &[] }, started)?;
+            let row = self.row(machine, if due { evaluated } else { &[] }, started)?;
             if !row.is_finite() {
                 self.diverge("an evaluation is not finite", sink);
                 return Ok(());
@@ -208,16 +335,24 @@ impl Student {
         self.save()
     }
 
-    fn row(&self, engines: &mut Engines, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
+    /// Logits of all images `[N, S, S, C]` of the host.
+    fn logits(&self, machine: &mut Machine, images: &Tensor) -> Result<Tensor> {
+        match (machine, &self.on_gpu) {
+            (Machine::Cpu(engines), _) => {
+                let engine = engines.get(&self.job);
+                engine.load(&self.weights);
+                teacher::in_chunks(images, |some| Ok(forward(engine, &self.weights, some)?))
+            }
+            (Machine::Cuda(_), trained) => trained.as_ref().context("the student is on the GPU")?.forward(images),
+        }
+    }
+
+    fn row(&self, machine: &mut Machine, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
         let mut evaluations = Vec::new();
         if !evaluated.is_empty() {
-            let engine = engines.get(&self.job);
-            engine.load(&self.weights);
             for set in evaluated {
                 let images = set.images.get(&self.job.resolution).context("images at this resolution")?;
-                let logits = teacher::in_chunks(images, |some| forward(engine, &self.weights, some))?
-                    .flatten_all()?
-                    .to_vec1::<f32>()?;
+                let logits = self.logits(machine, images)?.flatten_all()?.to_vec1::<f32>()?;
                 let classes = self.job.data.classes as usize;
                 let answers = Answers { logits: &logits, labels: &set.labels, classes };
                 evaluations.push(answers.evaluate(set.which, set.together.as_deref()));
@@ -243,7 +378,13 @@ impl Student {
     }
 
     /// Saves in the middle of an epoch and says so.
-    pub fn stop(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
+    ///
+    /// # Errors
+    /// The machine's, and the disk's.
+    pub fn stop(&mut self, asked: f64, sink: &mut dyn FnMut(Message)) -> Result<()> {
+        if !self.ended {
+            self.settle(asked, sink)?;
+        }
         if !self.ended {
             self.save()?;
             self.say(Event::Stopped { epoch: self.place.epoch, step: self.place.step }, sink);

@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
+use sha2::{Digest, Sha256};
 
 use super::checkpoint::load_weights;
 use super::model::Blueprint;
-use super::network::{Frozen, with_numbers};
+use super::cuda::frozen::Answers;
+use super::network::{Answer, Frozen, Machine, Shown, with_numbers};
 pub use recorded::Recording;
 
 use super::views::{Asked, Batch, Look, Still, Views, asked};
 use crate::folder::Folder;
-use crate::job::{Distil, Ensemble, Input, Job, Teacher, TeacherSource};
+use crate::digest::hex;
+use crate::job::{Distil, Ensemble, Input, Job, Precision, Teacher, TeacherSource};
 use crate::plan::Places;
 
 /// Images a forward pass outside training takes at once.
@@ -36,11 +39,25 @@ pub struct Teachers {
     /// Answers to every training image, `[images, classes]`, where they are asked once.
     answers: Option<Tensor>,
     recording: Option<Recording>,
+    /// Where answers lie on a GPU.
+    on_gpu: Option<Answers>,
+    batch: usize,
+    classes: usize,
+    precision: Precision,
+    /// What the bits of answers depend on besides the question: the machine, and the weights' own bits.
+    identity: String,
 }
 
 impl Teachers {
     /// Reads the teachers' weights.
-    pub fn load(job: &Job, distil: &Distil, folder: &Folder, places: &Places) -> Result<Teachers> {
+    pub fn load(
+        machine: &Machine,
+        job: &Job,
+        distil: &Distil,
+        folder: &Folder,
+        places: &Places,
+    ) -> Result<Teachers> {
+        let mut hash = Sha256::new();
         let networks = distil.teachers.iter().map(|teacher| {
             let path = match &teacher.source {
                 TeacherSource::Job(job) => folder.student(&job.id()),
@@ -49,15 +66,31 @@ impl Teachers {
                     place.context("the teacher's weights have no place on this machine")?.clone()
                 }
             };
-            network(job, teacher, &path).map(|network| (network, teacher.resolution))
+            network(machine, job, teacher, &path, &mut hash).map(|network| (network, teacher.resolution))
         });
+        let networks = networks.collect::<Result<_>>()?;
+        let (batch, classes) = (job.batch as usize, job.data.classes as usize);
+        let on_gpu = match machine {
+            Machine::Cpu(_) => None,
+            Machine::Cuda(machine) => Some(Answers::new(machine, batch * classes)?),
+        };
         Ok(Teachers {
-            networks: networks.collect::<Result<_>>()?,
+            networks,
             ensemble: distil.ensemble,
             asked: asked(distil),
             answers: None,
             recording: None,
+            on_gpu,
+            batch,
+            classes,
+            precision: job.precision,
+            identity: format!("{}\n{}", machine.identity(), hex(&hash.finalize())),
         })
+    }
+
+    /// The name of what they answer to the questions of stream `key`: other machines and other weights have others.
+    pub fn key(&self, key: &str) -> String {
+        format!("{key}\n{}", self.identity)
     }
 
     /// Takes live answers from `recording` where they are there, and puts them there where not.
@@ -67,12 +100,75 @@ impl Teachers {
         }
     }
 
-    /// Logits for a batch, `[N, classes]`.
-    pub fn answer(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
+    /// Logits for a batch.
+    ///
+    /// # Errors
+    /// The machine's, and those of the files of a recorded stream.
+    pub fn answer(&mut self, machine: &Machine, views: &Views, batch: &Batch) -> Result<Answer> {
+        match machine {
+            Machine::Cpu(_) => self.answer_on_cpu(views, batch).map(Answer::Cpu),
+            Machine::Cuda(_) => self.answer_on_gpu(machine, views, batch).map(Answer::Cuda),
+        }
+    }
+
+    /// Seconds that a GPU has spent on answers so far; waits for it. On the CPU whoever asks takes the time.
+    ///
+    /// # Errors
+    /// What went wrong on the GPU.
+    pub fn seconds(&self) -> Result<f64> {
+        self.on_gpu.as_ref().map_or(Ok(0.0), Answers::seconds)
+    }
+
+    /// Keeps what is still on its way to a recording.
+    ///
+    /// # Errors
+    /// The GPU's and the file's.
+    pub fn finish(&mut self) -> Result<()> {
+        match (&mut self.on_gpu, &self.recording) {
+            (Some(answers), Some(recording)) => answers.take(true, |step, logits| recording.put(step, logits)),
+            _ => Ok(()),
+        }
+    }
+
+    fn answer_on_gpu(&mut self, machine: &Machine, views: &Views, batch: &Batch) -> Result<u64> {
+        let answers = self.on_gpu.as_mut().context("teachers were loaded for a GPU")?;
+        if let Some(recording) = &self.recording
+            && let Some(logits) = recording.get(batch.step)?
+        {
+            answers.put(&logits)?;
+            return Ok(answers.address());
+        }
+        match self.asked {
+            Asked::Live(look) => {
+                answers.begin()?;
+                for (place, (network, resolution)) in self.networks.iter().enumerate() {
+                    let look = Look { resolution: *resolution, ..look };
+                    let (Frozen::Cuda(network), Shown::Cuda(images)) =
+                        (network, machine.show(views, batch, look, self.precision)?)
+                    else {
+                        anyhow::bail!("teachers were loaded for a GPU")
+                    };
+                    network.answer(images, answers.address(), self.ensemble, place, self.networks.len())?;
+                }
+                answers.end()?;
+            }
+            Asked::Once(_) => {
+                let all = self.answers.as_ref().context("the teacher was prepared")?;
+                let images = Tensor::new(&batch.images[..], &Device::Cpu)?;
+                with_numbers(&all.index_select(&images, 0)?, |logits| answers.put(logits))??;
+            }
+        }
+        if let Some(recording) = &self.recording {
+            answers.ask(batch.step)?;
+            answers.take(false, |step, logits| recording.put(step, logits))?;
+        }
+        Ok(answers.address())
+    }
+
+    fn answer_on_cpu(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
         let Some(recording) = &self.recording else { return self.ask(views, batch) };
         if let Some(logits) = recording.get(batch.step)? {
-            let shape = (batch.images.len(), logits.len() / batch.images.len());
-            return Ok(Tensor::from_vec(logits, shape, &Device::Cpu)?);
+            return Ok(Tensor::from_vec(logits, (self.batch, self.classes), &Device::Cpu)?);
         }
         let answer = self.ask(views, batch)?;
         with_numbers(&answer, |logits| recording.put(batch.step, logits))??;
@@ -206,7 +302,7 @@ fn mean_probabilities(answers: impl Iterator<Item = Result<Tensor>>) -> Result<T
 }
 
 /// Logits of many images, a chunk at a time.
-pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let count = images.dim(0)?;
     let mut logits = Vec::new();
     for start in (0..count).step_by(CHUNK) {
@@ -215,9 +311,16 @@ pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> candle_core::Resul
     Ok(Tensor::cat(&logits, 0)?)
 }
 
-fn network(job: &Job, teacher: &Teacher, path: &Path) -> Result<Frozen> {
+fn network(
+    machine: &Machine,
+    job: &Job,
+    teacher: &Teacher,
+    path: &Path,
+    hash: &mut Sha256,
+) -> Result<Frozen> {
     let model = teacher.source.model();
     let input = Input { resolution: teacher.resolution, ..job.input() };
     let weights = load_weights(path, &Blueprint::new(model, input))?;
-    Ok(Frozen::new(model, input, job.precision, weights))
+    weights.iter().for_each(|weight| hash.update(weight.to_le_bytes()));
+    Frozen::new(machine, model, input, job.precision, job.batch, weights)
 }

@@ -172,9 +172,26 @@ impl<'a> Views<'a> {
     /// The pixels one look sees of a batch, normalised and mixed: `[N, S, S, C]`, f32 in [-1, 1].
     pub fn show(&self, batch: &Batch, look: Look) -> Result<Tensor> {
         let (side, channels) = (look.resolution as usize, self.images.channels);
-        let purpose = if look.own_view { Purpose::StudentView } else { Purpose::TeacherView };
-        let size = side * side * channels;
+        let size = self.pixels_each(look);
         let mut pixels = vec![0u8; batch.images.len() * size];
+        self.pixels(batch, look, &mut pixels);
+        let shown = normalized(&pixels);
+        let shown = match self.coefficient(batch, look) {
+            None => shown,
+            Some(share) => mixed(&shown, size, share as f32),
+        };
+        Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)
+    }
+
+    /// Numbers of an image as a look shows it.
+    pub fn pixels_each(&self, look: Look) -> usize {
+        (look.resolution as usize).pow(2) * self.images.channels
+    }
+
+    /// What one look sees of a batch before it is normalised and mixed: `[N, S, S, C]`, 8 bits each.
+    pub fn pixels(&self, batch: &Batch, look: Look, pixels: &mut [u8]) {
+        let (side, size) = (look.resolution as usize, self.pixels_each(look));
+        let purpose = if look.own_view { Purpose::StudentView } else { Purpose::TeacherView };
         pixels.par_chunks_mut(size).zip(&batch.images).enumerate().for_each(|(i, (to, image))| {
             let image = self.images.get((self.first + image) as usize);
             let mut stream = Stream::new(self.seed, purpose, batch.first + i as u64);
@@ -182,12 +199,6 @@ impl<'a> Views<'a> {
             let window = Window::draw(look.view, &self.crop, (image.width, image.height), &mut stream);
             resize(image, window, side, flip, to);
         });
-        let shown = normalized(&pixels);
-        let shown = match self.coefficient(batch, look) {
-            None => shown,
-            Some(share) => mixed(&shown, size, share as f32),
-        };
-        Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)
     }
 
     /// The share of the first image in each mixed pair, in [0.5, 1]; one for the whole batch (paper.md 3.1).

@@ -209,8 +209,8 @@ fn bench_measures_steps() {
     let row: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((row["workload"].as_str(), row["threads"].as_u64()), (Some("w1"), Some(1)));
     let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {row}"));
-    // From a zero head the student answers every class alike; KL to a teacher that does the same is nothing.
-    assert_eq!(number("loss"), 0.0);
+    // Teacher and student differ, by little: their heads are made up.
+    assert!(number("loss") > 1e-3 && number("loss") < 1.0, "{row}");
     let rate = number("gflops_per_second") * number("milliseconds_median") / 1e3;
     assert!((rate - 72.8).abs() < 0.5, "a step of W1 has 72.8 GFLOP, not {rate}");
     assert!(number("share_of_peak") > 0.0 && number("peak_mib") > 1.0);

@@ -81,6 +81,7 @@ pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
         evaluate_every: 1,
         allow_teacher_at_chance: true,
         record_teacher: false,
+        device: distillery::plan::Device::Cpu,
         threads: 1,
     }
 }

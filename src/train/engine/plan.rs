@@ -6,9 +6,13 @@
 
 use std::ops::Range;
 
+use crate::train::buffers::Buffers;
 use crate::train::graph::{Graph, Value};
 use crate::train::ops::element::Element;
 use crate::train::ops::layer::Write;
+
+/// Numbers of a cache line.
+const ALIGN: usize = 16;
 
 /// A place for one image's numbers; with several images they lie one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +49,6 @@ pub struct Plan {
     scratch: usize,
 }
 
-/// Something stored from `first` to `last`, both included.
-struct Buffer {
-    len: usize,
-    first: usize,
-    last: usize,
-    start: usize,
-}
-
 /// What a step's backward pass uses.
 #[derive(Clone, Copy, Default)]
 struct BackwardBuffers {
@@ -63,56 +59,14 @@ struct BackwardBuffers {
     added: Option<usize>,
 }
 
-#[derive(Default)]
-struct Buffers(Vec<Buffer>);
-
-impl Buffers {
-    fn add(&mut self, len: usize, time: usize) -> usize {
-        self.0.push(Buffer { len: len.next_multiple_of(16), first: time, last: time, start: 0 });
-        self.0.len() - 1
-    }
-
-    fn use_at(&mut self, buffer: usize, time: usize) {
-        let buffer = &mut self.0[buffer];
-        (buffer.first, buffer.last) = (buffer.first.min(time), buffer.last.max(time));
-    }
-
-    /// Each, largest first, at the lowest place that is free for as long as it lives. Returns the end of all.
-    fn place(&mut self) -> usize {
-        let mut order: Vec<usize> = (0..self.0.len()).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(self.0[*index].len));
-        let mut placed: Vec<usize> = Vec::new();
-        for index in order {
-            let (len, first, last) = (self.0[index].len, self.0[index].first, self.0[index].last);
-            let mut taken: Vec<Range<usize>> = placed
-                .iter()
-                .map(|other| &self.0[*other])
-                .filter(|other| other.first <= last && first <= other.last && other.len > 0)
-                .map(|other| other.start..other.start + other.len)
-                .collect();
-            taken.sort_by_key(|range| range.start);
-            let mut start = 0;
-            for range in taken {
-                if range.start >= start + len {
-                    break;
-                }
-                start = start.max(range.end);
-            }
-            self.0[index].start = start;
-            placed.push(index);
-        }
-        self.0.iter().map(|buffer| buffer.start + buffer.len).max().unwrap_or(0)
-    }
-
-    fn get(&self, buffer: Option<usize>, len: usize) -> Place {
-        buffer.map_or(Place::NONE, |buffer| Place { start: self.0[buffer].start, len })
-    }
+fn place_in(buffers: &Buffers, buffer: Option<usize>, len: usize) -> Place {
+    buffer.map_or(Place::NONE, |buffer| Place { start: buffers.start(buffer), len })
 }
 
 impl Plan {
     pub fn new<T: Element>(graph: &Graph<T>, training: bool) -> Plan {
         let count = graph.steps.len();
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(ALIGN);
         // Values are stored under their own number, lenses under that of what they show, with the step that made them.
         let mut stored: Vec<Option<usize>> = vec![None; graph.extents.len()];
         let mut shows: Vec<Value> = (0..graph.extents.len()).map(Value).collect();
@@ -190,7 +144,7 @@ impl Plan {
             plans.reverse();
         }
         let numbers_an_image = buffers.place();
-        let place_of = |value: Value| buffers.get(stored[value.0], graph.extent(value).len());
+        let place_of = |value: Value| place_in(&buffers, stored[value.0], graph.extent(value).len());
         let steps = graph.steps.iter().enumerate().map(|(index, step)| {
             let base = shows[step.x.0];
             let BackwardBuffers { dy, dx, dx_write, added } = plans.get(index).copied().unwrap_or_default();
@@ -198,21 +152,21 @@ impl Plan {
             let lens = made_by[step.x.0].filter(|_| base != step.x);
             StepPlace {
                 x: place_of(base),
-                lens: lens.map_or(Place::NONE, |of| buffers.get(Some(kept[of]), graph.steps[of].layer.kept())),
+                lens: lens.map_or(Place::NONE, |of| place_in(&buffers, Some(kept[of]), graph.steps[of].layer.kept())),
                 residual: step.residual.map_or(Place::NONE, place_of),
                 y: place_of(step.y),
-                kept: buffers.get(Some(kept[index]), step.layer.kept()),
-                dy: buffers.get(dy, y),
-                dx: buffers.get(dx, graph.extent(step.x).len()),
+                kept: place_in(&buffers, Some(kept[index]), step.layer.kept()),
+                dy: place_in(&buffers, dy, y),
+                dx: place_in(&buffers, dx, graph.extent(step.x).len()),
                 dx_write,
-                residual_gradient: added.map(|buffer| buffers.get(Some(buffer), y)),
+                residual_gradient: added.map(|buffer| place_in(&buffers, Some(buffer), y)),
             }
         });
         Plan {
             training,
             steps: steps.collect(),
             output: place_of(graph.output),
-            output_gradient: buffers.get(gradients[graph.output.0], graph.extent(graph.output).len()),
+            output_gradient: place_in(&buffers, gradients[graph.output.0], graph.extent(graph.output).len()),
             numbers_an_image,
             scratch: graph.steps.iter().map(|step| step.layer.scratch(1)).max().unwrap_or(0),
         }

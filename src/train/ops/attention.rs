@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes::{sum_of, wide};
-use super::layer::{Backward, Extent, Forward, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 use super::product::{Product, product};
 use super::tile::{BLOCK, Start, Target};
 
@@ -123,6 +123,10 @@ impl Attention {
 impl<T: Element> Layer<T> for Attention {
     fn name(&self) -> &'static str {
         "attention"
+    }
+
+    fn describe(&self) -> Description {
+        Description::Attention(self.clone())
     }
 
     fn output(&self) -> Extent {

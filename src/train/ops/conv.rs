@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write, pitch};
+use super::layer::{Backward, Description, Extent, Forward, Frame, Glass, Layer, Seen, Write, pitch};
 use super::tile::{BLOCK, Start, Strides, Sum, Target, pieces, tile};
 
 /// Numbers of a strip in scratch, about.
@@ -250,6 +250,10 @@ impl Conv {
 impl<T: Element> Layer<T> for Conv {
     fn name(&self) -> &'static str {
         "conv2d"
+    }
+
+    fn describe(&self) -> Description {
+        Description::Conv { x: self.x, y: self.y, kernel: self.kernel.clone(), bias: self.bias.clone() }
     }
 
     fn output(&self) -> Extent {

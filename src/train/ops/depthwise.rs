@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes::{self, wide};
-use super::layer::{Backward, Extent, Forward, Glass, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Glass, Layer, Write};
 
 #[derive(Clone, Debug)]
 pub struct Depthwise {
@@ -71,6 +71,10 @@ impl Depthwise {
 impl<T: Element> Layer<T> for Depthwise {
     fn name(&self) -> &'static str {
         "depthwise_conv2d"
+    }
+
+    fn describe(&self) -> Description {
+        Description::Depthwise(self.clone())
     }
 
     fn output(&self) -> Extent {

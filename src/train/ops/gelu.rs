@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes::wide;
-use super::layer::{Backward, Extent, Forward, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 
 #[derive(Clone, Debug)]
 pub struct Gelu {
@@ -43,6 +43,10 @@ wide! {
 impl<T: Element> Layer<T> for Gelu {
     fn name(&self) -> &'static str {
         "gelu"
+    }
+
+    fn describe(&self) -> Description {
+        Description::Gelu(self.clone())
     }
 
     fn output(&self) -> Extent {

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, LENS, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, LENS, Layer, Write};
 
 #[derive(Clone, Debug)]
 pub struct GroupNormRelu {
@@ -156,6 +156,10 @@ impl GroupNormRelu {
 impl<T: Element> Layer<T> for GroupNormRelu {
     fn name(&self) -> &'static str {
         "group_norm_relu"
+    }
+
+    fn describe(&self) -> Description {
+        Description::GroupNormRelu(self.clone())
     }
 
     fn output(&self) -> Extent {

@@ -5,13 +5,22 @@
 //! one image at a time, as all of the paper's networks do with GroupNorm and LayerNorm, can so run a whole network for
 //! one image while its numbers are in the cache.
 
+use std::ops::Range;
+
+use super::attention::Attention;
+use super::depthwise::Depthwise;
+use super::element::Element;
+use super::gelu::Gelu;
+use super::group_norm::GroupNormRelu;
+use super::kernel::Kernel;
+use super::lanes;
+use super::layer_norm::LayerNorm;
+use super::pool::{GlobalMean, Pool};
+use super::tokens::{FirstToken, Tokens};
 use crate::job::Precision;
 
-use super::element::Element;
-use super::lanes;
-
 /// One image's numbers: rows by columns by channels. Tokens are rows of one column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Extent {
     pub h: usize,
     pub w: usize,
@@ -175,13 +184,35 @@ pub struct Backward<'a, T> {
     pub scratch: &'a mut [T],
 }
 
+/// What a layer is, for an engine that computes it in its own way.
+#[derive(Clone, Debug)]
+pub enum Description {
+    /// Convolutions of all kinds but the depthwise, and linear layers; `y` is what they make.
+    Conv {
+        x: Extent,
+        y: Extent,
+        kernel: Kernel,
+        bias: Option<Range<usize>>,
+    },
+    Depthwise(Depthwise),
+    GroupNormRelu(GroupNormRelu),
+    LayerNorm(LayerNorm),
+    Gelu(Gelu),
+    Attention(Attention),
+    Pool(Pool),
+    GlobalMean(GlobalMean),
+    Tokens(Tokens),
+    FirstToken(FirstToken),
+}
+
 /// One operation of a network.
 pub trait Layer<T: Element>: Send + Sync {
     fn name(&self) -> &'static str;
+    fn describe(&self) -> Description;
     /// What it makes of one image.
     fn output(&self) -> Extent;
     /// Numbers of the network's flat vector that are this layer's, as (start, length), in the order of its gradient.
-    fn parameters(&self) -> Vec<std::ops::Range<usize>>;
+    fn parameters(&self) -> Vec<Range<usize>>;
     /// Whether its result is never stored: [`Forward::kept`] is then the lens through which others see `x`.
     fn is_lens(&self) -> bool {
         false

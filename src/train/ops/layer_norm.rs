@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes::{sum_of, wide};
-use super::layer::{Backward, Extent, Forward, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
@@ -57,6 +57,10 @@ wide! {
 impl<T: Element> Layer<T> for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
+    }
+
+    fn describe(&self) -> Description {
+        Description::LayerNorm(self.clone())
     }
 
     fn output(&self) -> Extent {

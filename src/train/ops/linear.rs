@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, Glass, Layer, Seen, Write, pitch};
+use super::layer::{Backward, Description, Extent, Forward, Glass, Layer, Seen, Write, pitch};
 use super::product::{Product, product};
 use super::tile::{BLOCK, Start, Target, pieces};
 use crate::job::Precision;
@@ -62,6 +62,11 @@ fn show<T: Element>(x: &Seen<'_, T>, extent: Extent, range: Range<usize>, to: &m
 impl<T: Element> Layer<T> for Linear {
     fn name(&self) -> &'static str {
         "linear"
+    }
+
+    fn describe(&self) -> Description {
+        let y = <Self as Layer<T>>::output(self);
+        Description::Conv { x: self.x, y, kernel: self.kernel.clone(), bias: self.bias.clone() }
     }
 
     fn output(&self) -> Extent {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes::{self, wide};
-use super::layer::{Backward, Extent, Forward, Glass, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Glass, Layer, Write};
 
 /// The mean over all pixels, `[N, H, W, C]` to `[N, 1, 1, C]`.
 #[derive(Clone, Debug)]
@@ -15,6 +15,10 @@ pub struct GlobalMean {
 impl<T: Element> Layer<T> for GlobalMean {
     fn name(&self) -> &'static str {
         "global_mean"
+    }
+
+    fn describe(&self) -> Description {
+        Description::GlobalMean(self.clone())
     }
 
     fn output(&self) -> Extent {
@@ -137,6 +141,10 @@ impl<T: Element> Layer<T> for Pool {
             Kind::Max => "max_pool",
             Kind::Mean => "mean_pool",
         }
+    }
+
+    fn describe(&self) -> Description {
+        Description::Pool(self.clone())
     }
 
     fn output(&self) -> Extent {

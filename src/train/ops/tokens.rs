@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::element::Element;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, Layer, Write};
+use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 
 /// Puts a learned class token before the patches, where there is one, and adds learned positions.
 ///
@@ -27,6 +27,10 @@ impl Tokens {
 impl<T: Element> Layer<T> for Tokens {
     fn name(&self) -> &'static str {
         "tokens"
+    }
+
+    fn describe(&self) -> Description {
+        Description::Tokens(self.clone())
     }
 
     fn output(&self) -> Extent {
@@ -88,6 +92,10 @@ pub struct FirstToken {
 impl<T: Element> Layer<T> for FirstToken {
     fn name(&self) -> &'static str {
         "first_token"
+    }
+
+    fn describe(&self) -> Description {
+        Description::FirstToken(self.clone())
     }
 
     fn output(&self) -> Extent {

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::element::Element;
 use super::kernel::Kernel;
 use super::lanes;
-use super::layer::{Backward, Extent, Forward, Frame, Glass, Layer, Seen, Write};
+use super::layer::{Backward, Description, Extent, Forward, Frame, Glass, Layer, Seen, Write};
 use super::product::{Product, product};
 use super::tile::{BLOCK, Start, Target, pieces};
 use crate::job::Precision;
@@ -308,6 +308,11 @@ fn pack<T: Element>(to: &mut [T], all_from: usize, places: impl Fn(usize, usize)
 impl<T: Element> Layer<T> for Winograd {
     fn name(&self) -> &'static str {
         "winograd_conv2d"
+    }
+
+    fn describe(&self) -> Description {
+        let y = <Self as Layer<T>>::output(self);
+        Description::Conv { x: self.x, y, kernel: self.kernel.clone(), bias: None }
     }
 
     fn output(&self) -> Extent {

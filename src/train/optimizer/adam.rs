@@ -30,6 +30,13 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// Rate and second correction.
+    pub fn corrected(self) -> (f32, f32) {
+        (self.rate, self.correction)
+    }
+}
+
 pub(super) fn apply(
     rule: Rule,
     common: Common,

@@ -1,0 +1,149 @@
+//! Whole training steps on the GPU, for [`crate::train::bench`].
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::device::{Address, Buffer, Mark, Number};
+use super::frozen::{Answers, Frozen};
+use super::machine::{Machine, number};
+use super::products::{Layout, Operands, Plus, Shape};
+use super::program::Loss;
+use super::trained::Trained;
+use crate::job::{Ensemble, Input, Job, Model};
+use crate::train::optimizer::State;
+
+/// What a step needs, as the host has it.
+pub struct Inputs<'a> {
+    pub weights: &'a [f32],
+    pub teacher: Option<(&'a Model, &'a [f32])>,
+    pub images: &'a [f32],
+    /// Of labels, where there is no teacher.
+    pub targets: &'a [f32],
+    pub temperature: f32,
+}
+
+/// A workload on the GPU, ready for steps.
+pub struct Bench {
+    machine: Rc<Machine>,
+    job: Job,
+    teacher: Option<(Frozen, Answers)>,
+    students: Vec<Trained>,
+    images: Buffer,
+    targets: Buffer,
+    loss: Loss,
+    updates: bool,
+    step: u64,
+}
+
+impl Bench {
+    /// # Errors
+    /// When there is too little memory, or a layer that the GPU cannot do.
+    pub fn new(
+        machine: &Rc<Machine>,
+        job: &Job,
+        students: usize,
+        inputs: &Inputs<'_>,
+        updates: bool,
+    ) -> Result<Bench> {
+        let gpu = &machine.libraries.gpu;
+        let (batch, classes, kind) = (job.batch as usize, job.data.classes as usize, number(job.precision));
+        let images = gpu.allocate(inputs.images.len() * kind.bytes())?;
+        machine.put(inputs.images, kind, images.address)?;
+        let targets = gpu.holding(&inputs.targets.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+        let teacher = inputs.teacher.map(|(model, weights)| -> Result<_> {
+            let input = Input { ..job.input() };
+            let frozen = Frozen::new(machine, model, input, job.precision, batch, weights)?;
+            Ok((frozen, Answers::new(machine, batch * classes)?))
+        });
+        let state = State::new(&job.optimizer, inputs.weights.len());
+        Ok(Bench {
+            teacher: teacher.transpose()?,
+            students: (0..students)
+                .map(|_| Trained::new(machine, job, inputs.weights, &state))
+                .collect::<Result<_>>()?,
+            machine: Rc::clone(machine),
+            job: job.clone(),
+            loss: match inputs.teacher {
+                Some(_) => Loss::Kl { temperature: inputs.temperature },
+                None => Loss::CrossEntropy,
+            },
+            images,
+            targets,
+            updates,
+            step: 0,
+        })
+    }
+
+    /// Enqueues one step of all students.
+    ///
+    /// # Errors
+    /// The driver's and the libraries'.
+    pub fn step(&mut self) -> Result<()> {
+        let target: Address = match &self.teacher {
+            Some((frozen, answers)) => {
+                frozen.answer(self.images.address, answers.address(), Ensemble::MeanLogits, 0, 1)?;
+                answers.address()
+            }
+            None => self.targets.address,
+        };
+        for student in &mut self.students {
+            student.step(&self.job, self.step, (self.images.address, target), self.loss, self.updates)?;
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Waits for all steps; the first student's last loss.
+    ///
+    /// # Errors
+    /// What went wrong on the GPU.
+    pub fn finish(&mut self) -> Result<f64> {
+        let first = self.students.first_mut().map(Trained::take);
+        Ok(first.transpose()?.map_or(0.0, |status| status.last_loss))
+    }
+
+    /// The most bytes of memory that were held at once.
+    pub fn peak_bytes(&self) -> u64 {
+        self.machine.libraries.gpu.most_held() as u64
+    }
+}
+
+/// Floating-point operations a second of a large matrix product: what the GPU reaches at best now.
+///
+/// # Errors
+/// The libraries', and too little memory.
+pub fn peak(machine: &Machine, kind: Number) -> Result<f64> {
+    const SIDE: usize = 8192;
+    const TIMES: usize = 8;
+    let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
+    // Numbers of all kinds: zeros would cost less power.
+    let row: Vec<u8> = (0..SIDE * kind.bytes()).map(|i| (i * 37 % 64 + if i % 2 == 1 { 32 } else { 0 }) as u8).collect();
+    let bytes = row.repeat(SIDE);
+    let (left, right) = (gpu.holding(&bytes)?, gpu.holding(&bytes)?);
+    let to = gpu.allocate(bytes.len())?;
+    let shape = Shape {
+        rows: SIDE,
+        columns: SIDE,
+        inner: SIDE,
+        left: Layout::rows(SIDE),
+        right: Layout::transposed(SIDE),
+        to: Layout::rows(SIDE),
+        batch: 1,
+        number: kind,
+        out: kind,
+        plus: Plus::Nothing,
+        bias: false,
+    };
+    let operands = Operands::new(left.address, right.address, to.address);
+    libraries.products.multiply(&shape, &operands)?;
+    let (begin, end) = (Mark::new(gpu, true)?, Mark::new(gpu, true)?);
+    begin.set()?;
+    for _ in 0..TIMES {
+        libraries.products.multiply(&shape, &operands)?;
+    }
+    end.set()?;
+    end.wait()?;
+    let seconds = f64::from(end.since(&begin)?) / 1e3;
+    Ok((TIMES * 2 * SIDE.pow(3)) as f64 / seconds)
+}

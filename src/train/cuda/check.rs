@@ -1,0 +1,266 @@
+//! Every operation on the GPU against the CPU's: the CPU engine in f64 is the oracle.
+//!
+//! Inputs are rounded to the element type first, so what differs is what the GPU computes. An error is relative:
+//! the L2 norm of the difference over that of the oracle's numbers, the largest of result and gradients. Gradients are
+//! made twice, set and then added, so both ways of writing are seen.
+
+mod cases;
+mod whole;
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::device::{Address, Buffer, Number};
+use super::libraries::Libraries;
+use super::machine::{Machine, floats};
+use super::operation::{Backward, Batch, Forward, Numbers, operation};
+use super::weights::Rows;
+use crate::train::ops::aligned::Aligned;
+use crate::train::ops::layer::{self, LENS, Layer, Seen, Write};
+use crate::train::random::{Purpose, Stream};
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub op: String,
+    pub precision: &'static str,
+    pub error: f64,
+    pub bound: f64,
+    pub ok: bool,
+}
+
+impl Row {
+    fn new(op: impl Into<String>, number: Number, error: f64) -> Row {
+        let (precision, bound) = match number {
+            Number::F32 => ("f32", 1e-4),
+            Number::Bf16 => ("bf16", 1e-2),
+        };
+        Row { op: op.into(), precision, error, bound, ok: error < bound }
+    }
+}
+
+/// Compares everything.
+///
+/// # Errors
+/// When something cannot be done at all.
+pub fn check(machine: &Rc<Machine>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for number in [Number::F32, Number::Bf16] {
+        for case in cases::layers() {
+            let error = one(&machine.libraries, &case, number).with_context(|| format!("`{}`", case.name))?;
+            rows.push(Row::new(case.name, number, error));
+        }
+        rows.extend(cases::others(machine, number)?);
+        rows.extend(whole::networks(machine, number)?);
+    }
+    Ok(rows)
+}
+
+/// A layer to be compared.
+struct Case {
+    name: &'static str,
+    images: usize,
+    layer: Box<dyn Layer<f64>>,
+    x: usize,
+    /// Numbers of the flat vector.
+    numbers: usize,
+}
+
+/// Numbers in [-1, 1), the same for the same `index`.
+fn some(count: usize, index: u64) -> Vec<f64> {
+    let mut stream = Stream::new(99, Purpose::Init, index);
+    (0..count).map(|_| stream.between(-1.0, 1.0)).collect()
+}
+
+/// As the element type holds them.
+fn rounded(numbers: Vec<f64>, number: Number) -> Vec<f64> {
+    let round = |x: f64| match number {
+        Number::F32 => f64::from(x as f32),
+        Number::Bf16 => f64::from(f32::from_bits(u32::from(to_bf16(x as f32)) << 16)),
+    };
+    numbers.into_iter().map(round).collect()
+}
+
+fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// Relative; infinite where a number is not finite.
+fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    let error = difference / norm(&mut expected.iter().copied()).max(1e-30);
+    if error.is_finite() && found.len() == expected.len() { error } else { f64::INFINITY }
+}
+
+/// What a layer makes, and its gradients.
+struct Made {
+    y: Vec<f64>,
+    dx: Vec<f64>,
+    /// Of its parameters, as in the flat vector.
+    gradient: Vec<f64>,
+}
+
+fn one(libraries: &Rc<Libraries>, case: &Case, number: Number) -> Result<f64> {
+    let y = case.images * case.layer.output().len();
+    let x = rounded(some(case.images * case.x, 1), number);
+    let residual = case.layer.adds_residual().then(|| rounded(some(y, 2), number));
+    let dy = rounded(some(y, 3), number);
+    // Matrices that are not standardised are rounded, all else is read as f32.
+    let weights = rounded(some(case.numbers, 4), Number::F32);
+    let expected = on_cpu(case, &weights, &x, residual.as_deref(), &dy);
+    let found = on_gpu(libraries, case, number, &weights, &x, residual.as_deref(), &dy)?;
+    let twice = |numbers: &[f64]| numbers.iter().map(|x| 2.0 * x).collect::<Vec<_>>();
+    let mut error = distance(&found.y, &expected.y).max(distance(&found.dx, &twice(&expected.dx)));
+    for range in case.layer.parameters() {
+        error = error.max(distance(&found.gradient[range.clone()], &twice(&expected.gradient[range])));
+    }
+    Ok(error)
+}
+
+fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy: &[f64]) -> Made {
+    let (layer, images) = (&*case.layer, case.images);
+    let mut packed = Aligned::<f64>::zeros(layer.packed(true));
+    layer.pack(weights, &mut packed, true);
+    let mut kept = Aligned::<f64>::zeros(images * layer.kept());
+    let mut scratch = Aligned::<f64>::zeros(layer.scratch(images));
+    let mut y = Aligned::<f64>::zeros(dy.len());
+    let seen = Seen { numbers: x, lens: None };
+    layer.forward(layer::Forward {
+        images,
+        weights,
+        packed: &packed,
+        x: seen,
+        residual,
+        y: &mut y,
+        kept: &mut kept,
+        scratch: &mut scratch,
+    });
+    if layer.is_lens() {
+        let c = layer.output().c;
+        let each = layer.output().len();
+        for (image, (y, x)) in y.chunks_exact_mut(each).zip(x.chunks_exact(each)).enumerate() {
+            let lens = &kept[image * LENS * c..];
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = (x * lens[i % c] + lens[c + i % c]).max(0.0);
+            }
+        }
+    }
+    let mut dx = Aligned::<f64>::zeros(x.len());
+    let mut native = Aligned::<f64>::zeros(layer.gradient());
+    layer.backward(layer::Backward {
+        images,
+        weights,
+        packed: &packed,
+        x: seen,
+        kept: &mut kept,
+        dy,
+        dx: Some((&mut dx, Write::Set)),
+        gradient: &mut native,
+        gradient_write: Write::Set,
+        scratch: &mut scratch,
+    });
+    let parameters = layer.parameters();
+    let mut own = vec![0.0; parameters.iter().map(Range::len).sum()];
+    layer.collect(weights, &native, &mut own);
+    let mut gradient = vec![0.0; case.numbers];
+    let mut rest = &own[..];
+    for range in parameters {
+        let (part, after) = rest.split_at(range.len());
+        gradient[range].copy_from_slice(part);
+        rest = after;
+    }
+    Made { y: y.to_vec(), dx: dx.to_vec(), gradient }
+}
+
+fn on_gpu(
+    libraries: &Rc<Libraries>,
+    case: &Case,
+    number: Number,
+    weights: &[f64],
+    x: &[f64],
+    residual: Option<&[f64]>,
+    dy: &[f64],
+) -> Result<Made> {
+    let gpu = &libraries.gpu;
+    let batch = Batch { images: case.images, number };
+    let mut operations = vec![operation(&case.layer.describe(), batch, false, libraries)?];
+    let rows = Rows::new(gpu, &mut operations, case.numbers, &[])?;
+    let operation = &operations[0];
+    let (flat, matrices) = (put(libraries, weights, Number::F32)?, gpu.allocate(rows.matrices * number.bytes())?);
+    let weights = Numbers { flat: flat.0.address, matrices: matrices.address };
+    if rows.count > 0 {
+        rows.pack(gpu, number, weights)?;
+    }
+    let (x, dy) = (put(libraries, x, number)?, put(libraries, dy, number)?);
+    let residual = residual.map(|numbers| put(libraries, numbers, number)).transpose()?;
+    let (y, dx) = (gpu.allocate(dy.1 * number.bytes())?, gpu.allocate(x.1 * number.bytes())?);
+    let kept = gpu.allocate(operation.kept())?;
+    let (forward, backward) = operation.scratch();
+    let scratch = gpu.allocate(forward.max(backward))?;
+    operation.forward(&Forward {
+        libraries,
+        weights,
+        x: x.0.address,
+        residual: residual.as_ref().map(|buffer| buffer.0.address),
+        y: y.address,
+        kept: kept.address,
+        scratch: scratch.address,
+    })?;
+    let own = (gpu.allocate(4 * case.numbers)?, gpu.allocate(4 * rows.matrices)?);
+    let gradient = Numbers { flat: own.0.address, matrices: own.1.address };
+    for add in [false, true] {
+        operation.backward(&Backward {
+            libraries,
+            weights,
+            gradient,
+            add,
+            x: x.0.address,
+            kept: kept.address,
+            dy: dy.0.address,
+            dx: Some((dx.address, add)),
+            scratch: scratch.address,
+        })?;
+    }
+    if rows.count > 0 {
+        let squares = gpu.allocate(8 * rows.count)?;
+        let arguments = [
+            rows.table().into(),
+            weights.flat.into(),
+            gradient.matrices.into(),
+            gradient.flat.into(),
+            squares.address.into(),
+        ];
+        gpu.launch(number, "collect_rows", rows.spread(), &arguments)?;
+    }
+    Ok(Made {
+        y: get(libraries, y.address, dy.1, number)?,
+        dx: get(libraries, dx.address, x.1, number)?,
+        gradient: get(libraries, gradient.flat, case.numbers, Number::F32)?,
+    })
+}
+
+/// Numbers on the GPU, and how many.
+fn put(libraries: &Libraries, numbers: &[f64], number: Number) -> Result<(Buffer, usize)> {
+    let bytes: Vec<u8> = match number {
+        Number::F32 => numbers.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        Number::Bf16 => numbers.iter().flat_map(|x| to_bf16(*x as f32).to_le_bytes()).collect(),
+    };
+    Ok((libraries.gpu.holding(&bytes)?, numbers.len()))
+}
+
+fn get(libraries: &Libraries, from: Address, count: usize, number: Number) -> Result<Vec<f64>> {
+    let mut bytes = vec![0; count * number.bytes()];
+    libraries.gpu.download(from, &mut bytes)?;
+    Ok(match number {
+        Number::F32 => floats(&bytes).map(f64::from).collect(),
+        Number::Bf16 => {
+            let pairs = bytes.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+            pairs.map(|bits| f64::from(f32::from_bits(u32::from(bits) << 16))).collect()
+        }
+    })
+}

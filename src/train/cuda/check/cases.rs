@@ -1,0 +1,258 @@
+//! What is compared: every kind of layer in its variants, losses, ensembles and views.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::{Case, Machine, Row, distance, get, put, rounded, some};
+use crate::train::cuda::device::{Number, Spread};
+use crate::train::cuda::operation::u32_of;
+use crate::train::graph::{Graph, Window};
+use crate::train::model::Role;
+use crate::train::ops::attention::Attention;
+use crate::train::ops::gelu::Gelu;
+use crate::train::ops::layer::Extent;
+use crate::train::ops::loss::Loss;
+use crate::train::ops::pool::{Beyond, GlobalMean, Kind, Pool};
+use crate::train::ops::tokens::{FirstToken, Tokens};
+
+fn case(name: &'static str, images: usize, extent: (usize, usize, usize), build: impl Fn(&mut Graph<f64>)) -> Case {
+    let (h, w, c) = extent;
+    let extent = Extent { h, w, c };
+    let mut graph = Graph::new(extent);
+    build(&mut graph);
+    let step = graph.steps.pop().expect("one layer was added");
+    Case { name, images, layer: step.layer, x: extent.len(), numbers: graph.blueprint.len() }
+}
+
+fn conv(
+    name: &'static str,
+    (images, extent): (usize, (usize, usize, usize)),
+    co: usize,
+    window: Window,
+) -> Case {
+    case(name, images, extent, |graph| {
+        graph.conv("op", graph.input(), co, window, None);
+    })
+}
+
+fn window(size: usize, stride: usize, padding: usize) -> Window {
+    Window { size, stride, padding, groups: 1, standardize: None, bias: false }
+}
+
+pub(super) fn layers() -> Vec<Case> {
+    let standard = |size, stride, padding| Window { standardize: Some(1e-10), ..window(size, stride, padding) };
+    let pool = |kind, window, stride, padding, beyond| {
+        move |graph: &mut Graph<f64>| {
+            let x = graph.extent(graph.input());
+            graph.push(Pool { x, kind, window, stride, padding, beyond }, graph.input(), None);
+        }
+    };
+    let mut cases = vec![
+        conv("conv 1x1", (3, (7, 5, 32)), 48, window(1, 1, 0)),
+        conv("conv 1x1 with bias", (3, (7, 5, 24)), 40, Window { bias: true, ..window(1, 1, 0) }),
+        conv("conv 1x1 standardised", (3, (7, 5, 32)), 48, standard(1, 1, 0)),
+        conv("conv 1x1 stride 2", (3, (8, 6, 32)), 48, standard(1, 2, 0)),
+        conv("conv 3x3", (3, (8, 6, 32)), 16, window(3, 1, 1)),
+        conv("conv 3x3 standardised", (3, (9, 7, 16)), 32, standard(3, 1, 1)),
+        conv("conv 3x3 stride 2", (3, (9, 6, 16)), 32, standard(3, 2, 1)),
+        conv("conv 3x3 with bias", (3, (9, 6, 16)), 32, Window { bias: true, ..window(3, 1, 1) }),
+        conv("conv 7x7 stride 2 on 3 channels", (2, (17, 14, 3)), 16, standard(7, 2, 3)),
+        conv("conv 4x4 stride 4 of patches", (3, (8, 12, 3)), 32, Window { bias: true, ..window(4, 4, 0) }),
+        conv("conv 2x2 stride 3", (2, (11, 8, 16)), 16, window(2, 3, 0)),
+        conv("conv 3x3 in 4 groups", (2, (8, 6, 32)), 64, Window { groups: 4, ..window(3, 2, 1) }),
+        conv("depthwise 3x3", (3, (9, 8, 24)), 24, Window { groups: 24, ..window(3, 1, 1) }),
+        conv("depthwise 5x5 stride 2 with bias", (3, (9, 8, 16)), 16, Window {
+            groups: 16,
+            bias: true,
+            ..window(5, 2, 2)
+        }),
+        case("linear", 37, (1, 1, 48), |graph| {
+            graph.linear("op", graph.input(), 24, Role::Linear, None);
+        }),
+        case("linear to 10 classes", 37, (1, 1, 48), |graph| {
+            graph.linear("op", graph.input(), 10, Role::Head, None);
+        }),
+        case("layer_norm", 5, (9, 1, 192), |graph| {
+            graph.layer_norm("op", graph.input(), 1e-6);
+        }),
+        case("layer_norm of odd width", 5, (7, 1, 45), |graph| {
+            graph.layer_norm("op", graph.input(), 1e-6);
+        }),
+        case("gelu", 5, (7, 3, 9), |graph| {
+            let x = graph.extent(graph.input());
+            graph.push(Gelu { x }, graph.input(), None);
+        }),
+        case("attention", 3, (13, 1, 96), |graph| {
+            let x = graph.extent(graph.input());
+            graph.push(Attention { x, heads: 2 }, graph.input(), None);
+        }),
+        case("attention of 65 tokens", 2, (65, 1, 192), |graph| {
+            let x = graph.extent(graph.input());
+            graph.push(Attention { x, heads: 1 }, graph.input(), None);
+        }),
+        case("max_pool 3/2, zeros beyond", 3, (9, 8, 12), pool(Kind::Max, 3, 2, 1, Beyond::Zeros)),
+        case("max_pool 2/2", 3, (9, 8, 12), pool(Kind::Max, 2, 2, 0, Beyond::Nothing)),
+        case("max_pool 3/1, nothing beyond", 3, (5, 6, 12), pool(Kind::Max, 3, 1, 1, Beyond::Nothing)),
+        case("mean_pool 3/2, nothing beyond", 3, (9, 8, 12), pool(Kind::Mean, 3, 2, 1, Beyond::Nothing)),
+        case("mean_pool 2/2, zeros beyond", 3, (9, 8, 12), pool(Kind::Mean, 2, 2, 1, Beyond::Zeros)),
+        case("global_mean", 5, (7, 6, 40), |graph| {
+            let x = graph.extent(graph.input());
+            graph.push(GlobalMean { x }, graph.input(), None);
+        }),
+        case("tokens with a class token", 5, (4, 3, 20), |graph| {
+            let x = graph.extent(graph.input());
+            let class = Some(graph.tensor("class".into(), &[20], Role::Embedding));
+            let positions = graph.tensor("positions".into(), &[13, 20], Role::Embedding);
+            graph.push(Tokens { x, class, positions }, graph.input(), None);
+        }),
+        case("tokens without", 40, (4, 3, 20), |graph| {
+            let x = graph.extent(graph.input());
+            let positions = graph.tensor("positions".into(), &[12, 20], Role::Embedding);
+            graph.push(Tokens { x, class: None, positions }, graph.input(), None);
+        }),
+        case("first_token", 5, (7, 1, 20), |graph| {
+            let x = graph.extent(graph.input());
+            graph.push(FirstToken { x }, graph.input(), None);
+        }),
+    ];
+    // Groups of one channel, of few, of many; channels that are no vectors; one pixel.
+    for (name, extent, groups) in [
+        ("group_norm_relu", (9, 8, 64), 32),
+        ("group_norm_relu, wide groups", (7, 7, 96), 4),
+        ("group_norm_relu, channels by themselves", (6, 5, 16), 16),
+        ("group_norm_relu, one group", (6, 5, 40), 1),
+        ("group_norm_relu, 6 channels", (6, 5, 6), 2),
+        ("group_norm_relu, one pixel", (1, 1, 64), 8),
+        ("group_norm_relu, 1,024 channels", (3, 2, 1024), 32),
+    ] {
+        cases.push(case(name, 3, extent, move |graph| {
+            graph.group_norm_relu("op", graph.input(), groups, 1e-5);
+        }));
+    }
+    cases
+}
+
+/// What is no layer.
+pub(super) fn others(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (name, classes, temperature) in
+        [("kl from logits", 100, Some(1.0)), ("kl, T = 7, 10 classes", 10, Some(7.0)), ("cross_entropy", 1000, None)]
+    {
+        rows.push(Row::new(name, number, loss(machine, number, classes, temperature)?));
+    }
+    rows.push(Row::new("views: mixup and normalise", number, views(machine, number)?));
+    if number == Number::F32 {
+        for probabilities in [false, true] {
+            let name = if probabilities { "ensemble by probabilities" } else { "ensemble by logits" };
+            rows.push(Row::new(name, number, ensemble(machine, probabilities)?));
+        }
+    }
+    Ok(rows)
+}
+
+/// Losses of rows, and the slope.
+fn loss(machine: &Machine, number: Number, classes: usize, temperature: Option<f64>) -> Result<f64> {
+    const IMAGES: usize = 11;
+    let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
+    let many = |index| rounded(some(IMAGES * classes, index), Number::F32);
+    let logits: Vec<f64> = many(5).iter().map(|x| f64::from(8.0 * *x as f32)).collect();
+    let target: Vec<f64> = match temperature {
+        Some(_) => many(6).iter().map(|x| f64::from(8.0 * *x as f32)).collect(),
+        None => many(6).iter().map(|x| f64::from(x.abs() as f32 / classes as f32)).collect(),
+    };
+    let expected = match temperature {
+        Some(temperature) => Loss::Kl { teacher: &target, temperature },
+        None => Loss::CrossEntropy { probabilities: &target },
+    };
+    let mut slope = vec![0.0; logits.len()];
+    let each: Vec<f64> = (0..IMAGES)
+        .map(|row| {
+            let range = row * classes..(row + 1) * classes;
+            let (logits, slope) = (&logits[range.clone()], &mut slope[range]);
+            expected.rows(row..row + 1, classes).evaluate(logits, classes, 1.0 / IMAGES as f64, slope)
+        })
+        .collect();
+    let (device_logits, device_target) = (put(libraries, &logits, Number::F32)?, put(libraries, &target, Number::F32)?);
+    let (losses, slopes) = (gpu.allocate(4 * IMAGES)?, gpu.allocate(logits.len() * number.bytes())?);
+    let arguments = [
+        device_logits.0.address.into(),
+        device_target.0.address.into(),
+        losses.address.into(),
+        slopes.address.into(),
+        u32_of(classes).into(),
+        temperature.is_some().into(),
+        (temperature.unwrap_or(1.0) as f32).into(),
+        (1.0 / IMAGES as f32).into(),
+    ];
+    gpu.launch(number, "loss_rows", Spread::blocks([IMAGES, 1, 1], 128), &arguments)?;
+    let found = get(libraries, losses.address, IMAGES, Number::F32)?;
+    let error = distance(&get(libraries, slopes.address, logits.len(), number)?, &slope);
+    Ok(error.max(distance(&found, &each)))
+}
+
+/// Pixels, shown plain and mixed, with the last image's partner at the other end.
+fn views(machine: &Machine, number: Number) -> Result<f64> {
+    const IMAGES: usize = 5;
+    const SIZE: usize = 7 * 7 * 3;
+    let gpu = &machine.libraries.gpu;
+    let pixels: Vec<u8> = some(IMAGES * SIZE, 7).iter().map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let place = gpu.holding(&pixels)?;
+    let shown = gpu.allocate(pixels.len() * number.bytes())?;
+    let mut error = 0f64;
+    for share in [1.0, 0.7] {
+        let arguments = [
+            place.address.into(),
+            shown.address.into(),
+            u32_of(IMAGES).into(),
+            u32_of(SIZE).into(),
+            (share as f32).into(),
+        ];
+        gpu.launch(number, "show", Spread::over(pixels.len()), &arguments)?;
+        let value = |i: usize| f64::from(pixels[i]) / 127.5 - 1.0;
+        let expected: Vec<f64> = (0..pixels.len())
+            .map(|i| {
+                let other = (i / SIZE + IMAGES - 1) % IMAGES * SIZE + i % SIZE;
+                share * value(i) + (1.0 - share) * value(other)
+            })
+            .collect();
+        error = error.max(distance(&get(&machine.libraries, shown.address, pixels.len(), number)?, &expected));
+    }
+    Ok(error)
+}
+
+fn ensemble(machine: &Machine, probabilities: bool) -> Result<f64> {
+    const IMAGES: usize = 4;
+    const CLASSES: usize = 150;
+    let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
+    let answers: Vec<Vec<f64>> = (0..3).map(|index| rounded(some(IMAGES * CLASSES, 8 + index), Number::F32)).collect();
+    let to = gpu.allocate(4 * IMAGES * CLASSES)?;
+    for (place, answer) in answers.iter().enumerate() {
+        let logits = put(libraries, answer, Number::F32)?;
+        let (place, count) = (u32_of(place), u32_of(answers.len()));
+        if probabilities {
+            let classes = u32_of(CLASSES);
+            let arguments =
+                [logits.0.address.into(), to.address.into(), classes.into(), place.into(), count.into()];
+            gpu.launch(Number::F32, "mean_probabilities", Spread::blocks([IMAGES, 1, 1], 128), &arguments)?;
+        } else {
+            let n = IMAGES * CLASSES;
+            let arguments = [logits.0.address.into(), to.address.into(), (n as u64).into(), place.into(), count.into()];
+            gpu.launch(Number::F32, "mean_logits", Spread::over(n), &arguments)?;
+        }
+        gpu.synchronize()?;
+    }
+    let mut expected = vec![0.0; IMAGES * CLASSES];
+    for answer in &answers {
+        for (to, row) in expected.chunks_exact_mut(CLASSES).zip(answer.chunks_exact(CLASSES)) {
+            let sum: f64 = row.iter().map(|x| x.exp()).sum();
+            for (to, x) in to.iter_mut().zip(row) {
+                *to += if probabilities { x.exp() / sum } else { *x } / answers.len() as f64;
+            }
+        }
+    }
+    if probabilities {
+        expected.iter_mut().for_each(|p| *p = p.ln());
+    }
+    Ok(distance(&get(libraries, to.address, IMAGES * CLASSES, Number::F32)?, &expected))
+}

@@ -1,0 +1,108 @@
+//! Whole small networks: the gradient of a step, and weights after a few steps of each optimiser.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::{Machine, Row, distance, rounded, some};
+use crate::job::{
+    Adam, BitResnet, BitResnetSmall, Clip, Input, Job, Model, Optimizer, Precision, Sgd, Vit,
+};
+use crate::train::bench::job;
+use crate::train::cuda::device::Number;
+use crate::train::cuda::program::Loss;
+use crate::train::cuda::trained::Trained;
+use crate::train::engine::Engine;
+use crate::train::model::graph;
+use crate::train::ops::loss;
+use crate::train::optimizer::{self, State};
+
+const IMAGES: usize = 6;
+const STEPS: u64 = 4;
+
+pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>> {
+    let small = Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 });
+    let bit = Model::BitResnet(BitResnet { depth: 26, width: 1 });
+    let vit = Model::Vit(Vit { width: 64, depth: 2, heads: 2, patch: 4 });
+    let adam = Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 });
+    let sgd = |nesterov| Optimizer::Sgd(Sgd { momentum: 0.9, nesterov });
+    let mut rows = Vec::new();
+    for (name, model, resolution, optimizer) in [
+        ("bit-resnet-small, adam", small.clone(), 8, adam.clone()),
+        ("bit-resnet-small, sgd", small, 8, sgd(false)),
+        ("bit-resnet 26, nesterov", bit, 32, sgd(true)),
+        ("vit, adam", vit, 16, adam),
+    ] {
+        let input = Input { channels: 3, classes: 10, resolution };
+        let precision = if number == Number::F32 { Precision::F32 } else { Precision::Bf16 };
+        let job = Job { optimizer, clip: Clip::Norm(0.5), ..job(&model, input, IMAGES as u32, precision) };
+        let (loss, gradient, weights) = compare(machine, &job, number)?;
+        // Many rounded layers lie before the last: bits that a layer's own bound allows add up.
+        let widen = |row: Row| {
+            let bound = if number == Number::F32 { row.bound } else { 5e-2 };
+            Row { bound, ok: row.error < bound, ..row }
+        };
+        rows.push(Row::new(format!("{name}: loss"), number, loss));
+        rows.push(widen(Row::new(format!("{name}: gradient"), number, gradient)));
+        rows.push(Row::new(format!("{name}: weights after {STEPS} steps"), number, weights));
+    }
+    Ok(rows)
+}
+
+/// Errors of the first loss and gradient, and of the weights in the end.
+fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<(f64, f64, f64)> {
+    let mut engine = Engine::<f64>::trainable(graph(&job.student, job.input()));
+    let blueprint = engine.graph().blueprint.clone();
+    // A head at zero would send nothing back.
+    let noise = some(blueprint.len(), 20);
+    let start: Vec<f32> = blueprint.scratch(3).iter().zip(noise).map(|(w, n)| w + 0.05 * n as f32).collect();
+    let images = rounded(some(IMAGES * engine.graph().extents[0].len(), 21), number);
+    let teacher: Vec<f64> = rounded(some(IMAGES * engine.classes(), 22), Number::F32);
+    let decayed = blueprint.decayed();
+
+    let mut weights = start.clone();
+    let mut state = State::new(&job.optimizer, weights.len());
+    let mut first = None;
+    for step in 0..STEPS {
+        let wide: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
+        let mut gradient = vec![0.0; wide.len()];
+        let (value, _) =
+            engine.step(&wide, &images, loss::Loss::Kl { teacher: &teacher, temperature: 2.0 }, &mut gradient);
+        let narrow: Vec<f32> = gradient.iter().map(|g| *g as f32).collect();
+        optimizer::apply(job, step, &decayed, &narrow, &mut state, &mut weights);
+        first.get_or_insert((value, gradient));
+    }
+    let (expected_loss, expected_gradient) = first.unwrap_or_default();
+
+    let gpu = &machine.libraries.gpu;
+    let state = State::new(&job.optimizer, start.len());
+    let mut trained = Trained::new(machine, job, &start, &state)?;
+    let narrow: Vec<f32> = images.iter().map(|x| *x as f32).collect();
+    let place = gpu.allocate(narrow.len() * number.bytes())?;
+    machine.put(&narrow, number, place.address)?;
+    let target: Vec<f32> = teacher.iter().map(|x| *x as f32).collect();
+    let target = gpu.holding(&target.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+    let at = (place.address, target.address);
+    let mut first = None;
+    for step in 0..STEPS {
+        trained.step(job, step, at, Loss::Kl { temperature: 2.0 }, true)?;
+        if first.is_none() {
+            let status = trained.take()?;
+            first = Some((status.last_loss, trained.gradient()?));
+        }
+    }
+    let (found_loss, found_gradient) = first.unwrap_or_default();
+    let mut after = start.clone();
+    let mut moments = State::new(&job.optimizer, start.len());
+    trained.save(&mut after, &mut moments)?;
+    let wide = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+    // What changed, not what was there from the beginning.
+    let moved = |to: &[f32]| to.iter().zip(&start).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect::<Vec<_>>();
+    let changed = distance(&moved(&after), &moved(&weights));
+    let error = if number == Number::F32 { changed } else { distance(&wide(&after), &wide(&weights)) };
+    Ok((
+        distance(&[found_loss], &[expected_loss]),
+        distance(&wide(&found_gradient), &expected_gradient),
+        error,
+    ))
+}

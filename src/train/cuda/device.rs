@@ -1,0 +1,487 @@
+//! One GPU, as one thread uses it: one stream, memory, copies, kernels, recorded steps.
+//!
+//! All work is enqueued on one stream in the order of the calls; only what says so waits for it. There are no events but
+//! those asked for, and memory that is given back stays in the driver's pool.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use cudarc::driver::{DriverError, result, sys};
+
+use super::library;
+use super::source;
+
+/// A place in the GPU's memory.
+pub type Address = u64;
+
+/// What activations and matrices are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    F32,
+    Bf16,
+}
+
+impl Number {
+    pub fn bytes(self) -> usize {
+        match self {
+            Number::F32 => 4,
+            Number::Bf16 => 2,
+        }
+    }
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument {
+    U64(u64),
+    U32(u32),
+    F32(f32),
+    Window([u32; 9]),
+}
+
+impl Argument {
+    /// Where it lies and how long it is.
+    fn parts(&self) -> (*mut c_void, usize) {
+        match self {
+            Argument::U64(value) => (std::ptr::from_ref(value).cast_mut().cast(), 8),
+            Argument::U32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
+            Argument::F32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
+            Argument::Window(value) => (value.as_ptr().cast_mut().cast(), 36),
+        }
+    }
+}
+
+impl From<u64> for Argument {
+    fn from(value: u64) -> Argument {
+        Argument::U64(value)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(value: u32) -> Argument {
+        Argument::U32(value)
+    }
+}
+
+impl From<f32> for Argument {
+    fn from(value: f32) -> Argument {
+        Argument::F32(value)
+    }
+}
+
+impl From<bool> for Argument {
+    fn from(value: bool) -> Argument {
+        Argument::U32(value.into())
+    }
+}
+
+/// How a kernel is spread: blocks, threads of a block, bytes of shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    pub blocks: [usize; 3],
+    pub threads: usize,
+    pub shared: usize,
+}
+
+impl Spread {
+    /// 256 threads a block, one for each of `n`.
+    pub fn over(n: usize) -> Spread {
+        Spread { blocks: [n.div_ceil(256), 1, 1], threads: 256, shared: 0 }
+    }
+
+    pub fn blocks(blocks: [usize; 3], threads: usize) -> Spread {
+        Spread { blocks, threads, shared: 0 }
+    }
+}
+
+pub struct Gpu {
+    pub ordinal: i32,
+    pub name: String,
+    pub multiprocessors: i32,
+    /// Algorithms whose bits depend on timing are not used.
+    pub deterministic: bool,
+    stream: sys::CUstream,
+    device: sys::CUdevice,
+    pool: sys::CUmemoryPool,
+    capability: (i32, i32),
+    /// From CUDA 12.4 on kernels say what arguments they take.
+    says_arguments: bool,
+    modules: RefCell<HashMap<Number, sys::CUmodule>>,
+    kernels: RefCell<HashMap<(Number, &'static str), sys::CUfunction>>,
+    capturing: Cell<bool>,
+    /// Bytes of all buffers, and the most there were at once.
+    held: Cell<(usize, usize)>,
+}
+
+/// Whether there is such a GPU, with what it needs.
+///
+/// # Errors
+/// Says what is missing.
+pub fn find(ordinal: i32) -> Result<()> {
+    library::open()?;
+    result::init().map_err(|error| anyhow::anyhow!("there is no GPU: {error}\nhint: `--device cpu` trains without"))?;
+    let count = result::device::get_count()?;
+    if ordinal >= count {
+        bail!("there is no GPU {ordinal}: the driver shows {count}\nhint: they count from 0")
+    }
+    Ok(())
+}
+
+impl Gpu {
+    /// # Errors
+    /// When there is no such GPU, or a library of NVIDIA's is missing.
+    pub fn open(ordinal: i32, deterministic: bool) -> Result<Rc<Gpu>> {
+        find(ordinal)?;
+        let device = result::device::get(ordinal)?;
+        let mut version = 0;
+        let attribute = |what| {
+            // SAFETY: the driver gave the device.
+            unsafe { result::device::get_attribute(device, what) }
+        };
+        let capability = (
+            attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
+        let multiprocessors = attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        // SAFETY: the device is the driver's own; its primary context lives until the program ends, and is made this
+        // thread's. The pool is the device's, and is told to keep what is given back by the one attribute of type u64.
+        let (stream, pool) = unsafe {
+            let context = result::primary_ctx::retain(device)?;
+            result::ctx::set_current(context)?;
+            let pool = result::device::get_default_mem_pool(device)?;
+            let mut keep = u64::MAX;
+            let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut keep).cast())?;
+            sys::cuDriverGetVersion(&raw mut version).result()?;
+            (result::stream::create(result::stream::StreamKind::NonBlocking)?, pool)
+        };
+        Ok(Rc::new(Gpu {
+            ordinal,
+            name: result::device::get_name(device)?,
+            multiprocessors,
+            deterministic,
+            stream,
+            device,
+            pool,
+            capability,
+            says_arguments: version >= 12_040,
+            modules: RefCell::default(),
+            kernels: RefCell::default(),
+            capturing: Cell::new(false),
+            held: Cell::default(),
+        }))
+    }
+
+    /// For the libraries that enqueue on it.
+    pub fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// Whether calls are being recorded and not done.
+    pub fn is_capturing(&self) -> bool {
+        self.capturing.get()
+    }
+
+    /// Free and all bytes of memory. What the pool keeps counts as used.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        Ok(result::mem_get_info()?)
+    }
+
+    /// Gives what the pool keeps and nobody uses back to the driver.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn trim(&self) -> Result<()> {
+        self.synchronize()?;
+        // SAFETY: the pool is the device's own.
+        unsafe { sys::cuMemPoolTrimTo(self.pool, 0).result()? };
+        Ok(())
+    }
+
+    /// # Errors
+    /// When there is not so much memory.
+    pub fn allocate(self: &Rc<Gpu>, bytes: usize) -> Result<Buffer> {
+        let bytes = bytes.next_multiple_of(256).max(256);
+        // SAFETY: the stream is alive; nobody reads the memory before it is written, on the same stream.
+        match unsafe { result::malloc_async(self.stream, bytes) } {
+            Ok(address) => {
+                let (now, most) = self.held.get();
+                self.held.set((now + bytes, most.max(now + bytes)));
+                Ok(Buffer { gpu: Rc::clone(self), address, bytes })
+            }
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(anyhow::Error::new(OutOfMemory {
+                wanted: bytes,
+                free: self.memory().map_or(0, |(free, _)| free),
+            })),
+            Err(error) => Err(error).context("cannot allocate memory of the GPU"),
+        }
+    }
+
+    /// The most bytes that buffers held at once.
+    pub fn most_held(&self) -> usize {
+        self.held.get().1
+    }
+
+    /// Memory that holds these bytes.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn holding(self: &Rc<Gpu>, bytes: &[u8]) -> Result<Buffer> {
+        let buffer = self.allocate(bytes.len())?;
+        self.upload(buffer.address, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Copies to the GPU and waits until it is done.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        // SAFETY: `to` lies in memory of this GPU that the caller planned for as many bytes; they are not touched
+        // before the copy is over.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream)? };
+        self.synchronize()
+    }
+
+    /// Copies from the GPU and waits until it is done.
+    ///
+    /// # Errors
+    /// The driver's, those of earlier work among them.
+    pub fn download(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        // SAFETY: as for `upload`.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream)? };
+        self.synchronize()
+    }
+
+    /// # Errors
+    /// The driver's.
+    pub fn zero(&self, at: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's memory.
+        Ok(unsafe { result::memset_d8_async(at, 0, bytes, self.stream)? })
+    }
+
+    /// Waits until all is done.
+    ///
+    /// # Errors
+    /// What went wrong in anything enqueued before.
+    pub fn synchronize(&self) -> Result<()> {
+        // SAFETY: the stream lives as long as this.
+        unsafe { result::stream::synchronize(self.stream) }.context("the GPU reports an error")
+    }
+
+    /// Enqueues a kernel of `kernels/*.cu`, compiled for `number`.
+    ///
+    /// # Errors
+    /// When there is no such kernel, or it takes other arguments.
+    pub fn launch(&self, number: Number, name: &'static str, spread: Spread, arguments: &[Argument]) -> Result<()> {
+        let kernel = self.kernel(number, name, arguments)?;
+        let [x, y, z] = spread.blocks.map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX));
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(|argument| argument.parts().0).collect();
+        // SAFETY: the kernel was found to take arguments of these sizes; addresses among them are places that the
+        // caller planned for it on this GPU and this stream. The driver copies the arguments before it returns.
+        unsafe {
+            let (threads, shared) = (u32::try_from(spread.threads)?, u32::try_from(spread.shared)?);
+            result::launch_kernel(kernel, (x, y, z), (threads, 1, 1), shared, self.stream, &mut pointers)
+        }
+        .with_context(|| format!("cannot start the kernel `{name}` with {spread:?}"))
+    }
+
+    fn kernel(&self, number: Number, name: &'static str, arguments: &[Argument]) -> Result<sys::CUfunction> {
+        if let Some(kernel) = self.kernels.borrow().get(&(number, name)) {
+            return Ok(*kernel);
+        }
+        let module = self.module(number)?;
+        // SAFETY: the module stays loaded until the program ends.
+        let kernel = unsafe { result::module::get_function(module, CString::new(name)?) };
+        let kernel = kernel.with_context(|| format!("there is no kernel `{name}`"))?;
+        if self.says_arguments {
+            self.check_arguments(kernel, name, arguments)?;
+        }
+        self.kernels.borrow_mut().insert((number, name), kernel);
+        Ok(kernel)
+    }
+
+    /// A kernel reads as many bytes of each argument as it was compiled for, whatever it is given.
+    fn check_arguments(&self, kernel: sys::CUfunction, name: &str, arguments: &[Argument]) -> Result<()> {
+        for index in 0..=arguments.len() {
+            let (mut offset, mut size) = (0, 0);
+            // SAFETY: the kernel is one; both numbers are there to be written.
+            let found = unsafe { sys::cuFuncGetParamInfo(kernel, index, &raw mut offset, &raw mut size) };
+            let given = arguments.get(index).map(|argument| argument.parts().1);
+            let taken = (found == sys::CUresult::CUDA_SUCCESS).then_some(size);
+            if given != taken {
+                bail!("the kernel `{name}` takes {taken:?} bytes as argument {index}, and is given {given:?}")
+            }
+        }
+        Ok(())
+    }
+
+    fn module(&self, number: Number) -> Result<sys::CUmodule> {
+        if let Some(module) = self.modules.borrow().get(&number) {
+            return Ok(*module);
+        }
+        if number == Number::Bf16 && self.capability.0 < 8 {
+            bail!("`{}` has no bf16\nhint: say `precision = \"f32\"`", self.name)
+        }
+        let image = source::compile(number, self.capability)?;
+        // SAFETY: the compiler ends its text with a zero.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }.context("cannot load the kernels")?;
+        self.modules.borrow_mut().insert(number, module);
+        Ok(module)
+    }
+
+    /// Records what `body` enqueues instead of doing it.
+    ///
+    /// # Errors
+    /// When `body` does what cannot be recorded.
+    pub fn capture(self: &Rc<Gpu>, body: impl FnOnce() -> Result<()>) -> Result<Recorded> {
+        // SAFETY: the stream is alive and not being captured: this is the one place where that begins and ends.
+        unsafe {
+            let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            result::stream::begin_capture(self.stream, mode)?;
+            self.capturing.set(true);
+            let done = body();
+            self.capturing.set(false);
+            let graph = result::stream::end_capture(self.stream);
+            done?;
+            let graph = graph?;
+            let steps = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
+            result::graph::destroy(graph)?;
+            Ok(Recorded { gpu: Rc::clone(self), steps: steps? })
+        }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // SAFETY: nothing else uses the stream any more; whatever goes wrong now concerns nobody.
+        unsafe {
+            let _ = result::stream::synchronize(self.stream);
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// There is not so much memory on the GPU.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the GPU has no {} MiB left ({} MiB are free)\nhint: give it a smaller cohort or batch, or let nobody else use it",
+    wanted.div_ceil(1 << 20),
+    free >> 20
+)]
+pub struct OutOfMemory {
+    /// In bytes.
+    pub wanted: usize,
+    pub free: usize,
+}
+
+/// Memory of the GPU; given back in the order of the stream.
+pub struct Buffer {
+    gpu: Rc<Gpu>,
+    pub address: Address,
+    pub bytes: usize,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let (now, most) = self.gpu.held.get();
+        self.gpu.held.set((now - self.bytes, most));
+        // SAFETY: the address came from the same stream, and whoever used it enqueued that before.
+        let _ = unsafe { result::free_async(self.address, self.gpu.stream) };
+    }
+}
+
+/// Enqueued work that can be enqueued again in one call.
+pub struct Recorded {
+    gpu: Rc<Gpu>,
+    steps: sys::CUgraphExec,
+}
+
+impl Recorded {
+    /// # Errors
+    /// The driver's.
+    pub fn launch(&self) -> Result<()> {
+        // SAFETY: what it uses lives as long as this does: see `Program`.
+        Ok(unsafe { result::graph::launch(self.steps, self.gpu.stream)? })
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // SAFETY: it is this one's own. The driver waits for a launch that is under way.
+        let _ = unsafe { result::graph::exec_destroy(self.steps) };
+    }
+}
+
+/// A mark in the stream.
+pub struct Mark {
+    gpu: Rc<Gpu>,
+    event: sys::CUevent,
+}
+
+impl Mark {
+    /// # Errors
+    /// The driver's.
+    pub fn new(gpu: &Rc<Gpu>, timed: bool) -> Result<Mark> {
+        let flags = if timed {
+            sys::CUevent_flags::CU_EVENT_DEFAULT
+        } else {
+            sys::CUevent_flags::CU_EVENT_DISABLE_TIMING
+        };
+        Ok(Mark { gpu: Rc::clone(gpu), event: result::event::create(flags)? })
+    }
+
+    /// Puts it at the stream's present end.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn set(&self) -> Result<()> {
+        // SAFETY: the event is this one's own.
+        Ok(unsafe { result::event::record(self.event, self.gpu.stream)? })
+    }
+
+    /// Whether the GPU has passed it. Does not wait.
+    ///
+    /// # Errors
+    /// The driver's, those of earlier work among them.
+    pub fn passed(&self) -> Result<bool> {
+        // SAFETY: the event is this one's own.
+        match unsafe { result::event::query(self.event) } {
+            Ok(()) => Ok(true),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            Err(error) => Err(error).context("the GPU reports an error"),
+        }
+    }
+
+    /// Waits until the GPU has passed it.
+    ///
+    /// # Errors
+    /// As [`Mark::passed`].
+    pub fn wait(&self) -> Result<()> {
+        // SAFETY: the event is this one's own.
+        unsafe { result::event::synchronize(self.event) }.context("the GPU reports an error")
+    }
+
+    /// Milliseconds from another mark to this one, both passed.
+    ///
+    /// # Errors
+    /// When one was not made for that.
+    pub fn since(&self, before: &Mark) -> Result<f32> {
+        // SAFETY: both events are of this stream.
+        Ok(unsafe { result::event::elapsed(before.event, self.event)? })
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: it is this one's own.
+        let _ = unsafe { result::event::destroy(self.event) };
+    }
+}

@@ -1,0 +1,200 @@
+//! Teachers on the GPU: networks that only answer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+
+use super::device::{Address, Buffer, Number, Spread};
+use super::machine::{Machine, Planned, Replay, floats};
+use super::operation::{Numbers, u32_of};
+use super::trained::{STATUS_BYTES, Status};
+use super::transfer::{Peek, Uploads};
+use crate::job::{Ensemble, Input, Model, Precision};
+
+/// A network with its weights.
+pub struct Frozen {
+    machine: Rc<Machine>,
+    planned: Planned,
+    flat: Buffer,
+    matrices: Buffer,
+    replay: RefCell<Replay>,
+}
+
+impl Frozen {
+    /// For batches of `batch` images.
+    ///
+    /// # Errors
+    /// When there is too little memory, or a layer that the GPU cannot do.
+    pub fn new(
+        machine: &Rc<Machine>,
+        model: &Model,
+        input: Input,
+        precision: Precision,
+        batch: usize,
+        weights: &[f32],
+    ) -> Result<Frozen> {
+        let planned = machine.plan(model, input, precision, batch, false, 8 * weights.len())?;
+        let program = &planned.program;
+        let gpu = &machine.libraries.gpu;
+        let flat = gpu.holding(&weights.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+        let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
+        program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
+        Ok(Frozen { machine: Rc::clone(machine), planned, flat, matrices, replay: RefCell::default() })
+    }
+
+    fn weights(&self) -> Numbers {
+        Numbers { flat: self.flat.address, matrices: self.matrices.address }
+    }
+
+    /// Logits `[N, classes]` of images `[N, S, S, C]`, from the host to the host.
+    ///
+    /// # Errors
+    /// As [`Machine::logits`].
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.machine.logits(&self.planned.program, self.weights(), images)
+    }
+
+    /// Answers a batch at `images`, as number `place` of `count` teachers whose answers are taken together at `to`.
+    ///
+    /// # Errors
+    /// The driver's and the libraries'.
+    pub fn answer(&self, images: Address, to: Address, ensemble: Ensemble, place: usize, count: usize) -> Result<()> {
+        let Planned { program, passes } = &self.planned;
+        let (piece, generation) = self.machine.piece(program.bytes)?;
+        let gpu = &self.machine.libraries.gpu;
+        let (some, classes) = (program.images, program.classes);
+        self.replay.borrow_mut().run(&self.machine, generation, [images, to], || {
+            for pass in 0..*passes {
+                let from = images + (pass * some * program.image * program.number.bytes()) as u64;
+                program.forward(piece, self.weights(), from)?;
+                let to = to + (pass * some * classes * 4) as u64;
+                let (place, count) = (u32_of(place), u32_of(count));
+                if count > 1 && ensemble == Ensemble::MeanProbabilities {
+                    let logits = program.logits(piece);
+                    let arguments = [logits.into(), to.into(), u32_of(classes).into(), place.into(), count.into()];
+                    let spread = Spread::blocks([some, 1, 1], 128);
+                    gpu.launch(Number::F32, "mean_probabilities", spread, &arguments)?;
+                } else {
+                    let n = some * classes;
+                    let logits = program.logits(piece);
+                    let arguments = [logits.into(), to.into(), (n as u64).into(), place.into(), count.into()];
+                    gpu.launch(Number::F32, "mean_logits", Spread::over(n), &arguments)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Where the teachers' answers to a batch lie, `[N, classes]`, f32.
+pub struct Answers {
+    machine: Rc<Machine>,
+    buffer: Buffer,
+    /// Of the GPU's time: a `Status` of `kernels/weights.cu`.
+    clock: Buffer,
+    numbers: usize,
+    uploads: Option<Uploads>,
+    /// Answers on their way to the host, by their step.
+    coming: Vec<(u64, Peek)>,
+    idle: Vec<Peek>,
+}
+
+impl Answers {
+    /// Of so many numbers.
+    ///
+    /// # Errors
+    /// When there is too little memory.
+    pub fn new(machine: &Rc<Machine>, numbers: usize) -> Result<Answers> {
+        let buffer = machine.libraries.gpu.allocate(4 * numbers)?;
+        Ok(Answers {
+            machine: Rc::clone(machine),
+            buffer,
+            clock: machine.libraries.gpu.holding(&[0; STATUS_BYTES])?,
+            numbers,
+            uploads: None,
+            coming: Vec::new(),
+            idle: Vec::new(),
+        })
+    }
+
+    pub fn address(&self) -> Address {
+        self.buffer.address
+    }
+
+    /// Starts the clock.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn begin(&self) -> Result<()> {
+        self.clock("begin_step")
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn end(&self) -> Result<()> {
+        self.clock("end_step")
+    }
+
+    fn clock(&self, kernel: &'static str) -> Result<()> {
+        let spread = Spread::blocks([1, 1, 1], 1);
+        self.machine.libraries.gpu.launch(Number::F32, kernel, spread, &[self.clock.address.into()])
+    }
+
+    /// Seconds between starts and stops so far; waits for the GPU.
+    ///
+    /// # Errors
+    /// What went wrong on the GPU.
+    pub fn seconds(&self) -> Result<f64> {
+        let mut bytes = [0; STATUS_BYTES];
+        self.machine.libraries.gpu.download(self.clock.address, &mut bytes)?;
+        Ok(Status::read(&bytes).seconds)
+    }
+
+    /// Takes answers that the host has.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn put(&mut self, logits: &[f32]) -> Result<()> {
+        if self.uploads.is_none() {
+            self.uploads = Some(Uploads::new(&self.machine.libraries.gpu, 4 * self.numbers)?);
+        }
+        let uploads = self.uploads.as_mut().context("it was just made")?;
+        uploads.send(self.buffer.address, |bytes| {
+            for (to, value) in bytes.chunks_exact_mut(4).zip(logits) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+            anyhow::Ok(())
+        })
+    }
+
+    /// Asks for the answers to step `step`, for the host to keep.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn ask(&mut self, step: u64) -> Result<()> {
+        let mut peek = match self.idle.pop() {
+            Some(peek) => peek,
+            None => Peek::new(&self.machine.libraries.gpu, 4 * self.numbers)?,
+        };
+        peek.ask(self.buffer.address)?;
+        self.coming.push((step, peek));
+        Ok(())
+    }
+
+    /// Gives `keep` the answers that have come, or all that were asked for.
+    ///
+    /// # Errors
+    /// `keep`'s and the driver's.
+    pub fn take(&mut self, all: bool, mut keep: impl FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
+        while let Some((step, peek)) = self.coming.first_mut() {
+            let Some(bytes) = peek.look(all)? else { break };
+            keep(*step, &floats(bytes).collect::<Vec<f32>>())?;
+            self.idle.push(self.coming.remove(0).1);
+        }
+        Ok(())
+    }
+}

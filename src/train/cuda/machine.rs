@@ -1,0 +1,312 @@
+//! A GPU at a cohort's service: views made on it, networks planned for it, memory shared among them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
+
+use super::device::{Address, Buffer, Number, OutOfMemory, Recorded, Spread};
+use super::libraries::Libraries;
+use super::operation::{Numbers, u32_of};
+use super::program::{Program, passes};
+use super::transfer::Uploads;
+use crate::job::{Input, Model, Precision};
+use crate::train::model::graph;
+use crate::train::network::with_numbers;
+use crate::train::views::{Batch, Look, Views};
+
+/// Share of the free memory that is used: others, and the libraries, need some.
+const SHARE: f64 = 0.95;
+
+pub struct Machine {
+    pub libraries: Rc<Libraries>,
+    piece: RefCell<Piece>,
+    programs: RefCell<Vec<(Key, Planned)>>,
+    looks: RefCell<Vec<Shown>>,
+    staging: RefCell<Option<Staging>>,
+}
+
+/// The memory of a step, of whichever program is the largest.
+#[derive(Default)]
+struct Piece {
+    buffer: Option<Buffer>,
+    /// How often it was exchanged for a larger one.
+    generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Key {
+    model: Model,
+    input: Input,
+    precision: Precision,
+    batch: usize,
+    training: bool,
+}
+
+/// A program and how many passes it takes for a batch.
+#[derive(Clone)]
+pub struct Planned {
+    pub program: Rc<Program>,
+    pub passes: usize,
+}
+
+/// A batch as one look shows it, on the GPU.
+struct Shown {
+    look: Look,
+    number: Number,
+    step: Option<u64>,
+    pixels: Buffer,
+    images: Buffer,
+    uploads: Uploads,
+}
+
+/// For images that come from the host.
+struct Staging {
+    images: Buffer,
+}
+
+/// Recorded work, and the memory it was recorded with.
+#[derive(Default)]
+pub struct Replay {
+    recorded: Option<(u64, [Address; 2], Recorded)>,
+    /// Times it was done without being recorded.
+    done: u32,
+    refused: bool,
+}
+
+impl Machine {
+    /// # Errors
+    /// When there is no such GPU, or a library is missing.
+    pub fn open(ordinal: u32, deterministic: bool) -> Result<Rc<Machine>> {
+        let libraries = Libraries::open(i32::try_from(ordinal)?, deterministic)?;
+        Ok(Rc::new(Machine {
+            libraries,
+            piece: RefCell::default(),
+            programs: RefCell::default(),
+            looks: RefCell::default(),
+            staging: RefCell::default(),
+        }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.libraries.gpu.name
+    }
+
+    /// The piece of memory that steps share, at least so long, and its generation.
+    ///
+    /// # Errors
+    /// When there is not so much.
+    pub fn piece(&self, bytes: usize) -> Result<(Address, u64)> {
+        let mut piece = self.piece.borrow_mut();
+        if piece.buffer.as_ref().is_none_or(|buffer| buffer.bytes < bytes) {
+            piece.buffer = None;
+            self.libraries.gpu.trim()?;
+            piece.buffer = Some(self.libraries.gpu.allocate(bytes)?);
+            piece.generation += 1;
+        }
+        let address = piece.buffer.as_ref().map(|buffer| buffer.address);
+        Ok((address.context("the piece was just made")?, piece.generation))
+    }
+
+    /// Bytes that are free, the shared piece among them.
+    fn free(&self) -> Result<usize> {
+        let own = self.piece.borrow().buffer.as_ref().map_or(0, |buffer| buffer.bytes);
+        self.libraries.gpu.trim()?;
+        Ok(((self.libraries.gpu.memory()?.0 + own) as f64 * SHARE) as usize)
+    }
+
+    /// A network planned for batches, cut into as few passes as memory asks for. `beside` are bytes that are needed too.
+    ///
+    /// # Errors
+    /// When not even one image fits.
+    pub fn plan(
+        &self,
+        model: &Model,
+        input: Input,
+        precision: Precision,
+        batch: usize,
+        training: bool,
+        beside: usize,
+    ) -> Result<Planned> {
+        let key = Key { model: model.clone(), input, precision, batch, training };
+        if let Some((_, planned)) = self.programs.borrow().iter().find(|(of, _)| *of == key) {
+            return Ok(planned.clone());
+        }
+        let network = graph(model, input);
+        let room = self.free()?.saturating_sub(beside);
+        let mut fitting = None;
+        let cut = passes(batch, |images| {
+            let cut = batch / images;
+            match Program::new(&self.libraries, &network, number(precision), images, cut, training) {
+                Ok(program) if program.bytes <= room => {
+                    fitting = Some(program);
+                    Ok(true)
+                }
+                Ok(_) => Ok(false),
+                Err(error) if error.chain().any(|cause| cause.is::<OutOfMemory>()) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })?;
+        let (Some(program), Some(passes)) = (fitting, cut) else {
+            return Err(OutOfMemory { wanted: room + 1, free: room })
+                .context("not even one image fits beside the network");
+        };
+        let planned = Planned { program: Rc::new(program), passes };
+        self.piece(planned.program.bytes)?;
+        self.programs.borrow_mut().push((key, planned.clone()));
+        Ok(planned)
+    }
+
+    /// How many more of what takes so many bytes fit.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn room(&self, bytes: usize) -> Result<usize> {
+        let own = self.piece.borrow().buffer.as_ref().map_or(0, |buffer| buffer.bytes);
+        Ok(self.free()?.saturating_sub(own) / bytes.max(1))
+    }
+
+    /// The batch as `look` shows it: images `[N, S, S, C]` in [-1, 1]. Pixels are copied as 8 bits, normalised and mixed on
+    /// the GPU; what was shown for this step already is not shown again.
+    ///
+    /// # Errors
+    /// The driver's, and too little memory.
+    pub fn show(&self, views: &Views, batch: &Batch, look: Look, precision: Precision) -> Result<Address> {
+        let number = number(precision);
+        let mut looks = self.looks.borrow_mut();
+        let found = looks.iter().position(|shown| shown.look == look && shown.number == number);
+        let place = match found {
+            Some(place) => place,
+            None => {
+                let bytes = batch.images.len() * views.pixels_each(look);
+                let gpu = &self.libraries.gpu;
+                looks.push(Shown {
+                    look,
+                    number,
+                    step: None,
+                    pixels: gpu.allocate(bytes)?,
+                    images: gpu.allocate(bytes * number.bytes())?,
+                    uploads: Uploads::new(gpu, bytes)?,
+                });
+                looks.len() - 1
+            }
+        };
+        let shown = &mut looks[place];
+        if shown.step != Some(batch.step) {
+            let size = views.pixels_each(look);
+            shown.uploads.send(shown.pixels.address, |bytes| {
+                views.pixels(batch, look, bytes);
+                anyhow::Ok(())
+            })?;
+            let share = views.coefficient(batch, look).unwrap_or(1.0) as f32;
+            let arguments = [
+                shown.pixels.address.into(),
+                shown.images.address.into(),
+                u32_of(batch.images.len()).into(),
+                u32_of(size).into(),
+                share.into(),
+            ];
+            self.libraries.gpu.launch(number, "show", Spread::over(batch.images.len() * size), &arguments)?;
+            shown.step = Some(batch.step);
+        }
+        Ok(shown.images.address)
+    }
+
+    /// Images from the host, f32, in the element type.
+    ///
+    /// # Errors
+    /// The driver's, and too little memory.
+    pub fn put(&self, images: &[f32], number: Number, to: Address) -> Result<()> {
+        let gpu = &self.libraries.gpu;
+        let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
+        if number == Number::F32 {
+            return gpu.upload(to, &bytes);
+        }
+        let floats = gpu.holding(&bytes)?;
+        let arguments = [floats.address.into(), to.into(), (images.len() as u64).into()];
+        gpu.launch(number, "convert", Spread::over(images.len()), &arguments)
+    }
+
+    /// Logits `[N, classes]` of images `[N, S, S, C]` of the host, which waits for them.
+    ///
+    /// # Errors
+    /// The driver's and the libraries', and images that do not fit the network.
+    pub fn logits(&self, program: &Program, weights: Numbers, images: &Tensor) -> Result<Tensor> {
+        let count = images.dim(0)?;
+        let mut logits = Vec::with_capacity(count * program.classes);
+        with_numbers(images, |numbers| -> Result<()> {
+            ensure!(numbers.len() == count * program.image, "images of this network's size");
+            let (number, all) = (program.number, program.images * program.image);
+            let staging = self.staging(all, number)?;
+            let (piece, _) = self.piece(program.bytes)?;
+            for some in numbers.chunks(all) {
+                self.put(some, number, staging)?;
+                program.forward(piece, weights, staging)?;
+                let mut bytes = vec![0; some.len() / program.image * program.classes * 4];
+                self.libraries.gpu.download(program.logits(piece), &mut bytes)?;
+                logits.extend(floats(&bytes));
+            }
+            Ok(())
+        })??;
+        Ok(Tensor::from_vec(logits, (count, program.classes), &candle_core::Device::Cpu)?)
+    }
+
+    fn staging(&self, numbers: usize, number: Number) -> Result<Address> {
+        let mut staging = self.staging.borrow_mut();
+        let bytes = numbers * number.bytes();
+        if staging.as_ref().is_none_or(|staging| staging.images.bytes < bytes) {
+            *staging = None;
+            let images = self.libraries.gpu.allocate(bytes)?;
+            self.libraries.gpu.zero(images.address, images.bytes)?;
+            *staging = Some(Staging { images });
+        }
+        Ok(staging.as_ref().context("it was just made")?.images.address)
+    }
+}
+
+impl Replay {
+    /// Does `work`, which uses memory of this generation and these two places: at first by itself, while libraries load what
+    /// they need, then recorded and in one call.
+    ///
+    /// # Errors
+    /// `work`'s.
+    pub fn run(
+        &mut self,
+        machine: &Machine,
+        generation: u64,
+        places: [Address; 2],
+        work: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        if self.recorded.as_ref().is_some_and(|(of, at, _)| (*of, *at) != (generation, places)) {
+            self.recorded = None;
+        }
+        if self.recorded.is_none() && self.done > 0 && !self.refused {
+            match machine.libraries.gpu.capture(&work) {
+                Ok(recorded) => self.recorded = Some((generation, places, recorded)),
+                Err(error) => {
+                    eprintln!("warning: steps are enqueued one launch at a time: they cannot be recorded: {error:#}");
+                    self.refused = true;
+                }
+            }
+        }
+        match &self.recorded {
+            Some((.., recorded)) => recorded.launch(),
+            None => {
+                self.done += 1;
+                work()
+            }
+        }
+    }
+}
+
+pub fn number(precision: Precision) -> Number {
+    match precision {
+        Precision::F32 => Number::F32,
+        Precision::Bf16 => Number::Bf16,
+    }
+}
+
+pub fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+}

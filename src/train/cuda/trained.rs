@@ -1,0 +1,340 @@
+//! A student on the GPU: its weights and moments, and its steps.
+//!
+//! A step is told what changes from step to step ([`Control`]) by a copy, and is else the same work every time, which is
+//! recorded once. What it leaves behind adds up in a [`Status`], where the host sees it when it looks.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+
+use super::device::{Address, Buffer, Spread};
+use super::machine::{Machine, Planned, Replay, floats};
+use super::operation::{Numbers, u32_of};
+use super::program::Loss;
+use super::transfer::{Peek, Uploads};
+use crate::job::{Clip, Job, Optimizer};
+use crate::train::optimizer::{self, State};
+
+const CONTROL_BYTES: usize = 24;
+/// `struct Status` of `kernels/weights.cu`, eight bytes a field.
+pub(super) const STATUS_BYTES: usize = 8 * 11;
+
+/// What a student's steps left behind since the host last took it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Sums over the steps.
+    pub loss: f64,
+    pub norm: f64,
+    pub seconds: f64,
+    pub steps: u64,
+    pub last_loss: f64,
+    pub last_norm: f64,
+    pub failed: Option<Broken>,
+}
+
+/// Something was not finite, and nothing moves since.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Broken {
+    pub step: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Loss,
+    Gradient,
+    Weight,
+}
+
+pub struct Trained {
+    machine: Rc<Machine>,
+    planned: Planned,
+    flat: Buffer,
+    matrices: Buffer,
+    moments: Vec<Buffer>,
+    control: Buffer,
+    controls: Uploads,
+    status: Buffer,
+    peek: Peek,
+    target: Option<(Buffer, Uploads)>,
+    replay: Replay,
+}
+
+/// Bytes that a student takes for itself.
+///
+/// # Errors
+/// As [`Machine::plan`].
+pub fn bytes(machine: &Machine, job: &Job) -> Result<usize> {
+    let program = plan(machine, job)?.program;
+    let moments = State::names(&job.optimizer).len();
+    Ok(4 * program.numbers * (1 + moments) + program.rows.matrices * program.number.bytes() + (64 << 10))
+}
+
+fn plan(machine: &Machine, job: &Job) -> Result<Planned> {
+    // Weights, moments and matrices of one student, about.
+    let beside = 16 * job.student.parameters(job.input()) as usize;
+    machine.plan(&job.student, job.input(), job.precision, job.batch as usize, true, beside)
+}
+
+impl Trained {
+    /// # Errors
+    /// When there is too little memory, or a layer that the GPU cannot do.
+    pub fn new(machine: &Rc<Machine>, job: &Job, weights: &[f32], state: &State) -> Result<Trained> {
+        let planned = plan(machine, job)?;
+        let (program, gpu) = (&planned.program, &machine.libraries.gpu);
+        let hold = |numbers: &[f32]| {
+            gpu.holding(&numbers.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+        };
+        let flat = hold(weights)?;
+        let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
+        program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
+        let moments = state.moments.iter().map(|(_, numbers)| hold(numbers)).collect::<Result<_>>()?;
+        let status = gpu.holding(&[0; STATUS_BYTES])?;
+        Ok(Trained {
+            flat,
+            matrices,
+            moments,
+            control: gpu.allocate(CONTROL_BYTES)?,
+            controls: Uploads::new(gpu, CONTROL_BYTES)?,
+            status,
+            peek: Peek::new(gpu, STATUS_BYTES)?,
+            target: None,
+            replay: Replay::default(),
+            machine: Rc::clone(machine),
+            planned,
+        })
+    }
+
+    fn weights(&self) -> Numbers {
+        Numbers { flat: self.flat.address, matrices: self.matrices.address }
+    }
+
+    /// Logits `[N, classes]` of images `[N, S, S, C]`, from the host to the host.
+    ///
+    /// # Errors
+    /// As [`Machine::logits`].
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.machine.logits(&self.planned.program, self.weights(), images)
+    }
+
+    /// Takes targets that the host has, `[N, classes]`; returns where they lie.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn target(&mut self, numbers: &[f32]) -> Result<Address> {
+        let gpu = &self.machine.libraries.gpu;
+        if self.target.is_none() {
+            let bytes = 4 * numbers.len();
+            self.target = Some((gpu.allocate(bytes)?, Uploads::new(gpu, bytes)?));
+        }
+        let (buffer, uploads) = self.target.as_mut().context("it was just made")?;
+        uploads.send(buffer.address, |bytes| {
+            for (to, value) in bytes.chunks_exact_mut(4).zip(numbers) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(buffer.address)
+    }
+
+    /// Enqueues step `step` (from 0) on a batch and its targets. With `update` false weights stay as they are.
+    ///
+    /// # Errors
+    /// The driver's and the libraries'.
+    pub fn step(
+        &mut self,
+        job: &Job,
+        step: u64,
+        (images, target): (Address, Address),
+        loss: Loss,
+        update: bool,
+    ) -> Result<()> {
+        let constants = optimizer::constants(job, step);
+        let most = match job.clip {
+            Clip::Norm(most) => most as f32,
+            Clip::Off => f32::INFINITY,
+        };
+        self.controls.send(self.control.address, |bytes| {
+            let numbers = [constants.rate, constants.correction, constants.keep, most];
+            for (to, value) in bytes.chunks_exact_mut(4).zip(numbers) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+            bytes[16..].copy_from_slice(&step.to_le_bytes());
+            anyhow::Ok(())
+        })?;
+        let (piece, generation) = self.machine.piece(self.planned.program.bytes)?;
+        let machine = Rc::clone(&self.machine);
+        let mut replay = std::mem::take(&mut self.replay);
+        let done = replay.run(&machine, generation, [images, target], || {
+            self.work(&job.optimizer, piece, (images, target), loss, update)
+        });
+        self.replay = replay;
+        done
+    }
+
+    fn work(
+        &self,
+        optimizer: &Optimizer,
+        piece: Address,
+        (images, target): (Address, Address),
+        loss: Loss,
+        update: bool,
+    ) -> Result<()> {
+        let Planned { program, passes } = &self.planned;
+        let (gpu, number, rows) = (&self.machine.libraries.gpu, program.number, &program.rows);
+        let (status, control) = (self.status.address, self.control.address);
+        let single = Spread::blocks([1, 1, 1], 1);
+        gpu.launch(number, "begin_step", single, &[status.into()])?;
+        program.train(piece, self.weights(), (images, target), loss, *passes)?;
+        let (squares, losses) = program.sums(piece);
+        let batch = program.images * passes;
+        let arguments = [
+            losses.into(),
+            u32_of(batch).into(),
+            squares.into(),
+            u32_of(rows.count).into(),
+            control.into(),
+            status.into(),
+        ];
+        gpu.launch(number, "judge", Spread::blocks([1, 1, 1], 1024), &arguments)?;
+        if update {
+            let moment = |place: usize| self.moments[place].address;
+            let gradient = program.gradient(piece).flat;
+            let (flat, matrices) = (self.flat.address, self.matrices.address);
+            let table = rows.table();
+            match optimizer {
+                Optimizer::Adam(adam) => {
+                    let arguments = [
+                        table.into(),
+                        gradient.into(),
+                        moment(0).into(),
+                        moment(1).into(),
+                        flat.into(),
+                        matrices.into(),
+                        control.into(),
+                        status.into(),
+                        (adam.beta1 as f32).into(),
+                        (adam.beta2 as f32).into(),
+                        (adam.epsilon as f32).into(),
+                    ];
+                    gpu.launch(number, "adam_rows", rows.spread(), &arguments)?;
+                }
+                Optimizer::Sgd(sgd) => {
+                    let arguments = [
+                        table.into(),
+                        gradient.into(),
+                        moment(0).into(),
+                        flat.into(),
+                        matrices.into(),
+                        control.into(),
+                        status.into(),
+                        (sgd.momentum as f32).into(),
+                        sgd.nesterov.into(),
+                    ];
+                    gpu.launch(number, "sgd_rows", rows.spread(), &arguments)?;
+                }
+            }
+        }
+        gpu.launch(number, "end_step", single, &[status.into()])
+    }
+
+    /// The gradient of the last step, flat; for comparisons.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn gradient(&self) -> Result<Vec<f32>> {
+        let (piece, _) = self.machine.piece(self.planned.program.bytes)?;
+        let mut bytes = vec![0; 4 * self.planned.program.numbers];
+        self.machine.libraries.gpu.download(self.planned.program.gradient(piece).flat, &mut bytes)?;
+        Ok(floats(&bytes).collect())
+    }
+
+    /// Copies weights and moments to the host.
+    ///
+    /// # Errors
+    /// The driver's, those of earlier work among them.
+    pub fn save(&self, weights: &mut [f32], state: &mut State) -> Result<()> {
+        let gpu = &self.machine.libraries.gpu;
+        let mut bytes = vec![0; 4 * weights.len()];
+        let vectors = std::iter::once(weights).chain(state.moments.iter_mut().map(|(_, moment)| &mut moment[..]));
+        for (buffer, to) in std::iter::once(&self.flat).chain(&self.moments).zip(vectors) {
+            gpu.download(buffer.address, &mut bytes)?;
+            to.iter_mut().zip(floats(&bytes)).for_each(|(to, value)| *to = value);
+        }
+        Ok(())
+    }
+
+    /// What is known of the steps so far, asked for some time ago; asks for more. Does not wait.
+    ///
+    /// # Errors
+    /// What went wrong on the GPU.
+    pub fn glance(&mut self) -> Result<Option<Status>> {
+        let status = self.peek.look(false)?.map(Status::read);
+        self.peek.ask(self.status.address)?;
+        Ok(status)
+    }
+
+    /// What all steps so far left behind, which is forgotten there. Waits for them.
+    ///
+    /// # Errors
+    /// What went wrong on the GPU.
+    pub fn take(&mut self) -> Result<Status> {
+        let gpu = &self.machine.libraries.gpu;
+        let _ = self.peek.look(true)?;
+        let mut bytes = [0; STATUS_BYTES];
+        gpu.download(self.status.address, &mut bytes)?;
+        let status = Status::read(&bytes);
+        // Sums and the number of steps; whether it failed stays.
+        gpu.zero(self.status.address, 24)?;
+        gpu.zero(self.status.address + 40, 8)?;
+        Ok(status)
+    }
+}
+
+impl Status {
+    pub(super) fn read(bytes: &[u8]) -> Status {
+        let word = |place: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[8 * place..8 * place + 8]);
+            u64::from_le_bytes(eight)
+        };
+        let number = |place: usize| f64::from_bits(word(place));
+        let what = match word(7) {
+            1 => What::Loss,
+            2 => What::Gradient,
+            _ => What::Weight,
+        };
+        Status {
+            loss: number(0),
+            norm: number(1),
+            seconds: number(2) * 1e-9,
+            last_loss: number(3),
+            last_norm: number(4),
+            steps: word(5),
+            failed: (word(6) > 0).then(|| Broken { step: word(6) - 1, what }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_as_the_kernels_write_it() {
+        let words = [1.5f64, 2.5, 3e9, 4.5, 5.5].map(f64::to_bits).into_iter().chain([6, 8, 2, 9, 0, 0]);
+        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        assert_eq!(bytes.len(), STATUS_BYTES);
+        let expected = Status {
+            loss: 1.5,
+            norm: 2.5,
+            seconds: 3.0,
+            last_loss: 4.5,
+            last_norm: 5.5,
+            steps: 6,
+            failed: Some(Broken { step: 7, what: What::Gradient }),
+        };
+        assert_eq!(Status::read(&bytes), expected);
+    }
+}
