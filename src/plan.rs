@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use crate::job::{Job, JobId};
 
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
-pub use device::Device;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
+pub use device::Device;
 
 /// Where content lies on this machine, by its SHA-256: data sets that are not built in, and weights files.
 pub type Places = BTreeMap<String, PathBuf>;

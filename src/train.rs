@@ -156,7 +156,8 @@ fn train(
 ) -> Result<End> {
     while let Some(step) = students.iter().filter_map(Student::next_step).min() {
         if stop.load(Ordering::Relaxed) {
-            let asked = teachers.as_mut().map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
+            let asked =
+                teachers.as_mut().map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
             return leave(students, asked, sink);
         }
         for student in students.iter_mut().filter(|student| student.next_step() == Some(step) && student.is_new()) {

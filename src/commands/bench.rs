@@ -181,8 +181,15 @@ fn show(rows: &[Row]) -> String {
         ]
     });
     let cells: Vec<Vec<String>> = cells.collect();
-    let header =
-        ["workload / batch", "students", "precision", "ms a step (min / median / max)", "GFLOP/s", "of the peak", "peak MiB"];
+    let header = [
+        "workload / batch",
+        "students",
+        "precision",
+        "ms a step (min / median / max)",
+        "GFLOP/s",
+        "of the peak",
+        "peak MiB",
+    ];
     let mut text = table::table(&header, &cells);
     let mut told: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|row| row.students == 1 || rows.len() == 1) {

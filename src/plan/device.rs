@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 pub enum Device {
     Cpu,
     /// An NVIDIA GPU by its number; with algorithms that give the same bits every time, if asked for.
-    Cuda { ordinal: u32, deterministic: bool },
+    Cuda {
+        ordinal: u32,
+        deterministic: bool,
+    },
 }
 
 impl Device {

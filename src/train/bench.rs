@@ -141,7 +141,7 @@ pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> J
         flip: false,
         objective: Objective::Labels(Labels { view: View::Resize, mixup: 0.0, label_smoothing: 0.0 }),
         epochs: 1_000_000,
-        batch: batch,
+        batch,
         optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
         learning_rate: 1e-3,
         // Torch's AdamW with a decay of 0.01.
@@ -316,7 +316,7 @@ impl Bench {
     pub fn peak(&self, precision: Precision) -> Result<f64> {
         match &self.side {
             Side::Cpu(_) => Ok(peak()),
-            Side::Cuda(machine, _) => cuda::bench::peak(machine, cuda::machine::number(precision)),
+            Side::Cuda(machine, _) => cuda::bench::peak(machine, precision),
         }
     }
 

@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::checkpoint::{self, Place};
-use super::metric::Answers;
-use super::model::Blueprint;
 use super::cuda::program::Loss as LossOnGpu;
 use super::cuda::trained::{Trained, What};
+use super::metric::Answers;
+use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
 use super::views::{Look, student_look};

@@ -14,14 +14,14 @@ use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::load_weights;
-use super::model::Blueprint;
 use super::cuda::frozen::Answers;
+use super::model::Blueprint;
 use super::network::{Answer, Frozen, Machine, Shown, with_numbers};
 pub use recorded::Recording;
 
 use super::views::{Asked, Batch, Look, Still, Views, asked};
-use crate::folder::Folder;
 use crate::digest::hex;
+use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Input, Job, Precision, Teacher, TeacherSource};
 use crate::plan::Places;
 
@@ -50,13 +50,7 @@ pub struct Teachers {
 
 impl Teachers {
     /// Reads the teachers' weights.
-    pub fn load(
-        machine: &Machine,
-        job: &Job,
-        distil: &Distil,
-        folder: &Folder,
-        places: &Places,
-    ) -> Result<Teachers> {
+    pub fn load(machine: &Machine, job: &Job, distil: &Distil, folder: &Folder, places: &Places) -> Result<Teachers> {
         let mut hash = Sha256::new();
         let networks = distil.teachers.iter().map(|teacher| {
             let path = match &teacher.source {
@@ -311,13 +305,7 @@ pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> Result<Tensor>) ->
     Ok(Tensor::cat(&logits, 0)?)
 }
 
-fn network(
-    machine: &Machine,
-    job: &Job,
-    teacher: &Teacher,
-    path: &Path,
-    hash: &mut Sha256,
-) -> Result<Frozen> {
+fn network(machine: &Machine, job: &Job, teacher: &Teacher, path: &Path, hash: &mut Sha256) -> Result<Frozen> {
     let model = teacher.source.model();
     let input = Input { resolution: teacher.resolution, ..job.input() };
     let weights = load_weights(path, &Blueprint::new(model, input))?;

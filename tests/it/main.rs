@@ -1,6 +1,8 @@
 //! One binary that mirrors `src`.
 
 mod cli;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 mod fences;
 mod grid;
 #[cfg(target_os = "linux")]

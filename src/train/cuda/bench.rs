@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::device::{Address, Buffer, Mark, Number};
+use super::device::{Address, Buffer, Mark};
 use super::frozen::{Answers, Frozen};
 use super::machine::{Machine, number};
 use super::products::{Layout, Operands, Plus, Shape};
 use super::program::Loss;
 use super::trained::Trained;
-use crate::job::{Ensemble, Input, Job, Model};
+use crate::job::{Ensemble, Input, Job, Model, Precision};
 use crate::train::optimizer::State;
 
 /// What a step needs, as the host has it.
@@ -39,13 +39,7 @@ pub struct Bench {
 impl Bench {
     /// # Errors
     /// When there is too little memory, or a layer that the GPU cannot do.
-    pub fn new(
-        machine: &Rc<Machine>,
-        job: &Job,
-        students: usize,
-        inputs: &Inputs<'_>,
-        updates: bool,
-    ) -> Result<Bench> {
+    pub fn new(machine: &Rc<Machine>, job: &Job, students: usize, inputs: &Inputs<'_>, updates: bool) -> Result<Bench> {
         let gpu = &machine.libraries.gpu;
         let (batch, classes, kind) = (job.batch as usize, job.data.classes as usize, number(job.precision));
         let images = gpu.allocate(inputs.images.len() * kind.bytes())?;
@@ -113,12 +107,13 @@ impl Bench {
 ///
 /// # Errors
 /// The libraries', and too little memory.
-pub fn peak(machine: &Machine, kind: Number) -> Result<f64> {
+pub fn peak(machine: &Machine, precision: Precision) -> Result<f64> {
     const SIDE: usize = 8192;
     const TIMES: usize = 8;
-    let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
+    let (libraries, gpu, kind) = (&machine.libraries, &machine.libraries.gpu, number(precision));
     // Numbers of all kinds: zeros would cost less power.
-    let row: Vec<u8> = (0..SIDE * kind.bytes()).map(|i| (i * 37 % 64 + if i % 2 == 1 { 32 } else { 0 }) as u8).collect();
+    let row: Vec<u8> =
+        (0..SIDE * kind.bytes()).map(|i| (i * 37 % 64 + if i % 2 == 1 { 32 } else { 0 }) as u8).collect();
     let bytes = row.repeat(SIDE);
     let (left, right) = (gpu.holding(&bytes)?, gpu.holding(&bytes)?);
     let to = gpu.allocate(bytes.len())?;

@@ -132,13 +132,49 @@ impl Convolutions {
         unsafe {
             match way.algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(
-                    self.handle, one, x, px, w, pw, operation, algorithm, workspace, bytes, beta, y, py,
+                    self.handle,
+                    one,
+                    x,
+                    px,
+                    w,
+                    pw,
+                    operation,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    beta,
+                    y,
+                    py,
                 ),
                 Algorithm::Input(algorithm) => result::convolution_backward_data(
-                    self.handle, one, w, pw, y, py, operation, algorithm, workspace, bytes, beta, x, px,
+                    self.handle,
+                    one,
+                    w,
+                    pw,
+                    y,
+                    py,
+                    operation,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    beta,
+                    x,
+                    px,
                 ),
                 Algorithm::Weights(algorithm) => result::convolution_backward_filter(
-                    self.handle, one, x, px, y, py, operation, algorithm, workspace, bytes, beta, w, pw,
+                    self.handle,
+                    one,
+                    x,
+                    px,
+                    y,
+                    py,
+                    operation,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    beta,
+                    w,
+                    pw,
                 ),
             }
         }
@@ -147,7 +183,8 @@ impl Convolutions {
 
     fn make(&self, geometry: &Geometry) -> Result<Option<Prepared>> {
         let mut prepared = describe(geometry)?;
-        let found = [Direction::Forward, Direction::Input, Direction::Weights].map(|direction| self.ways(&prepared, direction));
+        let found =
+            [Direction::Forward, Direction::Input, Direction::Weights].map(|direction| self.ways(&prepared, direction));
         let [forward, input, weights] = found;
         let (forward, input, weights) = (forward?, input?, weights?);
         let (Some(_), Some(_), Some(_)) = (forward.first(), input.first(), weights.first()) else { return Ok(None) };
@@ -269,7 +306,10 @@ fn describe(geometry: &Geometry) -> Result<Prepared> {
         Number::F32 => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, sys::cudnnMathType_t::CUDNN_FMA_MATH),
         Number::Bf16 => (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH),
     };
-    let none = Way { algorithm: Algorithm::Forward(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_GEMM), workspace: 0 };
+    let none = Way {
+        algorithm: Algorithm::Forward(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_GEMM),
+        workspace: 0,
+    };
     let prepared = Prepared {
         x: result::create_tensor_descriptor()?,
         w: result::create_filter_descriptor()?,

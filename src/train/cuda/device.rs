@@ -215,10 +215,9 @@ impl Gpu {
                 self.held.set((now + bytes, most.max(now + bytes)));
                 Ok(Buffer { gpu: Rc::clone(self), address, bytes })
             }
-            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(anyhow::Error::new(OutOfMemory {
-                wanted: bytes,
-                free: self.memory().map_or(0, |(free, _)| free),
-            })),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                Err(anyhow::Error::new(OutOfMemory { wanted: bytes, free: self.memory().map_or(0, |(free, _)| free) }))
+            }
             Err(error) => Err(error).context("cannot allocate memory of the GPU"),
         }
     }
@@ -263,7 +262,7 @@ impl Gpu {
     /// The driver's.
     pub fn zero(&self, at: Address, bytes: usize) -> Result<()> {
         // SAFETY: the caller's memory.
-        Ok(unsafe { result::memset_d8_async(at, 0, bytes, self.stream)? })
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.context("cannot clear memory of the GPU")
     }
 
     /// Waits until all is done.
@@ -409,7 +408,7 @@ impl Recorded {
     /// The driver's.
     pub fn launch(&self) -> Result<()> {
         // SAFETY: what it uses lives as long as this does: see `Program`.
-        Ok(unsafe { result::graph::launch(self.steps, self.gpu.stream)? })
+        unsafe { result::graph::launch(self.steps, self.gpu.stream) }.context("cannot start a recorded step")
     }
 }
 
@@ -430,11 +429,8 @@ impl Mark {
     /// # Errors
     /// The driver's.
     pub fn new(gpu: &Rc<Gpu>, timed: bool) -> Result<Mark> {
-        let flags = if timed {
-            sys::CUevent_flags::CU_EVENT_DEFAULT
-        } else {
-            sys::CUevent_flags::CU_EVENT_DISABLE_TIMING
-        };
+        let flags =
+            if timed { sys::CUevent_flags::CU_EVENT_DEFAULT } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING };
         Ok(Mark { gpu: Rc::clone(gpu), event: result::event::create(flags)? })
     }
 
@@ -444,7 +440,7 @@ impl Mark {
     /// The driver's.
     pub fn set(&self) -> Result<()> {
         // SAFETY: the event is this one's own.
-        Ok(unsafe { result::event::record(self.event, self.gpu.stream)? })
+        unsafe { result::event::record(self.event, self.gpu.stream) }.context("cannot set a mark")
     }
 
     /// Whether the GPU has passed it. Does not wait.

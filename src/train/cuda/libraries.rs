@@ -63,14 +63,8 @@ impl Libraries {
     pub fn column_sums(&self, number: Number, x: Address, (rows, c): (usize, usize), partial: Address) -> Result<()> {
         let (parts, each) = slices(rows, c);
         let spread = Spread::blocks([c.div_ceil(32), parts, 1], 256);
-        let arguments = [
-            x.into(),
-            partial.into(),
-            u32_of(rows).into(),
-            u32_of(each).into(),
-            u32_of(c).into(),
-            u32_of(c).into(),
-        ];
+        let arguments =
+            [x.into(), partial.into(), u32_of(rows).into(), u32_of(each).into(), u32_of(c).into(), u32_of(c).into()];
         self.gpu.launch(number, "column_sums", spread, &arguments)
     }
 
@@ -86,14 +80,8 @@ impl Libraries {
         add: bool,
     ) -> Result<()> {
         let spread = Spread::blocks([c.div_ceil(32), 1, 1], 512);
-        let arguments = [
-            partial.into(),
-            to.into(),
-            u32_of(parts).into(),
-            u32_of(stride).into(),
-            u32_of(c).into(),
-            add.into(),
-        ];
+        let arguments =
+            [partial.into(), to.into(), u32_of(parts).into(), u32_of(stride).into(), u32_of(c).into(), add.into()];
         self.gpu.launch(Number::F32, "sum_parts", spread, &arguments)
     }
 }

@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn patterns_find_folders() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["python3.11/site-packages/nvidia/cu13/lib", "python3.9/dist-packages/nvidia/cudnn/lib", "other/x"] {
+        for folder in
+            ["python3.11/site-packages/nvidia/cu13/lib", "python3.9/dist-packages/nvidia/cudnn/lib", "other/x"]
+        {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         let found = matching(&root.path().join("python3*/*-packages/nvidia/*/lib"));

@@ -152,5 +152,5 @@ pub(super) fn slices(rows: usize, columns: usize) -> (usize, usize) {
 }
 
 pub(super) fn u32_of(value: usize) -> u32 {
-    u32::try_from(value).expect("a batch has fewer than 2^32 rows")
+    u32::try_from(value).expect("a layer has fewer than 2^32 numbers in a batch")
 }

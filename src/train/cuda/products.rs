@@ -144,7 +144,11 @@ impl Products {
         let added = if shape.plus == Plus::Another { operands.plus } else { operands.to };
         let [a, b, d] = prepared.layouts;
         if shape.bias {
-            set(prepared.operation, sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias)?;
+            set(
+                prepared.operation,
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                operands.bias,
+            )?;
         }
         // SAFETY: descriptors and algorithm were made for this shape by this handle; the operands are places on this GPU
         // that hold such matrices; both factors are read before the call returns.
@@ -222,7 +226,12 @@ impl Products {
                 Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
             ] {
                 let alignment = ALIGNMENT_BYTES;
-                result::set_matmul_pref_attribute(wishes, wish, (&raw const alignment).cast(), size_of_val(&alignment))?;
+                result::set_matmul_pref_attribute(
+                    wishes,
+                    wish,
+                    (&raw const alignment).cast(),
+                    size_of_val(&alignment),
+                )?;
             }
             let mut found: Vec<sys::cublasLtMatmulHeuristicResult_t> = Vec::with_capacity(TRIED);
             let mut count = 0;
@@ -272,7 +281,8 @@ impl Drop for Prepared {
 
 fn set<T>(operation: sys::cublasLtMatmulDesc_t, what: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<()> {
     // SAFETY: the descriptor is alive, and the library reads so many bytes of the value before the call returns.
-    Ok(unsafe { result::set_matmul_desc_attribute(operation, what, (&raw const value).cast(), size_of::<T>())? })
+    unsafe { result::set_matmul_desc_attribute(operation, what, (&raw const value).cast(), size_of::<T>())? };
+    Ok(())
 }
 
 /// A row-major matrix as the library sees it: its columns are stored rows.
@@ -288,7 +298,8 @@ fn matrix(
         Number::Bf16 => sys::cudaDataType::CUDA_R_16BF,
     };
     let (stored_rows, stored_columns) = if layout.transposed { (columns, rows) } else { (rows, columns) };
-    let made = result::create_matrix_layout(kind, stored_columns as u64, stored_rows as u64, i64::try_from(layout.row)?)?;
+    let made =
+        result::create_matrix_layout(kind, stored_columns as u64, stored_rows as u64, i64::try_from(layout.row)?)?;
     if batch > 1 {
         let (count, step) = (i32::try_from(batch)?, i64::try_from(layout.step)?);
         // SAFETY: the layout is new; both values are of the attributes' types.

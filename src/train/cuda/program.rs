@@ -43,9 +43,7 @@ struct StepPlaces {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
     /// Logits; see [`crate::train::ops::loss::Loss::Kl`].
-    Kl {
-        temperature: f32,
-    },
+    Kl { temperature: f32 },
     /// Probabilities.
     CrossEntropy,
 }
@@ -99,7 +97,8 @@ impl Program {
             operations.push(operation(&step.layer.describe(), batch, index == last, libraries)?);
         }
         let ends = graph.steps.last().is_some_and(|step| {
-            step.y == graph.output && matches!(step.layer.describe(), crate::train::ops::layer::Description::Conv { .. })
+            step.y == graph.output
+                && matches!(step.layer.describe(), crate::train::ops::layer::Description::Conv { .. })
         });
         ensure!(ends, "a network for the GPU ends with a linear layer");
         let numbers = graph.blueprint.len();

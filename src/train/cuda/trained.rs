@@ -83,9 +83,8 @@ impl Trained {
     pub fn new(machine: &Rc<Machine>, job: &Job, weights: &[f32], state: &State) -> Result<Trained> {
         let planned = plan(machine, job)?;
         let (program, gpu) = (&planned.program, &machine.libraries.gpu);
-        let hold = |numbers: &[f32]| {
-            gpu.holding(&numbers.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
-        };
+        let hold =
+            |numbers: &[f32]| gpu.holding(&numbers.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
         let flat = hold(weights)?;
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;

@@ -159,7 +159,8 @@ mod tests {
             Parameter::Plain(57..57 + PIECE + 5),
         ];
         let mut operations: Vec<Box<dyn Operation>> = vec![Box::new(Fake(parameters, std::sync::Arc::clone(&placed)))];
-        let (rows, matrices) = rows(&mut operations, &[0..54]);
+        let decayed = 0..54;
+        let (rows, matrices) = rows(&mut operations, std::slice::from_ref(&decayed));
         let mut at = 0;
         for row in &rows {
             assert_eq!(row.at, at, "{row:?}");

@@ -25,12 +25,7 @@ fn case(name: &'static str, images: usize, extent: (usize, usize, usize), build:
     Case { name, images, layer: step.layer, x: extent.len(), numbers: graph.blueprint.len() }
 }
 
-fn conv(
-    name: &'static str,
-    (images, extent): (usize, (usize, usize, usize)),
-    co: usize,
-    window: Window,
-) -> Case {
+fn conv(name: &'static str, (images, extent): (usize, (usize, usize, usize)), co: usize, window: Window) -> Case {
     case(name, images, extent, |graph| {
         graph.conv("op", graph.input(), co, window, None);
     })
@@ -62,11 +57,12 @@ pub(super) fn layers() -> Vec<Case> {
         conv("conv 2x2 stride 3", (2, (11, 8, 16)), 16, window(2, 3, 0)),
         conv("conv 3x3 in 4 groups", (2, (8, 6, 32)), 64, Window { groups: 4, ..window(3, 2, 1) }),
         conv("depthwise 3x3", (3, (9, 8, 24)), 24, Window { groups: 24, ..window(3, 1, 1) }),
-        conv("depthwise 5x5 stride 2 with bias", (3, (9, 8, 16)), 16, Window {
-            groups: 16,
-            bias: true,
-            ..window(5, 2, 2)
-        }),
+        conv(
+            "depthwise 5x5 stride 2 with bias",
+            (3, (9, 8, 16)),
+            16,
+            Window { groups: 16, bias: true, ..window(5, 2, 2) },
+        ),
         case("linear", 37, (1, 1, 48), |graph| {
             graph.linear("op", graph.input(), 24, Role::Linear, None);
         }),
@@ -232,8 +228,7 @@ fn ensemble(machine: &Machine, probabilities: bool) -> Result<f64> {
         let (place, count) = (u32_of(place), u32_of(answers.len()));
         if probabilities {
             let classes = u32_of(CLASSES);
-            let arguments =
-                [logits.0.address.into(), to.address.into(), classes.into(), place.into(), count.into()];
+            let arguments = [logits.0.address.into(), to.address.into(), classes.into(), place.into(), count.into()];
             gpu.launch(Number::F32, "mean_probabilities", Spread::blocks([IMAGES, 1, 1], 128), &arguments)?;
         } else {
             let n = IMAGES * CLASSES;

@@ -29,31 +29,31 @@ KERNEL softmax_gradient(const NUMBER* p, const float* dp, NUMBER* ds, u32 rows, 
 }
 
 // y [N, before + T, C] = class token (where `before` is 1) and x [N, T, C], plus positions. Grid over y.
-KERNEL tokens(const NUMBER* x, const float* first, const float* positions, NUMBER* y, u32 t, u32 c, u32 before, u64 n) {
-    EACH(i, n);
-    u64 length = (u64)(before + t) * c, at = i % length, image = i / length;
-    float value = at < before * c ? first[at] : widen(x[image * t * c + at - before * c]);
+KERNEL tokens(const NUMBER* x, const float* first, const float* positions, NUMBER* y, u32 t, u32 c, u32 before, u32 n) {
+    EACH32(i, n);
+    u32 length = (before + t) * c, at = i % length, image = i / length;
+    float value = at < before * c ? first[at] : widen(x[(u64)image * t * c + at - before * c]);
     narrow(value + positions[at], y[i]);
 }
 
 // dx [N, T, C] (+)= dy [N, before + T, C] without what is before. Grid over dx.
-KERNEL tokens_gradient(const NUMBER* dy, NUMBER* dx, u32 t, u32 c, u32 before, u64 n, u32 add) {
-    EACH(i, n);
-    u64 length = (u64)t * c, image = i / length;
-    float own = widen(dy[i + (image + 1) * before * c]);
+KERNEL tokens_gradient(const NUMBER* dy, NUMBER* dx, u32 t, u32 c, u32 before, u32 n, u32 add) {
+    EACH32(i, n);
+    u32 image = i / (t * c);
+    float own = widen(dy[i + (u64)(image + 1) * before * c]);
     narrow(add ? widen(dx[i]) + own : own, dx[i]);
 }
 
 // y [N, C] = the first token of x [N, T, C]. Grid over y.
-KERNEL first_token(const NUMBER* x, NUMBER* y, u32 t, u32 c, u64 n) {
-    EACH(i, n);
-    y[i] = x[i / c * t * c + i % c];
+KERNEL first_token(const NUMBER* x, NUMBER* y, u32 t, u32 c, u32 n) {
+    EACH32(i, n);
+    y[i] = x[(u64)(i / c) * t * c + i % c];
 }
 
 // Grid over dx [N, T, C].
-KERNEL first_token_gradient(const NUMBER* dy, NUMBER* dx, u32 t, u32 c, u64 n, u32 add) {
-    EACH(i, n);
-    u64 image = i / ((u64)t * c), at = i % ((u64)t * c);
-    float own = at < c ? widen(dy[image * c + at]) : 0.f;
+KERNEL first_token_gradient(const NUMBER* dy, NUMBER* dx, u32 t, u32 c, u32 n, u32 add) {
+    EACH32(i, n);
+    u32 image = i / (t * c), at = i % (t * c);
+    float own = at < c ? widen(dy[(u64)image * c + at]) : 0.f;
     narrow(add ? widen(dx[i]) + own : own, dx[i]);
 }

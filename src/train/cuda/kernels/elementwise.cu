@@ -1,6 +1,9 @@
 // Number by number: 256 threads a block, grid over n.
 #define EACH(i, n) u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; if (i >= (n)) return
 
+// For what is divided by: 32 bits are enough for a batch, and several times faster.
+#define EACH32(i, n) u32 i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= (n)) return
+
 // y [n] from f32.
 KERNEL convert(const float* x, NUMBER* y, u64 n) {
     EACH(i, n);

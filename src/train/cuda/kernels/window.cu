@@ -9,11 +9,10 @@ struct Window {
 // columns [images * oh * ow, kh * kw * each]: channels `from .. from + each` under every place of the window; zeros
 // beyond the image. 256 threads a block, grid over all numbers / V.
 template <int V>
-__device__ void gather_columns(const NUMBER* x, NUMBER* columns, Window s, u32 from, u32 each, u64 n) {
-    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
+__device__ void gather_columns(const NUMBER* x, NUMBER* columns, Window s, u32 from, u32 each, u32 n) {
+    EACH32(i, n);
     u32 lanes = each / V, lane = i % lanes, tap = i / lanes % (s.kh * s.kw);
-    u64 pixel = i / lanes / (s.kh * s.kw);
+    u32 pixel = i / lanes / (s.kh * s.kw);
     u32 ox = pixel % s.ow, oy = pixel / s.ow % s.oh;
     u64 image = pixel / s.ow / s.oh;
     int y = (int)(oy * s.stride + tap / s.kw) - (int)s.padding, x0 = (int)(ox * s.stride + tap % s.kw) - (int)s.padding;
@@ -21,19 +20,18 @@ __device__ void gather_columns(const NUMBER* x, NUMBER* columns, Window s, u32 f
     value.fill(0.f);
     if (y >= 0 && y < (int)s.h && x0 >= 0 && x0 < (int)s.w)
         value = load<V>(x + ((image * s.h + y) * s.w + x0) * s.c + from + lane * V);
-    value.store(columns + i * V);
+    value.store(columns + (u64)i * V);
 }
 
-BOTH(gather_columns, (const NUMBER* x, NUMBER* columns, Window s, u32 from, u32 each, u64 n),
+BOTH(gather_columns, (const NUMBER* x, NUMBER* columns, Window s, u32 from, u32 each, u32 n),
      (x, columns, s, from, each, n))
 
 // The other way: dx [images, H, W, C], channels `from .. from + each`, (+)= what all windows over a pixel say of it.
 template <int V>
-__device__ void scatter_columns(const NUMBER* columns, NUMBER* dx, Window s, u32 from, u32 each, u64 n, u32 add) {
-    u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
+__device__ void scatter_columns(const NUMBER* columns, NUMBER* dx, Window s, u32 from, u32 each, u32 n, u32 add) {
+    EACH32(i, n);
     u32 lanes = each / V, lane = i % lanes;
-    u64 pixel = i / lanes;
+    u32 pixel = i / lanes;
     u32 x = pixel % s.w, y = pixel / s.w % s.h;
     u64 image = pixel / s.w / s.h;
     Vector<V> sum;
@@ -50,10 +48,10 @@ __device__ void scatter_columns(const NUMBER* columns, NUMBER* dx, Window s, u32
             for (int j = 0; j < V; j++) sum.at[j] += value.at[j];
         }
     }
-    write(sum, dx + pixel * s.c + from + lane * V, add);
+    write(sum, dx + (u64)pixel * s.c + from + lane * V, add);
 }
 
-BOTH(scatter_columns, (const NUMBER* columns, NUMBER* dx, Window s, u32 from, u32 each, u64 n, u32 add),
+BOTH(scatter_columns, (const NUMBER* columns, NUMBER* dx, Window s, u32 from, u32 each, u32 n, u32 add),
      (columns, dx, s, from, each, n, add))
 
 // Numbers of a window that lie in the image; zeros beyond it are counted too where `zeros`.
@@ -68,10 +66,10 @@ __device__ __forceinline__ float divisor(Window s, u32 oy, u32 ox, u32 zeros) {
 
 // y [N, oh, ow, C]: maxima, with the first place of each in `place` (NOWHERE for a zero beyond the image), or means.
 // `zeros` says that a window sees zeros beyond the image. 256 threads a block, grid over y.
-KERNEL pool(const NUMBER* x, NUMBER* y, u8* place, Window s, u32 zeros, u32 mean, u64 n) {
-    EACH(i, n);
+KERNEL pool(const NUMBER* x, NUMBER* y, u8* place, Window s, u32 zeros, u32 mean, u32 n) {
+    EACH32(i, n);
     u32 channel = i % s.c;
-    u64 pixel = i / s.c;
+    u32 pixel = i / s.c;
     u32 ox = pixel % s.ow, oy = pixel / s.ow % s.oh;
     u64 image = pixel / s.ow / s.oh;
     int top = (int)(oy * s.stride) - (int)s.padding, left = (int)(ox * s.stride) - (int)s.padding;
@@ -100,10 +98,10 @@ KERNEL pool(const NUMBER* x, NUMBER* y, u8* place, Window s, u32 zeros, u32 mean
 }
 
 // Every input asks the windows over it. Grid over dx.
-KERNEL pool_gradient(const NUMBER* dy, const u8* place, NUMBER* dx, Window s, u32 zeros, u32 mean, u64 n, u32 add) {
-    EACH(i, n);
+KERNEL pool_gradient(const NUMBER* dy, const u8* place, NUMBER* dx, Window s, u32 zeros, u32 mean, u32 n, u32 add) {
+    EACH32(i, n);
     u32 channel = i % s.c;
-    u64 pixel = i / s.c;
+    u32 pixel = i / s.c;
     u32 x = pixel % s.w, y = pixel / s.w % s.h;
     u64 image = pixel / s.w / s.h;
     float sum = 0.f;
@@ -136,17 +134,17 @@ KERNEL global_mean(const NUMBER* x, NUMBER* y, u32 pixels, u32 c) {
 }
 
 // Grid over dx.
-KERNEL global_mean_gradient(const NUMBER* dy, NUMBER* dx, u32 pixels, u32 c, u64 n, u32 add) {
-    EACH(i, n);
-    float own = widen(dy[i / c / pixels * c + i % c]) / pixels;
+KERNEL global_mean_gradient(const NUMBER* dy, NUMBER* dx, u32 pixels, u32 c, u32 n, u32 add) {
+    EACH32(i, n);
+    float own = widen(dy[(u64)(i / c / pixels) * c + i % c]) / pixels;
     narrow(add ? widen(dx[i]) + own : own, dx[i]);
 }
 
 // y = x convolved with w [C, kh * kw], each channel by itself, + bias where there is one. Grid over y.
-KERNEL depthwise(const NUMBER* x, const NUMBER* w, const float* bias, NUMBER* y, Window s, u64 n) {
-    EACH(i, n);
+KERNEL depthwise(const NUMBER* x, const NUMBER* w, const float* bias, NUMBER* y, Window s, u32 n) {
+    EACH32(i, n);
     u32 channel = i % s.c;
-    u64 pixel = i / s.c;
+    u32 pixel = i / s.c;
     u32 ox = pixel % s.ow, oy = pixel / s.ow % s.oh;
     u64 image = pixel / s.ow / s.oh;
     float sum = bias ? bias[channel] : 0.f;
@@ -161,10 +159,10 @@ KERNEL depthwise(const NUMBER* x, const NUMBER* w, const float* bias, NUMBER* y,
 }
 
 // Grid over dx.
-KERNEL depthwise_gradient(const NUMBER* dy, const NUMBER* w, NUMBER* dx, Window s, u64 n, u32 add) {
-    EACH(i, n);
+KERNEL depthwise_gradient(const NUMBER* dy, const NUMBER* w, NUMBER* dx, Window s, u32 n, u32 add) {
+    EACH32(i, n);
     u32 channel = i % s.c;
-    u64 pixel = i / s.c;
+    u32 pixel = i / s.c;
     u32 x = pixel % s.w, y = pixel / s.w % s.h;
     u64 image = pixel / s.w / s.h;
     float sum = 0.f;

@@ -137,10 +137,8 @@ impl Operation for Attention {
         let slopes = call.scratch + (self.scores() * 4).next_multiple_of(256) as u64;
         // dV = P^T dY; dP = dY V^T
         let values = Shape { plus, ..self.shape((d, self.tokens), turned(self.score()), self.own(), self.joint()) };
-        let weights = Shape {
-            out: Number::F32,
-            ..self.shape((self.tokens, d), self.own(), turned(self.joint()), self.score())
-        };
+        let weights =
+            Shape { out: Number::F32, ..self.shape((self.tokens, d), self.own(), turned(self.joint()), self.score()) };
         for head in 0..self.heads {
             let (p, dy) = (self.at(call.kept, head, number), self.part(call.dy, 0, head));
             products.multiply(&values, &Operands::new(p, dy, self.part(dx, 2, head)))?;

@@ -11,10 +11,10 @@ use anyhow::Result;
 use std::rc::Rc;
 
 use super::{Backward, Batch, Forward, Operation, Parameter, slices, u32_of};
-use crate::train::cuda::device::{Address, Argument, Number, Spread};
-use crate::train::cuda::libraries::Libraries;
 #[cfg(feature = "cudnn")]
 use crate::train::cuda::convolutions::{self, Direction, Geometry, Prepared};
+use crate::train::cuda::device::{Address, Argument, Number, Spread};
+use crate::train::cuda::libraries::Libraries;
 use crate::train::cuda::products::{Layout, Operands, Plus, Shape};
 use crate::train::ops::kernel::Kernel;
 use crate::train::ops::layer::Extent;
@@ -52,17 +52,8 @@ impl Conv {
         libraries: &Libraries,
     ) -> Result<Conv> {
         let out = if last { Number::F32 } else { batch.number };
-        let mut conv = Conv {
-            batch,
-            x,
-            y,
-            kernel: kernel.clone(),
-            bias,
-            out,
-            weight_at: 0,
-            bias_at: 0,
-            way: Way::Product,
-        };
+        let mut conv =
+            Conv { batch, x, y, kernel: kernel.clone(), bias, out, weight_at: 0, bias_at: 0, way: Way::Product };
         conv.way = conv.choose(libraries)?;
         Ok(conv)
     }
@@ -104,6 +95,7 @@ impl Conv {
         self.kernel.kh * self.kernel.kw * self.kernel.ci
     }
 
+    #[cfg(feature = "cudnn")]
     fn weights(&self) -> usize {
         self.y.c * self.window()
     }
@@ -124,7 +116,7 @@ impl Conv {
         let (name, v) = if ci.is_multiple_of(8) { ("gather_columns_8", 8) } else { ("gather_columns_1", 1) };
         let n = images * self.y.pixels() * self.window() / v;
         let arguments =
-            [x.into(), to.into(), self.geometry(), u32_of(group * ci).into(), u32_of(ci).into(), (n as u64).into()];
+            [x.into(), to.into(), self.geometry(), u32_of(group * ci).into(), u32_of(ci).into(), u32_of(n).into()];
         libraries.gpu.launch(self.batch.number, name, Spread::over(n), &arguments)
     }
 
@@ -145,7 +137,7 @@ impl Conv {
             self.geometry(),
             u32_of(group * ci).into(),
             u32_of(ci).into(),
-            (n as u64).into(),
+            u32_of(n).into(),
             add.into(),
         ];
         libraries.gpu.launch(self.batch.number, name, Spread::over(n), &arguments)
@@ -220,8 +212,7 @@ impl Conv {
 impl Operation for Conv {
     fn parameters(&self) -> Vec<Parameter> {
         let Kernel { kh, kw, standardize, ref weight, .. } = self.kernel;
-        let matrix =
-            Parameter::Matrix { range: weight.clone(), rows: self.y.c, taps: kh * kw, standardize };
+        let matrix = Parameter::Matrix { range: weight.clone(), rows: self.y.c, taps: kh * kw, standardize };
         std::iter::once(matrix).chain(self.bias.clone().map(Parameter::Copied)).collect()
     }
 

@@ -46,8 +46,7 @@ impl Depthwise {
 impl Operation for Depthwise {
     fn parameters(&self) -> Vec<Parameter> {
         let depthwise::Depthwise { x, ref weight, ref bias, .. } = self.layer;
-        let matrix =
-            Parameter::Matrix { range: weight.clone(), rows: x.c, taps: self.taps(), standardize: None };
+        let matrix = Parameter::Matrix { range: weight.clone(), rows: x.c, taps: self.taps(), standardize: None };
         std::iter::once(matrix).chain(bias.clone().map(Parameter::Plain)).collect()
     }
 
@@ -64,7 +63,7 @@ impl Operation for Depthwise {
         let n = self.rows() * self.y.c;
         let w = call.weights.matrices + (self.weight_at * self.batch.number.bytes()) as u64;
         let bias = self.layer.bias.as_ref().map_or(0, |range| call.weights.flat(range));
-        let arguments = [call.x.into(), w.into(), bias.into(), call.y.into(), self.window(), (n as u64).into()];
+        let arguments = [call.x.into(), w.into(), bias.into(), call.y.into(), self.window(), u32_of(n).into()];
         call.libraries.gpu.launch(self.batch.number, "depthwise", Spread::over(n), &arguments)?;
         match call.residual {
             Some(residual) => call.libraries.add(self.batch.number, residual, call.y, n),
@@ -96,7 +95,7 @@ impl Operation for Depthwise {
         let Some((dx, add)) = call.dx else { return Ok(()) };
         let w = call.weights.matrices + (self.weight_at * number.bytes()) as u64;
         let n = self.batch.images * self.layer.x.len();
-        let arguments = [call.dy.into(), w.into(), dx.into(), self.window(), (n as u64).into(), add.into()];
+        let arguments = [call.dy.into(), w.into(), dx.into(), self.window(), u32_of(n).into(), add.into()];
         gpu.launch(number, "depthwise_gradient", Spread::over(n), &arguments)
     }
 }

@@ -45,8 +45,7 @@ impl Operation for Pool {
         let n = self.batch.images * self.y.len();
         let [zeros, mean] = self.kinds();
         let place: Address = call.kept;
-        let arguments =
-            [call.x.into(), call.y.into(), place.into(), self.window(), zeros, mean, (n as u64).into()];
+        let arguments = [call.x.into(), call.y.into(), place.into(), self.window(), zeros, mean, u32_of(n).into()];
         call.libraries.gpu.launch(self.batch.number, "pool", Spread::over(n), &arguments)
     }
 
@@ -54,16 +53,8 @@ impl Operation for Pool {
         let Some((dx, add)) = call.dx else { return Ok(()) };
         let n = self.batch.images * self.layer.x.len();
         let [zeros, mean] = self.kinds();
-        let arguments = [
-            call.dy.into(),
-            call.kept.into(),
-            dx.into(),
-            self.window(),
-            zeros,
-            mean,
-            (n as u64).into(),
-            add.into(),
-        ];
+        let arguments =
+            [call.dy.into(), call.kept.into(), dx.into(), self.window(), zeros, mean, u32_of(n).into(), add.into()];
         call.libraries.gpu.launch(self.batch.number, "pool_gradient", Spread::over(n), &arguments)
     }
 }

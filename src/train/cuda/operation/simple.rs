@@ -61,7 +61,7 @@ impl Operation for GlobalMean {
             dx.into(),
             u32_of(self.x.pixels()).into(),
             u32_of(self.x.c).into(),
-            (n as u64).into(),
+            u32_of(n).into(),
             add.into(),
         ];
         call.libraries.gpu.launch(self.batch.number, "global_mean_gradient", Spread::over(n), &arguments)

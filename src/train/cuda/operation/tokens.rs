@@ -51,7 +51,7 @@ impl Operation for Tokens {
             u32_of(x.pixels()).into(),
             u32_of(x.c).into(),
             u32_of(self.before()).into(),
-            (n as u64).into(),
+            u32_of(n).into(),
         ];
         call.libraries.gpu.launch(self.batch.number, "tokens", Spread::over(n), &arguments)
     }
@@ -73,7 +73,7 @@ impl Operation for Tokens {
             u32_of(x.pixels()).into(),
             u32_of(x.c).into(),
             u32_of(self.before()).into(),
-            (n as u64).into(),
+            u32_of(n).into(),
             add.into(),
         ];
         call.libraries.gpu.launch(self.batch.number, "tokens_gradient", Spread::over(n), &arguments)
@@ -99,7 +99,7 @@ impl Operation for FirstToken {
     fn forward(&self, call: &Forward<'_>) -> Result<()> {
         let n = self.batch.images * self.x.c;
         let (tokens, c) = (u32_of(self.x.pixels()), u32_of(self.x.c));
-        let arguments = [call.x.into(), call.y.into(), tokens.into(), c.into(), (n as u64).into()];
+        let arguments = [call.x.into(), call.y.into(), tokens.into(), c.into(), u32_of(n).into()];
         call.libraries.gpu.launch(self.batch.number, "first_token", Spread::over(n), &arguments)
     }
 
@@ -107,7 +107,7 @@ impl Operation for FirstToken {
         let Some((dx, add)) = call.dx else { return Ok(()) };
         let n = self.batch.images * self.x.len();
         let (tokens, c) = (u32_of(self.x.pixels()), u32_of(self.x.c));
-        let arguments = [call.dy.into(), dx.into(), tokens.into(), c.into(), (n as u64).into(), add.into()];
+        let arguments = [call.dy.into(), dx.into(), tokens.into(), c.into(), u32_of(n).into(), add.into()];
         call.libraries.gpu.launch(self.batch.number, "first_token_gradient", Spread::over(n), &arguments)
     }
 }
