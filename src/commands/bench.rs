@@ -34,6 +34,7 @@ struct Row {
     milliseconds_min: f64,
     milliseconds_median: f64,
     milliseconds_max: f64,
+    images_per_second: f64,
     /// Of matrix products and convolutions, as a direct convolution counts.
     gflops_per_second: f64,
     peak_gflops_per_second: f64,
@@ -137,6 +138,7 @@ fn time(mut bench: Bench, arguments: &cli::Bench, precision: Precision, threads:
         milliseconds_min: milliseconds[0],
         milliseconds_median: median,
         milliseconds_max: milliseconds[milliseconds.len() - 1],
+        images_per_second: f64::from(bench.workload.batch) * 1e3 / median,
         gflops_per_second: rate,
         peak_gflops_per_second: peak,
         share_of_peak: rate / peak,

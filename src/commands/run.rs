@@ -80,8 +80,15 @@ fn device(arguments: &cli::Run) -> Result<Device> {
             Device::Cuda { ordinal, deterministic: false }
         }
         Some(Device::Cpu) => Device::Cpu,
-        None if cuda::find(0).is_ok() => Device::Cuda { ordinal: 0, deterministic: false },
-        None => Device::Cpu,
+        None => match cuda::find(0) {
+            Ok(()) => Device::Cuda { ordinal: 0, deterministic: false },
+            Err(error) => {
+                if cuda::library::has_driver() {
+                    eprintln!("note: training on the CPU: {error:#}");
+                }
+                Device::Cpu
+            }
+        },
     };
     Ok(device.with_determinism(arguments.deterministic))
 }

@@ -223,6 +223,9 @@ impl<T: Element> Engine<T> {
         let sum = loss.evaluate(logits, classes, share, slope);
         for (index, step) in self.graph.steps.iter().enumerate().rev() {
             let place = &self.plan.steps[index];
+            if place.dy == Place::NONE {
+                continue;
+            }
             // What is not looked at may have made room for something else.
             let x = if step.layer.needs_x() { place.x } else { Place::NONE };
             let ranges = [x, place.lens, place.kept, place.dy, place.dx].map(|p| self.plan.at(p, count));
@@ -301,6 +304,26 @@ mod tests {
     use super::*;
     use crate::job::{BitResnetSmall, Input, Model};
     use crate::train::model::graph;
+
+    /// Layers before the first with parameters have no gradient, and none is asked for.
+    #[test]
+    fn what_learns_nothing_is_passed_over() {
+        use crate::train::model::Role;
+        use crate::train::ops::layer::Extent;
+        use crate::train::ops::pool::{Beyond, GlobalMean, Kind, Pool};
+        let mut graph = Graph::<f32>::new(Extent { h: 6, w: 6, c: 16 });
+        let (x, input) = (graph.extent(graph.input()), graph.input());
+        let pool = Pool { x, kind: Kind::Mean, window: 2, stride: 2, padding: 0, beyond: Beyond::Nothing };
+        let pooled = graph.push(pool, input, None);
+        let features = graph.push(GlobalMean { x: graph.extent(pooled) }, pooled, None);
+        graph.linear("head", features, 2, Role::Head, None);
+        let mut engine = Engine::trainable(graph);
+        let (weights, images, targets) = (vec![0.5; 34], vec![0.1; 3 * 6 * 6 * 16], [1.0, 0.0].repeat(3));
+        let mut gradient = vec![0.0; 34];
+        engine.step(&weights, &images, Loss::CrossEntropy { probabilities: &targets }, &mut gradient);
+        // Both classes are as likely; features are 0.1.
+        assert!((gradient[0] + 0.05).abs() < 1e-6 && (gradient[32] + 0.5).abs() < 1e-6, "{gradient:?}");
+    }
 
     /// Memory for activations is a thread's, not a batch's: micro-batches of fixed size are how every step is done.
     #[test]

@@ -11,6 +11,12 @@ pub fn find(_ordinal: u32) -> Result<()> {
     bail!("this program was built without GPUs\nhint: build it with `--features cuda,cudnn`, or say `--device cpu`")
 }
 
+pub mod library {
+    pub fn has_driver() -> bool {
+        false
+    }
+}
+
 pub mod machine {
     use std::rc::Rc;
 

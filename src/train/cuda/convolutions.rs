@@ -188,17 +188,13 @@ impl Convolutions {
         let [forward, input, weights] = found;
         let (forward, input, weights) = (forward?, input?, weights?);
         let (Some(_), Some(_), Some(_)) = (forward.first(), input.first(), weights.first()) else { return Ok(None) };
-        let several = [&forward, &input, &weights].iter().any(|ways| ways.len() > 1);
-        let room = (several && !self.gpu.deterministic).then(|| self.room(geometry, &[&forward, &input, &weights]));
-        let room = room.transpose()?;
+        let (operands, _room) = self.room(geometry, &[&forward, &input, &weights])?;
         for (place, ways) in [forward, input, weights].iter().enumerate() {
-            let best = match &room {
-                None => 0,
-                Some((operands, _)) => {
-                    fastest(&self.gpu, ways.len(), |way| self.run_way(&prepared, ways[way], operands, false))?
-                }
-            };
-            prepared.ways[place] = ways[best];
+            match fastest(&self.gpu, ways.len(), |way| self.run_way(&prepared, ways[way], &operands, false)) {
+                Ok(best) => prepared.ways[place] = ways[best],
+                // Offered, and then refused.
+                Err(_) => return Ok(None),
+            }
         }
         Ok(Some(prepared))
     }

@@ -329,7 +329,7 @@ impl Gpu {
             bail!("`{}` has no bf16\nhint: say `precision = \"f32\"`", self.name)
         }
         let image = source::compile(number, self.capability)?;
-        // SAFETY: the compiler ends its text with a zero.
+        // SAFETY: the image is what the compiler made, whole.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) }.context("cannot load the kernels")?;
         self.modules.borrow_mut().insert(number, module);
         Ok(module)

@@ -51,6 +51,11 @@ const PRODUCTS: Library =
 #[cfg(feature = "cudnn")]
 const CONVOLUTIONS: Library = Library { what: "cuDNN", names: &["libcudnn.so.9"], before: &[], hint: WHEELS };
 
+/// Whether this machine has NVIDIA's driver.
+pub fn has_driver() -> bool {
+    open_one(&DRIVER, &folders()).is_ok()
+}
+
 /// Opens what every GPU needs.
 ///
 /// # Errors
@@ -101,9 +106,9 @@ fn keep_open(path: &Path) -> bool {
 
 fn folders() -> Vec<PathBuf> {
     let named = std::env::var_os(FOLDERS).unwrap_or_default();
-    let around_python = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from).unwrap_or_default();
-    let around_python = around_python.join("lib/python3*/site-packages/nvidia/*/lib");
-    let usual = USUAL.iter().map(PathBuf::from).chain([around_python]);
+    let around_python = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(std::env::var_os);
+    let around_python = around_python.map(|root| PathBuf::from(root).join("lib/python3*/site-packages/nvidia/*/lib"));
+    let usual = around_python.chain(USUAL.iter().map(PathBuf::from));
     std::env::split_paths(&named).chain(usual.flat_map(|pattern| matching(&pattern))).collect()
 }
 

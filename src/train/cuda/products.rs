@@ -20,7 +20,7 @@ use super::trial::fastest;
 const WORKSPACE_BYTES: usize = 32 << 20;
 /// Ways to be tried for a shape.
 const TRIED: usize = 6;
-/// All places are multiples of this.
+/// What the fastest algorithms ask for.
 const ALIGNMENT_BYTES: u32 = 16;
 
 /// How a matrix lies in memory.
@@ -92,13 +92,21 @@ impl Operands {
     pub fn new(left: Address, right: Address, to: Address) -> Operands {
         Operands { left, right, to, plus: to, bias: 0 }
     }
+
+    /// The largest power of two, up to what matters, that all places are multiples of.
+    fn alignment(&self, shape: &Shape) -> u32 {
+        let bias = if shape.bias { self.bias } else { 0 };
+        let all = self.left | self.right | self.to | self.plus | bias;
+        1 << (all as u32 | ALIGNMENT_BYTES).trailing_zeros()
+    }
 }
 
 pub struct Products {
     gpu: Rc<Gpu>,
     handle: sys::cublasLtHandle_t,
     workspace: Buffer,
-    prepared: RefCell<HashMap<Shape, Rc<Prepared>>>,
+    /// By shape and the alignment of the operands in bytes.
+    prepared: RefCell<HashMap<(Shape, u32), Rc<Prepared>>>,
 }
 
 /// A shape's descriptors and algorithm.
@@ -121,12 +129,13 @@ impl Products {
     /// # Errors
     /// When the library has no algorithm for the shape.
     pub fn multiply(&self, shape: &Shape, operands: &Operands) -> Result<()> {
-        let prepared = self.prepared.borrow().get(shape).cloned();
+        let kind = (*shape, operands.alignment(shape));
+        let prepared = self.prepared.borrow().get(&kind).cloned();
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => {
-                let prepared = Rc::new(self.prepare(shape, operands).with_context(|| format!("cannot do {shape:?}"))?);
-                self.prepared.borrow_mut().insert(*shape, Rc::clone(&prepared));
+                let prepared = Rc::new(self.prepare(shape, operands, kind.1).with_context(|| format!("cannot do {shape:?}"))?);
+                self.prepared.borrow_mut().insert(kind, Rc::clone(&prepared));
                 prepared
             }
         };
@@ -175,7 +184,7 @@ impl Products {
         Ok(())
     }
 
-    fn prepare(&self, shape: &Shape, operands: &Operands) -> Result<Prepared> {
+    fn prepare(&self, shape: &Shape, operands: &Operands, alignment: u32) -> Result<Prepared> {
         let single = sys::cudaDataType::CUDA_R_32F;
         let operation = result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, single)?;
         let transposed = |layout: Layout| i32::from(layout.transposed);
@@ -192,16 +201,14 @@ impl Products {
             matrix(shape.number, (rows, inner), shape.left, shape.batch)?,
             matrix(shape.out, (rows, columns), shape.to, shape.batch)?,
         ];
-        let found = self.algorithms(operation, layouts)?;
+        let found = self.algorithms(operation, layouts, alignment)?;
         let mut prepared = Prepared { operation, layouts, algorithm: found[0].algo };
         // Trials must not write where something is added up.
         let bytes = (shape.batch.saturating_sub(1) * shape.to.step + rows * shape.to.row) * shape.out.bytes();
-        let room = if self.gpu.deterministic || found.len() == 1 { None } else { Some(self.gpu.allocate(bytes)?) };
-        if let Some(room) = room {
-            let trial = Operands { to: room.address, ..*operands };
-            let way = fastest(&self.gpu, found.len(), |way| self.run(shape, &prepared, &found[way].algo, &trial))?;
-            prepared.algorithm = found[way].algo;
-        }
+        let room = self.gpu.allocate(bytes)?;
+        let trial = Operands { to: room.address, ..*operands };
+        let way = fastest(&self.gpu, found.len(), |way| self.run(shape, &prepared, &found[way].algo, &trial))?;
+        prepared.algorithm = found[way].algo;
         Ok(prepared)
     }
 
@@ -210,6 +217,7 @@ impl Products {
         &self,
         operation: sys::cublasLtMatmulDesc_t,
         [a, b, d]: [sys::cublasLtMatrixLayout_t; 3],
+        alignment: u32,
     ) -> Result<Vec<sys::cublasLtMatmulHeuristicResult_t>> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Wish;
         let wishes = result::create_matmul_pref()?;
@@ -225,7 +233,6 @@ impl Products {
                 Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                 Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
             ] {
-                let alignment = ALIGNMENT_BYTES;
                 result::set_matmul_pref_attribute(
                     wishes,
                     wish,

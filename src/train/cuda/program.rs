@@ -30,7 +30,8 @@ struct StepPlaces {
     y: Place,
     kept: Place,
     forward_scratch: Place,
-    dy: Place,
+    /// None where nothing before learns, and where nobody uses the value.
+    dy: Option<Place>,
     dx: Option<(Place, bool)>,
     /// Where `dy` is added for the residual connection.
     added: Option<Place>,
@@ -220,6 +221,7 @@ impl Program {
     fn backward(&self, piece: Address, weights: Numbers, gradient: Numbers, images: Address, add: bool) -> Result<()> {
         let at = |place: Place| piece + place as u64;
         for (operation, place) in self.operations.iter().zip(&self.places).rev() {
+            let Some(dy) = place.dy else { continue };
             operation.backward(&Backward {
                 libraries: &self.libraries,
                 weights,
@@ -227,12 +229,12 @@ impl Program {
                 add,
                 x: place.x.map_or(images, at),
                 kept: at(place.kept),
-                dy: at(place.dy),
+                dy: at(dy),
                 dx: place.dx.map(|(dx, add)| (at(dx), add)),
                 scratch: at(place.backward_scratch),
             })?;
             if let Some(to) = place.added {
-                self.libraries.add(self.number, at(place.dy), at(to), place.numbers)?;
+                self.libraries.add(self.number, at(dy), at(to), place.numbers)?;
             }
         }
         Ok(())
@@ -251,7 +253,7 @@ struct Planned {
 struct StepBuffers {
     kept: usize,
     forward_scratch: usize,
-    dy: usize,
+    dy: Option<usize>,
     dx: Option<(usize, bool)>,
     added: Option<usize>,
     backward_scratch: usize,
@@ -298,9 +300,9 @@ fn plan(graph: &Graph<f32>, operations: &[Box<dyn Operation>], batch: Batch, tra
         gradients[graph.output.0] = slope;
         for (time, (step, operation)) in graph.steps.iter().zip(operations).enumerate().rev() {
             let backward = 2 * count - time;
-            let dy = gradients[step.y.0].expect("every value is used");
+            let Some(dy) = gradients[step.y.0] else { continue };
             buffers.use_at(dy, backward);
-            steps[time].dy = dy;
+            steps[time].dy = Some(dy);
             if learns[step.x.0] || operation.needs_dx() {
                 let add = gradients[step.x.0].is_some();
                 let dx = *gradients[step.x.0].get_or_insert_with(|| buffers.add(bytes(step.x.0), backward));
@@ -327,7 +329,7 @@ fn plan(graph: &Graph<f32>, operations: &[Box<dyn Operation>], batch: Batch, tra
         y: of(step.y.0).expect("every step's value is stored"),
         kept: place(own.kept),
         forward_scratch: place(own.forward_scratch),
-        dy: place(own.dy),
+        dy: own.dy.map(place),
         dx: own.dx.map(|(dx, add)| (place(dx), add)),
         added: own.added.map(place),
         backward_scratch: place(own.backward_scratch),

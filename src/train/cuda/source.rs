@@ -1,9 +1,9 @@
 //! The kernels' text (`kernels/*.cu`), compiled for the GPU that is there.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, CString};
 
-use anyhow::{Result, bail};
-use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
+use anyhow::{Context, Result, bail};
+use cudarc::nvrtc::{result, sys};
 
 use super::device::Number;
 
@@ -20,25 +20,37 @@ const SOURCES: [&str; 9] = [
     include_str!("kernels/weights.cu"),
 ];
 
-/// Intermediate code, ended by a zero, that the driver makes the GPU's own from.
+/// The GPU's own code for kernels of one element type. It is compiled to the end, so that the driver need not understand
+/// a newer compiler's intermediate code.
 ///
 /// # Errors
-/// When the compiler refuses the text.
-pub fn compile(number: Number, (major, minor): (i32, i32)) -> Result<Vec<c_char>> {
+/// When the compiler refuses the text, or does not know the GPU.
+pub fn compile(number: Number, (major, minor): (i32, i32)) -> Result<Vec<u8>> {
     let number = match number {
         Number::F32 => "float",
         Number::Bf16 => "bf16",
     };
-    let options = CompileOptions {
-        options: vec![format!("-DNUMBER={number}"), format!("--gpu-architecture=compute_{major}{minor}")],
-        name: Some("distillery.cu".into()),
-        ..CompileOptions::default()
-    };
-    match compile_ptx_with_opts(SOURCES.concat(), options) {
-        Ok(image) => Ok(image.as_bytes().unwrap_or_default().iter().map(|byte| *byte as c_char).collect()),
-        Err(CompileError::CompileError { log, .. }) => {
-            bail!("the kernels do not compile for {number}:\n{}", log.to_string_lossy())
+    let options = [format!("-DNUMBER={number}"), format!("--gpu-architecture=sm_{major}{minor}")];
+    let (text, name) = (CString::new(SOURCES.concat())?, CString::new("distillery.cu")?);
+    let program = result::create_program(&text, Some(&name)).context("cannot start the compiler")?;
+    // SAFETY: the program is alive until it is destroyed at the end; the code is as long as the compiler says.
+    unsafe {
+        let done = result::compile_program(program, &options);
+        let code = done.and_then(|()| {
+            let mut length = 0;
+            sys::nvrtcGetCUBINSize(program, &raw mut length).result()?;
+            let mut code = vec![0u8; length];
+            sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result()?;
+            Ok(code)
+        });
+        let log = result::get_program_log(program).unwrap_or_default();
+        result::destroy_program(program)?;
+        match code {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                let log = if log.is_empty() { "".into() } else { CStr::from_ptr(log.as_ptr()).to_string_lossy() };
+                bail!("the kernels do not compile for {number} on sm_{major}{minor}: {error}\n{log}")
+            }
         }
-        Err(error) => bail!("the kernels do not compile for {number}: {error}"),
     }
 }

@@ -118,7 +118,11 @@ impl Plan {
             gradients[graph.output.0] = Some(buffers.add(graph.extent(graph.output).len(), count));
             for (index, step) in graph.steps.iter().enumerate().rev() {
                 let time = 2 * count - index;
-                let dy = gradients[step.y.0].expect("every value is used");
+                // Nothing before here learns, and what nobody uses has no gradient.
+                let Some(dy) = gradients[step.y.0] else {
+                    plans.push(BackwardBuffers::default());
+                    continue;
+                };
                 buffers.use_at(dy, time);
                 let mut dx_write = None;
                 // A norm's gradient is made together with dx, wherever it leads.

@@ -16,6 +16,12 @@ KERNEL accumulate(const NUMBER* x, float* to, u64 n, u32 add) {
     to[i] = (add ? to[i] : 0.f) + widen(x[i]);
 }
 
+// y [rows, c] += bias [c], f32.
+KERNEL add_bias(const float* bias, float* y, u32 c, u64 n) {
+    EACH(i, n);
+    y[i] += bias[i % c];
+}
+
 // to [n] += x, eight numbers a thread.
 KERNEL add(const NUMBER* x, NUMBER* to, u64 n) {
     u64 at = ((u64)blockIdx.x * blockDim.x + threadIdx.x) * 8;

@@ -156,7 +156,7 @@ impl Conv {
             number: self.batch.number,
             out: self.out,
             plus: if residual { Plus::Another } else { Plus::Nothing },
-            bias: self.bias.is_some(),
+            bias: self.bias.is_some() && self.out == self.batch.number,
         }
     }
 
@@ -240,16 +240,21 @@ impl Operation for Conv {
     fn forward(&self, call: &Forward<'_>) -> Result<()> {
         let libraries = call.libraries;
         let (w, bytes) = (self.weight(call.weights.matrices, self.batch.number), self.batch.number.bytes() as u64);
-        // The last layer's bias is read where it is f32.
-        let bias = match &self.bias {
-            Some(range) if self.out == Number::F32 => call.weights.flat(range),
-            _ => call.weights.matrices + self.bias_at as u64 * bytes,
-        };
+        let bias = call.weights.matrices + self.bias_at as u64 * bytes;
         let plus = call.residual.unwrap_or(call.y);
         match &self.way {
             Way::Product => {
                 let shape = self.forward_shape(self.batch.images * self.y.pixels(), self.x.c, call.residual.is_some());
-                libraries.products.multiply(&shape, &Operands { left: call.x, right: w, to: call.y, plus, bias })
+                libraries.products.multiply(&shape, &Operands { left: call.x, right: w, to: call.y, plus, bias })?;
+                match &self.bias {
+                    // The library adds a bias of the result's type only, and where it is aligned.
+                    Some(range) if !shape.bias => {
+                        let (bias, n) = (call.weights.flat(range), shape.rows * shape.columns);
+                        let arguments = [bias.into(), call.y.into(), u32_of(self.y.c).into(), (n as u64).into()];
+                        libraries.gpu.launch(Number::F32, "add_bias", Spread::over(n), &arguments)
+                    }
+                    _ => Ok(()),
+                }
             }
             Way::Gathered(some) => {
                 for (first, count) in self.chunks(*some) {

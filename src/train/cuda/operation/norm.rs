@@ -32,9 +32,9 @@ impl GroupNorm {
         let lanes = if eights { chunk / 8 } else { chunk };
         ensure!(lanes <= MOST_THREADS, "groups of {each} channels are too wide for a GPU's block");
         // Enough threads for one to take each group.
-        let least = if eights { 8.min(MOST_THREADS / lanes) } else { 1 };
+        let least = (chunk / each).div_ceil(lanes).next_power_of_two();
         let most = (THREADS / lanes).max(1).min(layer.x.pixels().next_power_of_two());
-        let rows = 1 << most.max(least).ilog2();
+        let rows = (1 << most.ilog2()).max(least);
         let spread = Spread {
             blocks: [c / chunk, batch.images, 1],
             threads: lanes * rows,
