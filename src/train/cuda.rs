@@ -24,6 +24,7 @@ pub mod frozen;
 pub mod libraries;
 pub mod library;
 pub mod machine;
+pub mod mark;
 pub mod operation;
 pub mod products;
 pub mod program;

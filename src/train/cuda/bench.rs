@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::device::{Address, Buffer, Mark};
+use super::device::{Address, Buffer};
 use super::frozen::{Answers, Frozen};
 use super::machine::{Machine, number};
+use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
 use super::program::Loss;
 use super::trained::Trained;

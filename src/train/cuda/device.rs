@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use cudarc::driver::{DriverError, result, sys};
 
 use super::library;
+use super::mark::Recorded;
 use super::source;
 
 /// A place in the GPU's memory.
@@ -352,7 +353,7 @@ impl Gpu {
             let graph = graph?;
             let steps = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
             result::graph::destroy(graph)?;
-            Ok(Recorded { gpu: Rc::clone(self), steps: steps? })
+            Ok(Recorded::new(self, steps?))
         }
     }
 }
@@ -394,90 +395,5 @@ impl Drop for Buffer {
         self.gpu.held.set((now - self.bytes, most));
         // SAFETY: the address came from the same stream, and whoever used it enqueued that before.
         let _ = unsafe { result::free_async(self.address, self.gpu.stream) };
-    }
-}
-
-/// Enqueued work that can be enqueued again in one call.
-pub struct Recorded {
-    gpu: Rc<Gpu>,
-    steps: sys::CUgraphExec,
-}
-
-impl Recorded {
-    /// # Errors
-    /// The driver's.
-    pub fn launch(&self) -> Result<()> {
-        // SAFETY: what it uses lives as long as this does: see `Program`.
-        unsafe { result::graph::launch(self.steps, self.gpu.stream) }.context("cannot start a recorded step")
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        // SAFETY: it is this one's own. The driver waits for a launch that is under way.
-        let _ = unsafe { result::graph::exec_destroy(self.steps) };
-    }
-}
-
-/// A mark in the stream.
-pub struct Mark {
-    gpu: Rc<Gpu>,
-    event: sys::CUevent,
-}
-
-impl Mark {
-    /// # Errors
-    /// The driver's.
-    pub fn new(gpu: &Rc<Gpu>, timed: bool) -> Result<Mark> {
-        let flags =
-            if timed { sys::CUevent_flags::CU_EVENT_DEFAULT } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING };
-        Ok(Mark { gpu: Rc::clone(gpu), event: result::event::create(flags)? })
-    }
-
-    /// Puts it at the stream's present end.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn set(&self) -> Result<()> {
-        // SAFETY: the event is this one's own.
-        unsafe { result::event::record(self.event, self.gpu.stream) }.context("cannot set a mark")
-    }
-
-    /// Whether the GPU has passed it. Does not wait.
-    ///
-    /// # Errors
-    /// The driver's, those of earlier work among them.
-    pub fn passed(&self) -> Result<bool> {
-        // SAFETY: the event is this one's own.
-        match unsafe { result::event::query(self.event) } {
-            Ok(()) => Ok(true),
-            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
-            Err(error) => Err(error).context("the GPU reports an error"),
-        }
-    }
-
-    /// Waits until the GPU has passed it.
-    ///
-    /// # Errors
-    /// As [`Mark::passed`].
-    pub fn wait(&self) -> Result<()> {
-        // SAFETY: the event is this one's own.
-        unsafe { result::event::synchronize(self.event) }.context("the GPU reports an error")
-    }
-
-    /// Milliseconds from another mark to this one, both passed.
-    ///
-    /// # Errors
-    /// When one was not made for that.
-    pub fn since(&self, before: &Mark) -> Result<f32> {
-        // SAFETY: both events are of this stream.
-        Ok(unsafe { result::event::elapsed(before.event, self.event)? })
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        // SAFETY: it is this one's own.
-        let _ = unsafe { result::event::destroy(self.event) };
     }
 }

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
-use super::device::{Address, Buffer, Number, OutOfMemory, Recorded, Spread};
+use super::device::{Address, Buffer, Number, OutOfMemory, Spread};
 use super::libraries::Libraries;
+use super::mark::Recorded;
 use super::operation::{Numbers, u32_of};
 use super::program::{Program, passes};
 use super::transfer::Uploads;

@@ -134,7 +134,8 @@ impl Products {
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => {
-                let prepared = Rc::new(self.prepare(shape, operands, kind.1).with_context(|| format!("cannot do {shape:?}"))?);
+                let prepared =
+                    Rc::new(self.prepare(shape, operands, kind.1).with_context(|| format!("cannot do {shape:?}"))?);
                 self.prepared.borrow_mut().insert(kind, Rc::clone(&prepared));
                 prepared
             }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use anyhow::Result;
 use cudarc::driver::{result, sys};
 
-use super::device::{Address, Gpu, Mark};
+use super::device::{Address, Gpu};
+use super::mark::Mark;
 
 /// Copies that are under way at once: so far the host may be ahead of the GPU.
 const AHEAD: usize = 4;

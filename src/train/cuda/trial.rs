@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use anyhow::{Result, bail};
 
-use super::device::{Gpu, Mark};
+use super::device::Gpu;
+use super::mark::Mark;
 
 /// Timed runs of a way, after one that is not.
 const RUNS: usize = 3;
