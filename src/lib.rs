@@ -17,8 +17,9 @@
 //! - [`grid`] reads an experiment file: a base job and the axes that vary it. Text in, jobs out.
 //! - [`plan`] removes what is done, orders what depends on what, gathers jobs into cohorts, and prices them.
 //! - [`schedule`] places cohorts on slots, starts one worker process each, listens, retries, stops.
-//! - [`train`] runs one cohort on one device. All of candle is here, and the CPU's own engine ([`train::engine`]):
-//!   networks as graphs of layers ([`train::graph`], [`train::ops`]), run image by image in a planned piece of memory.
+//! - [`train`] runs one cohort on one device. All of candle is here, and the engines: networks as graphs of layers
+//!   ([`train::graph`], [`train::ops`]), run on the CPU image by image in a planned piece of memory ([`train::engine`]), on
+//!   a GPU layer by layer ([`train::cuda`], with the feature `cuda`; the CPU's operations are its oracle).
 //! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
@@ -40,7 +41,7 @@
 //!
 //! A test (`tests/it/fences.rs`) holds what the compiler cannot:
 //!
-//! 1. `candle` is named only under `train`, `sqlx` only under `store`, `plotters` and `resvg` only under `report`,
+//! 1. `candle` is named only under `train`, `cudarc` only under `train::cuda`, `sqlx` only under `store`, `plotters` and `resvg` only under `report`,
 //!    `clap` only in `cli.rs` and `main.rs`.
 //! 2. `job`, `grid`, `plan` are pure: no clock, no network, no device.
 //! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is stopped

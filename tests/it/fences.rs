@@ -60,6 +60,9 @@ fn libraries_stay_in_their_rooms() {
             assert!(rooms.contains(&module(&path)), "`{library}` is named in src/{path}");
         }
     }
+    for (path, text) in src() {
+        assert!(!names(&text, "cudarc") || path.starts_with("train/cuda/"), "`cudarc` is named in src/{path}");
+    }
 }
 
 #[test]

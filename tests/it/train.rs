@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use distillery::event::{Event, Failure, Message, Which};
 use distillery::folder::Folder;
 use distillery::job::*;
-use distillery::train::{self, End, optimizer, network, teacher};
+use distillery::train::{self, End, network, optimizer, teacher};
 
 use crate::small::{MODES, distil, labels, manifest, rows, train};
 
