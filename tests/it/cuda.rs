@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use distillery::event::{Epoch, Event, Failure, Message};
 use distillery::folder::Folder;
@@ -363,6 +364,39 @@ fn a_killed_worker_goes_on_where_it_was() {
         }
         assert!(ended, "{signal}: never finished");
         assert_eq!(rows.into_values().collect::<Vec<_>>(), expected, "{signal}");
+    }
+}
+
+/// A job begun on a GPU goes on on the CPU, and the other way.
+#[test]
+fn a_job_changes_its_device_on_the_way() {
+    let place = tempfile::tempdir().unwrap();
+    // Gently, so that roundings do not grow.
+    let optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false });
+    let job = Job { optimizer, learning_rate: 0.01, ..labels(12) };
+    let expected = epochs(&train(&manifest(&[&job], 1), &place.path().join("cpu"), Device::Cpu), &job);
+    for (first, second) in [(GPU, Device::Cpu), (Device::Cpu, GPU)] {
+        let folder = place.path().join(first.to_string());
+        // The first job's rows say when to stop it: there is a checkpoint then.
+        let file = folder.join("manifest.json");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&file, serde_json::to_string(&Manifest { device: first, ..manifest(&[&job], 1) }).unwrap()).unwrap();
+        let mut command = distillery();
+        command.arg("worker").arg("--manifest").arg(&file).arg("--folder").arg(&folder);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut messages = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            let message: Message = serde_json::from_str(&line).unwrap();
+            if matches!(&message.event, Event::Epoch(epoch) if epoch.epoch == 2) {
+                let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            }
+            messages.push(message);
+        }
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(75), "it should have been stopped on its way");
+        messages.extend(train(&manifest(&[&job], 2), &folder, second));
+        alike(&epochs(&messages, &job), &expected, 1e-3, &format!("{first}, then {second}"));
     }
 }
 

@@ -415,6 +415,53 @@ fn a_recorded_stream_is_the_live_teacher() {
     assert_ne!(again(&forged), expected);
 }
 
+/// The vectors of another processor give the same bits: a worker that is told to use fewer says the same.
+#[test]
+fn bits_are_those_of_lesser_processors() {
+    let networks = [
+        (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 11, Precision::F32),
+        (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 11, Precision::Bf16),
+        (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 33, Precision::F32),
+        (Model::Vit(Vit { width: 48, depth: 1, heads: 3, patch: 4 }), 12, Precision::F32),
+    ];
+    for (student, resolution, precision) in networks {
+        let mut job = Job { student, resolution, precision, ..labels(1) };
+        job.split.train.end = 32;
+        job.split.validation.end = job.split.validation.start + 10;
+        job.split.test.end = 10;
+        let with = |vectors: &str| {
+            let place = tempfile::tempdir().unwrap();
+            let file = place.path().join("manifest.json");
+            fs::write(&file, serde_json::to_string(&manifest(&[&job], 1)).unwrap()).unwrap();
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_distillery"))
+                .env("DISTILLERY_VECTORS", vectors)
+                .arg("worker")
+                .arg("--manifest")
+                .arg(file)
+                .arg("--folder")
+                .arg(place.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let messages: Vec<_> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            rows(&messages, &job)
+        };
+        let all = with("");
+        assert_eq!(all.len(), 1);
+        let less = with("avx2");
+        if precision == Precision::F32 {
+            assert_eq!(less, all, "{} with AVX2", job.student.label());
+        } else {
+            // Pairs of bf16 are added otherwise where a processor multiplies them itself.
+            let loss = |rows: &[String]| {
+                serde_json::from_str::<serde_json::Value>(&rows[0]).unwrap()["training-loss"].as_f64().unwrap()
+            };
+            assert!((loss(&less) / loss(&all) - 1.0).abs() < 1e-2, "{less:?} {all:?}");
+        }
+    }
+}
+
 /// Students of every kind of network, optimiser and precision go through the loop, and are the same on any number of threads.
 #[test]
 fn every_network_and_optimizer_trains() {

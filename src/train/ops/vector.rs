@@ -94,11 +94,20 @@ pub fn vectors() -> Vectors {
     }
 }
 
+/// Takes the vectors of lesser processors, to see what they make: `avx2` or `none`.
+pub const VARIABLE: &str = "DISTILLERY_VECTORS";
+
 #[cold]
 fn detect() -> Vectors {
+    let most = match std::env::var(VARIABLE).as_deref() {
+        Ok("none") => return Vectors::None,
+        Ok("avx2") => Vectors::Avx2,
+        _ => Vectors::Avx512,
+    };
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f")
+        if most == Vectors::Avx512
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")

@@ -11,6 +11,8 @@ use crate::train::ops::layer_norm;
 const LEAST_CHANNELS: usize = 16;
 const THREADS: usize = 512;
 const MOST_THREADS: usize = 1024;
+/// What a kernel has without asking for more.
+const MOST_SHARED_BYTES: usize = 48 << 10;
 
 pub struct GroupNorm {
     batch: Batch,
@@ -30,7 +32,6 @@ impl GroupNorm {
         let chunk = each * together.unwrap_or(groups);
         let eights = chunk.is_multiple_of(8);
         let lanes = if eights { chunk / 8 } else { chunk };
-        ensure!(lanes <= MOST_THREADS, "groups of {each} channels are too wide for a GPU's block");
         // Enough threads for one to take each group.
         let least = (chunk / each).div_ceil(lanes).next_power_of_two();
         let most = (THREADS / lanes).max(1).min(layer.x.pixels().next_power_of_two());
@@ -40,6 +41,8 @@ impl GroupNorm {
             threads: lanes * rows,
             shared: 2 * rows * chunk * size_of::<f32>(),
         };
+        let fits = spread.threads <= MOST_THREADS && spread.shared <= MOST_SHARED_BYTES;
+        ensure!(fits, "groups of {each} channels are too wide for a GPU's block");
         Ok(GroupNorm { batch, layer: layer.clone(), each, chunk, eights, spread })
     }
 }
