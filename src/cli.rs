@@ -34,7 +34,7 @@ pub enum Verb {
     Report(Report),
     /// Ask the store in SQL, read-only.
     Query(Query),
-    /// Time whole training steps on this machine: three workloads that have twins in PyTorch.
+    /// Time whole training steps on this machine, workloads that have twins in PyTorch; or compare a GPU with the CPU.
     Bench(Bench),
     /// Train one cohort: what `run` starts.
     #[command(hide = true)]

@@ -149,6 +149,9 @@ fn time(mut bench: Bench, arguments: &cli::Bench, precision: Precision, threads:
 
 /// Every operation of a GPU against the CPU's.
 fn check(arguments: &cli::Bench) -> Result<ExitCode> {
+    if arguments.serve || arguments.inputs.is_some() || arguments.batch.is_some() || arguments.students > 1 {
+        bail!("`check` takes no `--serve`, `--inputs`, `--batch` or `--students`\nhint: they belong to a workload")
+    }
     let device = arguments.device.with_determinism(arguments.deterministic);
     let Machine::Cuda(machine) = Machine::open(device)? else {
         bail!("the CPU's operations are what is compared with\nhint: say `--device cuda`")

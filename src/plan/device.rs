@@ -64,8 +64,8 @@ impl FromStr for Device {
         };
         let ordinal = match name {
             "cpu" if !deterministic => return Ok(Device::Cpu),
-            "cuda" => Some(0),
-            _ => name.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
+            "cuda" => Some(0u32),
+            _ => name.strip_prefix("cuda:").and_then(|number| number.parse::<u16>().ok()).map(u32::from),
         };
         let ordinal = ordinal.ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:N`, got `{text}`"))?;
         Ok(Device::Cuda { ordinal, deterministic })
@@ -86,7 +86,7 @@ mod tests {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda { ordinal: 0, deterministic: false }));
-        for wrong in ["gpu", "cuda:", "cuda:x", "cuda0", "cpu:1", "", "cpu deterministic"] {
+        for wrong in ["gpu", "cuda:70000", "cuda:", "cuda:x", "cuda0", "cpu:1", "", "cpu deterministic"] {
             assert!(wrong.parse::<Device>().unwrap_err().contains("expected `cpu`"), "{wrong}");
         }
     }

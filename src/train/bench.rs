@@ -304,7 +304,7 @@ impl Bench {
     pub fn peak_bytes(&self) -> Option<u64> {
         match &self.side {
             Side::Cpu(_) => memory::peak_bytes(),
-            Side::Cuda(_, bench) => Some(bench.peak_bytes()),
+            Side::Cuda(_, bench) => bench.peak_bytes(),
         }
     }
 

@@ -59,7 +59,7 @@ impl Machine {
     pub fn identity(&self) -> String {
         match self {
             Machine::Cpu(_) => "cpu 1".to_owned(),
-            Machine::Cuda(machine) => format!("cuda 1 {}", machine.name()),
+            Machine::Cuda(machine) => format!("cuda 1 {}", machine.identity()),
         }
     }
 }

@@ -37,6 +37,10 @@ pub mod machine {
             match *self {}
         }
 
+        pub fn identity(&self) -> String {
+            match *self {}
+        }
+
         pub fn show(&self, _: &Views, _: &Batch, _: Look, _: Precision) -> Result<u64> {
             match *self {}
         }
@@ -129,11 +133,17 @@ pub mod trained {
     use crate::train::optimizer::State;
 
     #[derive(Clone, Copy, Debug, Default, PartialEq)]
-    pub struct Status {
+    pub struct Sums {
         pub loss: f64,
         pub norm: f64,
-        pub seconds: f64,
         pub steps: u64,
+    }
+
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct Status {
+        pub sums: Sums,
+        pub seconds: f64,
+        pub timed: u64,
         pub last_loss: f64,
         pub last_norm: f64,
         pub failed: Option<Broken>,
@@ -159,7 +169,7 @@ pub mod trained {
     }
 
     impl Trained {
-        pub fn new(machine: &Rc<Machine>, _: &Job, _: &[f32], _: &State) -> Result<Trained> {
+        pub fn new(machine: &Rc<Machine>, _: &Job, _: &[f32], _: &State, _: Sums) -> Result<Trained> {
             match **machine {}
         }
 
@@ -184,6 +194,10 @@ pub mod trained {
         }
 
         pub fn take(&mut self) -> Result<Status> {
+            match *self {}
+        }
+
+        pub fn forget(&mut self) -> Result<()> {
             match *self {}
         }
     }
@@ -220,7 +234,7 @@ pub mod bench {
             match *self {}
         }
 
-        pub fn peak_bytes(&self) -> u64 {
+        pub fn peak_bytes(&self) -> Option<u64> {
             match *self {}
         }
     }

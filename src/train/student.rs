@@ -11,7 +11,7 @@ use candle_core::Tensor;
 
 use super::checkpoint::{self, Place};
 use super::cuda::program::Loss as LossOnGpu;
-use super::cuda::trained::{Trained, What};
+use super::cuda::trained::{Sums, Trained, What};
 use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
@@ -141,7 +141,9 @@ impl Student {
     /// When there is no room.
     pub fn enter(&mut self, machine: &Machine) -> Result<()> {
         if let (Machine::Cuda(machine), false) = (machine, self.ended) {
-            self.on_gpu = Some(Trained::new(machine, &self.job, &self.weights, &self.optimizer)?);
+            let Place { loss, gradient_norm: norm, steps, .. } = self.place;
+            let sums = Sums { loss, norm, steps };
+            self.on_gpu = Some(Trained::new(machine, &self.job, &self.weights, &self.optimizer, sums)?);
         }
         Ok(())
     }
@@ -201,8 +203,8 @@ impl Student {
             if let Some(status) = trained.glance()? {
                 if let Some(broken) = status.failed {
                     self.broke(broken.step, broken.what, status.last_loss, status.last_norm, sink);
-                } else if status.steps > 0 {
-                    let images_per_second = f64::from(self.job.batch) * status.steps as f64 / status.seconds.max(1e-9);
+                } else if status.timed > 0 {
+                    let images_per_second = f64::from(self.job.batch) * status.timed as f64 / status.seconds.max(1e-9);
                     let step = self.place.step;
                     self.say(Event::Step { step, loss: status.last_loss, images_per_second }, sink);
                 }
@@ -227,9 +229,8 @@ impl Student {
         let status = trained.take()?;
         trained.save(&mut self.weights, &mut self.optimizer)?;
         let place = &mut self.place;
-        place.loss += status.loss;
-        place.gradient_norm += status.norm;
-        place.steps += status.steps;
+        // Added up there in one row, whoever stops and resumes it.
+        (place.loss, place.gradient_norm, place.steps) = (status.sums.loss, status.sums.norm, status.sums.steps);
         // Shared work counts for each: its time is what it would take alone.
         place.seconds += status.seconds + asked - self.asked_before.unwrap_or(asked);
         self.asked_before = Some(asked);
@@ -327,6 +328,7 @@ impl Student {
             self.say(Event::Epoch(row), sink);
             let place = &mut self.place;
             (place.loss, place.gradient_norm, place.steps, place.seconds) = (0.0, 0.0, 0, 0.0);
+            self.on_gpu.as_mut().map_or(Ok(()), Trained::forget)?;
             if self.place.epoch == self.job.epochs {
                 self.save()?;
                 return self.finish(sink);

@@ -314,15 +314,12 @@ STAND_IN_API int cuEventSynchronize(void* event) {
     return SUCCESS;
 }
 
-STAND_IN_API int cuEventElapsedTime_v2(float* milliseconds, void* start, void* end) {
+// Not `_v2`, which drivers before 12.8 lack.
+STAND_IN_API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
     std::lock_guard<std::mutex> guard(lock);
     if (!events.count(start) || !events.count(end)) return INVALID_HANDLE;
     const Event &from = *static_cast<Event*>(start), &to = *static_cast<Event*>(end);
     if (!from.recorded || !to.recorded || !from.timed || !to.timed) return INVALID_HANDLE;
     *milliseconds = std::chrono::duration<float, std::milli>(to.at - from.at).count();
     return SUCCESS;
-}
-
-STAND_IN_API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
-    return cuEventElapsedTime_v2(milliseconds, start, end);
 }

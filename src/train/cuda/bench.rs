@@ -10,9 +10,10 @@ use super::machine::{Machine, number};
 use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
 use super::program::Loss;
-use super::trained::Trained;
+use super::trained::{Sums, Trained};
 use crate::job::{Ensemble, Input, Job, Model, Precision};
 use crate::train::optimizer::State;
+use crate::train::random::{Purpose, Stream};
 
 /// What a step needs, as the host has it.
 pub struct Inputs<'a> {
@@ -55,7 +56,7 @@ impl Bench {
         Ok(Bench {
             teacher: teacher.transpose()?,
             students: (0..students)
-                .map(|_| Trained::new(machine, job, inputs.weights, &state))
+                .map(|_| Trained::new(machine, job, inputs.weights, &state, Sums::default()))
                 .collect::<Result<_>>()?,
             machine: Rc::clone(machine),
             job: job.clone(),
@@ -86,6 +87,10 @@ impl Bench {
             student.step(&self.job, self.step, (self.images.address, target), self.loss, self.updates)?;
         }
         self.step += 1;
+        if self.step == 1 {
+            // Algorithms have been chosen.
+            self.machine.libraries.gpu.forget_most()?;
+        }
         Ok(())
     }
 
@@ -98,9 +103,9 @@ impl Bench {
         Ok(first.transpose()?.map_or(0.0, |status| status.last_loss))
     }
 
-    /// The most bytes of memory that were held at once.
-    pub fn peak_bytes(&self) -> u64 {
-        self.machine.libraries.gpu.most_held() as u64
+    /// The most bytes of memory that were taken from the driver at once, but for trials of algorithms.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.machine.libraries.gpu.most_held().ok().map(|bytes| bytes as u64)
     }
 }
 
@@ -112,12 +117,14 @@ pub fn peak(machine: &Machine, precision: Precision) -> Result<f64> {
     const SIDE: usize = 8192;
     const TIMES: usize = 8;
     let (libraries, gpu, kind) = (&machine.libraries, &machine.libraries.gpu, number(precision));
-    // Numbers of all kinds: zeros would cost less power.
-    let row: Vec<u8> =
-        (0..SIDE * kind.bytes()).map(|i| (i * 37 % 64 + if i % 2 == 1 { 32 } else { 0 }) as u8).collect();
-    let bytes = row.repeat(SIDE);
-    let (left, right) = (gpu.holding(&bytes)?, gpu.holding(&bytes)?);
-    let to = gpu.allocate(bytes.len())?;
+    // Numbers of all kinds, as a network has them: zeros would cost less power. Their period is no divisor of the rows.
+    let mut stream = Stream::new(0, Purpose::Init, 0);
+    let some: Vec<f32> = (0..100_003).map(|_| stream.between(-1.0, 1.0) as f32).collect();
+    let numbers: Vec<f32> = some.into_iter().cycle().take(SIDE * SIDE).collect();
+    let [left, right, to] = [(); 3].map(|()| gpu.allocate(numbers.len() * kind.bytes()));
+    let (left, right, to) = (left?, right?, to?);
+    machine.put(&numbers, kind, left.address)?;
+    machine.put(&numbers, kind, right.address)?;
     let shape = Shape {
         rows: SIDE,
         columns: SIDE,

@@ -48,7 +48,9 @@ impl Row {
 /// When something cannot be done at all.
 pub fn check(machine: &Rc<Machine>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for number in [Number::F32, Number::Bf16] {
+    let numbers: &[Number] =
+        if machine.libraries.gpu.has_bf16() { &[Number::F32, Number::Bf16] } else { &[Number::F32] };
+    for &number in numbers {
         for case in cases::layers() {
             let error = one(&machine.libraries, &case, number).with_context(|| format!("`{}`", case.name))?;
             rows.push(Row::new(case.name, number, error));
@@ -187,7 +189,7 @@ fn on_gpu(
     dy: &[f64],
 ) -> Result<Made> {
     let gpu = &libraries.gpu;
-    let batch = Batch { images: case.images, number };
+    let batch = Batch { images: case.images, number, training: true };
     let mut operations = vec![operation(&case.layer.describe(), batch, false, libraries)?];
     let rows = Rows::new(gpu, &mut operations, case.numbers, &[])?;
     let operation = &operations[0];

@@ -33,6 +33,8 @@ pub struct Geometry {
     pub padding: usize,
     pub groups: usize,
     pub number: Number,
+    /// Whether gradients are asked for too.
+    pub training: bool,
 }
 
 /// What is computed from the other two.
@@ -97,6 +99,11 @@ impl Convolutions {
         // SAFETY: both are alive, and the handle goes first.
         unsafe { result::set_stream(handle, gpu.stream().cast())? };
         Ok(Convolutions { gpu: Rc::clone(gpu), handle, prepared: RefCell::default() })
+    }
+
+    /// Of the library.
+    pub fn version(&self) -> usize {
+        result::get_version()
     }
 
     /// None where the library has no algorithm for some direction.
@@ -183,24 +190,28 @@ impl Convolutions {
 
     fn make(&self, geometry: &Geometry) -> Result<Option<Prepared>> {
         let mut prepared = describe(geometry)?;
-        let found =
-            [Direction::Forward, Direction::Input, Direction::Weights].map(|direction| self.ways(&prepared, direction));
-        let [forward, input, weights] = found;
-        let (forward, input, weights) = (forward?, input?, weights?);
-        let (Some(_), Some(_), Some(_)) = (forward.first(), input.first(), weights.first()) else { return Ok(None) };
-        let (operands, _room) = self.room(geometry, &[&forward, &input, &weights])?;
-        for (place, ways) in [forward, input, weights].iter().enumerate() {
-            match fastest(&self.gpu, ways.len(), |way| self.run_way(&prepared, ways[way], &operands, false)) {
-                Ok(best) => prepared.ways[place] = ways[best],
-                // Offered, and then refused.
-                Err(_) => return Ok(None),
+        let all = [Direction::Forward, Direction::Input, Direction::Weights];
+        let asked = if geometry.training { &all[..] } else { &all[..1] };
+        let found: Vec<Vec<Way>> = asked.iter().map(|one| self.ways(&prepared, *one)).collect::<Result<_>>()?;
+        let (operands, _room) = self.room(geometry, &found)?;
+        for (direction, ways) in asked.iter().zip(&found) {
+            let best = match ways.is_empty() {
+                true => Err(anyhow::anyhow!("it has no algorithm")),
+                false => fastest(&self.gpu, ways.len(), |way| self.run_way(&prepared, ways[way], &operands, false)),
+            };
+            match best {
+                Ok(best) => prepared.ways[*direction as usize] = ways[best],
+                Err(error) => {
+                    eprintln!("note: {direction:?} of {geometry:?} is done without cuDNN: {error:#}");
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(prepared))
     }
 
     /// Memory for trials.
-    fn room(&self, geometry: &Geometry, ways: &[&Vec<Way>]) -> Result<(Operands, Vec<Buffer>)> {
+    fn room(&self, geometry: &Geometry, ways: &[Vec<Way>]) -> Result<(Operands, Vec<Buffer>)> {
         let Geometry { images, x, y, kh, kw, groups, .. } = *geometry;
         let numbers = [images * x.len(), y.c * kh * kw * x.c / groups, images * y.len()];
         let workspace = ways.iter().flat_map(|ways| ways.iter()).map(|way| way.workspace).max().unwrap_or(0);
@@ -296,7 +307,7 @@ impl Drop for Prepared {
 }
 
 fn describe(geometry: &Geometry) -> Result<Prepared> {
-    let Geometry { images, x, y, kh, kw, stride, padding, groups, number } = *geometry;
+    let Geometry { images, x, y, kh, kw, stride, padding, groups, number, training: _ } = *geometry;
     let last = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
     let (kind, math) = match number {
         Number::F32 => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, sys::cudnnMathType_t::CUDNN_FMA_MATH),

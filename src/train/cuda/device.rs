@@ -112,7 +112,6 @@ pub struct Gpu {
     says_arguments: bool,
     modules: RefCell<HashMap<Number, sys::CUmodule>>,
     kernels: RefCell<HashMap<(Number, &'static str), sys::CUfunction>>,
-    capturing: Cell<bool>,
     /// Bytes of all buffers, and the most there were at once.
     held: Cell<(usize, usize)>,
 }
@@ -171,7 +170,6 @@ impl Gpu {
             says_arguments: version >= 12_040,
             modules: RefCell::default(),
             kernels: RefCell::default(),
-            capturing: Cell::new(false),
             held: Cell::default(),
         }))
     }
@@ -181,9 +179,9 @@ impl Gpu {
         self.stream
     }
 
-    /// Whether calls are being recorded and not done.
-    pub fn is_capturing(&self) -> bool {
-        self.capturing.get()
+    /// Whether it computes with bf16 numbers.
+    pub fn has_bf16(&self) -> bool {
+        self.capability.0 >= 8
     }
 
     /// Free and all bytes of memory. What the pool keeps counts as used.
@@ -223,9 +221,36 @@ impl Gpu {
         }
     }
 
-    /// The most bytes that buffers held at once.
-    pub fn most_held(&self) -> usize {
-        self.held.get().1
+    /// Bytes of all buffers.
+    pub fn held(&self) -> usize {
+        self.held.get().0
+    }
+
+    /// The most bytes that the pool had of the driver at once since [`Gpu::forget_most`], or that buffers held.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn most_held(&self) -> Result<usize> {
+        let mut reserved = 0u64;
+        let what = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+        // SAFETY: the pool is the device's own, and the attribute is of this type.
+        unsafe { result::mem_pool::get_attribute(self.pool, what, (&raw mut reserved).cast())? };
+        Ok(usize::try_from(reserved)?.max(self.held.get().1))
+    }
+
+    /// Forgets what was held before, and gives the driver back what is not.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn forget_most(&self) -> Result<()> {
+        self.trim()?;
+        let now = self.held.get().0;
+        self.held.set((now, now));
+        let mut zero = 0u64;
+        let what = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+        // SAFETY: as above; it can only be set to zero.
+        unsafe { result::mem_pool::set_attribute(self.pool, what, (&raw mut zero).cast())? };
+        Ok(())
     }
 
     /// Memory that holds these bytes.
@@ -326,7 +351,7 @@ impl Gpu {
         if let Some(module) = self.modules.borrow().get(&number) {
             return Ok(*module);
         }
-        if number == Number::Bf16 && self.capability.0 < 8 {
+        if number == Number::Bf16 && !self.has_bf16() {
             bail!("`{}` has no bf16\nhint: say `precision = \"f32\"`", self.name)
         }
         let image = source::compile(number, self.capability)?;
@@ -345,9 +370,7 @@ impl Gpu {
         unsafe {
             let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
             result::stream::begin_capture(self.stream, mode)?;
-            self.capturing.set(true);
             let done = body();
-            self.capturing.set(false);
             let graph = result::stream::end_capture(self.stream);
             done?;
             let graph = graph?;

@@ -41,6 +41,18 @@ impl Libraries {
         }))
     }
 
+    /// Of the libraries whose algorithms decide bits.
+    pub fn versions(&self) -> String {
+        let products = self.products.version();
+        #[cfg(feature = "cudnn")]
+        let convolutions = self.convolutions.as_ref().map_or(0, Convolutions::version);
+        #[cfg(not(feature = "cudnn"))]
+        let convolutions = 0;
+        format!("cublaslt {products} cudnn {convolutions}")
+    }
+
+    /// # Errors
+    /// When cuDNN is not there.
     #[cfg(feature = "cudnn")]
     pub fn convolutions(&self) -> Result<&Convolutions> {
         use anyhow::Context;

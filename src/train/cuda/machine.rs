@@ -19,6 +19,8 @@ use crate::train::views::{Batch, Look, Views};
 
 /// Share of the free memory that is used: others, and the libraries, need some.
 const SHARE: f64 = 0.95;
+/// Images of a pass: kernels count some of them in a dimension of 16 bits.
+const MOST_IMAGES: usize = 65_535;
 
 pub struct Machine {
     pub libraries: Rc<Libraries>,
@@ -94,6 +96,13 @@ impl Machine {
         &self.libraries.gpu.name
     }
 
+    /// What the bits of its numbers depend on.
+    pub fn identity(&self) -> String {
+        let gpu = &self.libraries.gpu;
+        let kind = if gpu.deterministic { "deterministic" } else { "fastest" };
+        format!("{} {kind} {}", gpu.name, self.libraries.versions())
+    }
+
     /// The piece of memory that steps share, at least so long, and its generation.
     ///
     /// # Errors
@@ -117,6 +126,14 @@ impl Machine {
         Ok(((self.libraries.gpu.memory()?.0 + own) as f64 * SHARE) as usize)
     }
 
+    /// Bytes that would be free, the shared piece among them, if nobody else used the GPU.
+    fn most(&self) -> Result<usize> {
+        let own = self.piece.borrow().buffer.as_ref().map_or(0, |buffer| buffer.bytes);
+        let gpu = &self.libraries.gpu;
+        let all = (gpu.memory()?.1 as f64 * SHARE) as usize;
+        Ok(all.saturating_sub(gpu.held() - own))
+    }
+
     /// A network planned for batches, cut into as few passes as memory asks for. `beside` are bytes that are needed too.
     ///
     /// # Errors
@@ -135,10 +152,15 @@ impl Machine {
             return Ok(planned.clone());
         }
         let network = graph(model, input);
-        let room = self.free()?.saturating_sub(beside);
+        // In how many parts a batch is taken decides roundings, so what is free now must not decide it where bits count.
+        let room = if self.libraries.gpu.deterministic { self.most()? } else { self.free()? };
+        let room = room.saturating_sub(beside);
         let mut fitting = None;
         let cut = passes(batch, |images| {
             let cut = batch / images;
+            if images > MOST_IMAGES {
+                return Ok(false);
+            }
             match Program::new(&self.libraries, &network, number(precision), images, cut, training) {
                 Ok(program) if program.bytes <= room => {
                     fitting = Some(program);

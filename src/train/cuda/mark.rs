@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cudarc::driver::{DriverError, result, sys};
 
 use super::device::Gpu;
@@ -84,8 +84,17 @@ impl Mark {
     /// # Errors
     /// When one was not made for that.
     pub fn since(&self, before: &Mark) -> Result<f32> {
-        // SAFETY: both events are of this stream.
-        Ok(unsafe { result::event::elapsed(before.event, self.event)? })
+        type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+        // The bindings know only a newer name, which drivers before CUDA 12.8 lack.
+        let mut milliseconds = 0.0;
+        // SAFETY: the driver is open, and this has been its signature since CUDA 2; both events are of this stream.
+        unsafe {
+            let found = libc::dlsym(libc::RTLD_DEFAULT, c"cuEventElapsedTime".as_ptr());
+            ensure!(!found.is_null(), "the driver has no `cuEventElapsedTime`");
+            let elapsed = std::mem::transmute::<*mut libc::c_void, Elapsed>(found);
+            elapsed(&raw mut milliseconds, before.event, self.event).result()?;
+        }
+        Ok(milliseconds)
     }
 }
 

@@ -116,6 +116,8 @@ pub trait Operation {
 pub struct Batch {
     pub images: usize,
     pub number: Number,
+    /// Whether there is a backward pass.
+    pub training: bool,
 }
 
 /// The operation of a layer. The network's last layer makes f32, whatever the element type: losses are f32.

@@ -126,6 +126,12 @@ impl Products {
         Ok(Products { gpu: Rc::clone(gpu), handle, workspace, prepared: RefCell::default() })
     }
 
+    /// Of the library.
+    pub fn version(&self) -> usize {
+        // SAFETY: it may be asked at any time.
+        unsafe { sys::cublasLtGetVersion() }
+    }
+
     /// # Errors
     /// When the library has no algorithm for the shape.
     pub fn multiply(&self, shape: &Shape, operands: &Operands) -> Result<()> {

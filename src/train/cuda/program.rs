@@ -91,7 +91,7 @@ impl Program {
         passes: usize,
         training: bool,
     ) -> Result<Program> {
-        let batch = Batch { images, number };
+        let batch = Batch { images, number, training };
         let last = graph.steps.len().saturating_sub(1);
         let mut operations = Vec::new();
         for (index, step) in graph.steps.iter().enumerate() {

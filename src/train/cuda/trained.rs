@@ -20,14 +20,23 @@ const CONTROL_BYTES: usize = 24;
 /// `struct Status` of `kernels/weights.cu`, eight bytes a field.
 pub(super) const STATUS_BYTES: usize = 8 * 11;
 
-/// What a student's steps left behind since the host last took it.
+/// Sums over the steps of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sums {
+    pub loss: f64,
+    /// Of the gradients' norms.
+    pub norm: f64,
+    pub steps: u64,
+}
+
+/// What a student's steps left behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Status {
-    /// Sums over the steps.
-    pub loss: f64,
-    pub norm: f64,
+    /// Since they were last forgotten.
+    pub sums: Sums,
+    /// Since it was last taken; and how many steps that were.
     pub seconds: f64,
-    pub steps: u64,
+    pub timed: u64,
     pub last_loss: f64,
     pub last_norm: f64,
     pub failed: Option<Broken>,
@@ -59,6 +68,8 @@ pub struct Trained {
     peek: Peek,
     target: Option<(Buffer, Uploads)>,
     replay: Replay,
+    /// Steps of the epoch before the clock was last reset.
+    timed_from: u64,
 }
 
 /// Bytes that a student takes for itself.
@@ -78,9 +89,11 @@ fn plan(machine: &Machine, job: &Job) -> Result<Planned> {
 }
 
 impl Trained {
+    /// `sums` are those of the steps that were done of this epoch: they are added to.
+    ///
     /// # Errors
     /// When there is too little memory, or a layer that the GPU cannot do.
-    pub fn new(machine: &Rc<Machine>, job: &Job, weights: &[f32], state: &State) -> Result<Trained> {
+    pub fn new(machine: &Rc<Machine>, job: &Job, weights: &[f32], state: &State, sums: Sums) -> Result<Trained> {
         let planned = plan(machine, job)?;
         let (program, gpu) = (&planned.program, &machine.libraries.gpu);
         let hold =
@@ -89,7 +102,9 @@ impl Trained {
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
         let moments = state.moments.iter().map(|(_, numbers)| hold(numbers)).collect::<Result<_>>()?;
-        let status = gpu.holding(&[0; STATUS_BYTES])?;
+        let mut words = [0u64; STATUS_BYTES / 8];
+        (words[0], words[1], words[5]) = (sums.loss.to_bits(), sums.norm.to_bits(), sums.steps);
+        let status = gpu.holding(&words.map(u64::to_le_bytes).concat())?;
         Ok(Trained {
             flat,
             matrices,
@@ -100,6 +115,7 @@ impl Trained {
             peek: Peek::new(gpu, STATUS_BYTES)?,
             target: None,
             replay: Replay::default(),
+            timed_from: sums.steps,
             machine: Rc::clone(machine),
             planned,
         })
@@ -271,10 +287,11 @@ impl Trained {
     pub fn glance(&mut self) -> Result<Option<Status>> {
         let status = self.peek.look(false)?.map(Status::read);
         self.peek.ask(self.status.address)?;
-        Ok(status)
+        let timed = |status: Status| Status { timed: status.sums.steps.saturating_sub(self.timed_from), ..status };
+        Ok(status.map(timed))
     }
 
-    /// What all steps so far left behind, which is forgotten there. Waits for them.
+    /// What all steps so far left behind; the clock is reset, the sums are not. Waits for them.
     ///
     /// # Errors
     /// What went wrong on the GPU.
@@ -284,10 +301,22 @@ impl Trained {
         let mut bytes = [0; STATUS_BYTES];
         gpu.download(self.status.address, &mut bytes)?;
         let status = Status::read(&bytes);
-        // Sums and the number of steps; whether it failed stays.
-        gpu.zero(self.status.address, 24)?;
-        gpu.zero(self.status.address + 40, 8)?;
+        let status = Status { timed: status.sums.steps.saturating_sub(self.timed_from), ..status };
+        gpu.zero(self.status.address + 16, 8)?;
+        self.timed_from = status.sums.steps;
         Ok(status)
+    }
+
+    /// Begins an epoch's sums.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn forget(&mut self) -> Result<()> {
+        let gpu = &self.machine.libraries.gpu;
+        gpu.zero(self.status.address, 16)?;
+        gpu.zero(self.status.address + 40, 8)?;
+        self.timed_from = 0;
+        Ok(())
     }
 }
 
@@ -305,12 +334,11 @@ impl Status {
             _ => What::Weight,
         };
         Status {
-            loss: number(0),
-            norm: number(1),
+            sums: Sums { loss: number(0), norm: number(1), steps: word(5) },
             seconds: number(2) * 1e-9,
+            timed: word(5),
             last_loss: number(3),
             last_norm: number(4),
-            steps: word(5),
             failed: (word(6) > 0).then(|| Broken { step: word(6) - 1, what }),
         }
     }
@@ -326,12 +354,11 @@ mod tests {
         let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
         assert_eq!(bytes.len(), STATUS_BYTES);
         let expected = Status {
-            loss: 1.5,
-            norm: 2.5,
+            sums: Sums { loss: 1.5, norm: 2.5, steps: 6 },
             seconds: 3.0,
+            timed: 6,
             last_loss: 4.5,
             last_norm: 5.5,
-            steps: 6,
             failed: Some(Broken { step: 7, what: What::Gradient }),
         };
         assert_eq!(Status::read(&bytes), expected);

@@ -79,6 +79,7 @@ impl Conv {
                     padding,
                     groups,
                     number: self.batch.number,
+                    training: self.batch.training,
                 };
                 if let Some(prepared) = library.prepare(&geometry)? {
                     return Ok(Way::Library(prepared));
