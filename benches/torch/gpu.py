@@ -8,6 +8,7 @@ precision and round: below 1 is faster. (Not named cuda.py: PyTorch imports a pa
 """
 import argparse
 import json
+import os
 import pathlib
 import queue
 import statistics
@@ -40,11 +41,18 @@ parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
 parser.add_argument("--only", choices=["torch", "ours"])
 parser.add_argument("--no-compile", action="store_true", help="no compiled sides")
 parser.add_argument("--contiguous", action="store_true", help="PyTorch eager in its default layout as well")
+parser.add_argument("--train", nargs="*", default=["precision", "quickstart"], metavar="EXPERIMENT",
+                    help="experiments that are trained on the card with what time is left")
+parser.add_argument("--out", default="gpu", metavar="DIR", help="where their figures and tables go [default: gpu]")
 parser.add_argument("--json", metavar="FILE")
 arguments = parser.parse_args()
 CUDA = arguments.device == "cuda"
 DEADLINE = STARTED + 60 * arguments.minutes
 HERE = pathlib.Path(__file__).resolve().parent
+# Ours is to use the libraries that PyTorch brought, wherever they lie.
+LIBRARIES = sorted(pathlib.Path(torch.__path__[0]).parent.glob("nvidia/*/lib"))
+os.environ["DISTILLERY_CUDA_LIBRARIES"] = os.pathsep.join(
+    [*filter(None, [os.environ.get("DISTILLERY_CUDA_LIBRARIES")]), *map(str, LIBRARIES)])
 report = {"rows": [], "failures": [], "not_measured": []}
 # Lines on standard output, and those that results still need.
 printed, kept = 0, 8 * len(arguments.rows) + 4
@@ -332,6 +340,27 @@ def check():
         say(f"     | and {len(bad) - 8} more", detail=True)
 
 
+def train(experiment):
+    """An experiment on the card, stopped in order if time runs out; its figures and tables are kept."""
+    if left() < 20:
+        say(f"not trained, for lack of time: {experiment}")
+        report["not_measured"].append(f"run {experiment}")
+        return
+    folder, began = pathlib.Path(arguments.out) / experiment, time.monotonic()
+    command = [arguments.program, "run", experiment, "--device", "cuda", "--quiet", "--folder", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=left())
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        out, err = process.communicate()
+    say(f"run {experiment}: exit {process.returncode} after {time.monotonic() - began:.0f} s; see {folder}/reports")
+    words = out if process.returncode == 0 else err
+    for line in [line for line in words.splitlines() if line.strip()][-8:]:
+        say("     | " + line[-150:], detail=True)
+    report.setdefault("trained", []).append({"experiment": experiment, "exit": process.returncode, "out": out})
+
+
 def matrix_peak():
     """TFLOP/s of a product of random 8192^2 matrices in bf16: the median of twenty times ten."""
     n = 8192
@@ -421,6 +450,9 @@ def main():
             kept -= 8
             longest = max(longest, time.monotonic() - began)
             save()
+        if CUDA and arguments.only != "torch":
+            for experiment in arguments.train:
+                train(experiment)
     save()
     say(f"{time.monotonic() - STARTED:.0f} s")
 
