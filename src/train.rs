@@ -29,6 +29,7 @@ mod probe;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod status;
 mod student;
 pub mod teacher;
 pub mod views;

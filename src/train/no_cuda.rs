@@ -51,14 +51,6 @@ pub mod machine {
     }
 }
 
-pub mod program {
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    pub enum Loss {
-        Kl { temperature: f32 },
-        CrossEntropy,
-    }
-}
-
 pub mod frozen {
     use std::rc::Rc;
 
@@ -128,39 +120,9 @@ pub mod trained {
     use candle_core::Tensor;
 
     use super::machine::Machine;
-    use super::program::Loss;
     use crate::job::Job;
     use crate::train::optimizer::State;
-
-    #[derive(Clone, Copy, Debug, Default, PartialEq)]
-    pub struct Sums {
-        pub loss: f64,
-        pub norm: f64,
-        pub steps: u64,
-    }
-
-    #[derive(Clone, Copy, Debug, Default, PartialEq)]
-    pub struct Status {
-        pub sums: Sums,
-        pub seconds: f64,
-        pub timed: u64,
-        pub last_loss: f64,
-        pub last_norm: f64,
-        pub failed: Option<Broken>,
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    pub struct Broken {
-        pub step: u64,
-        pub what: What,
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum What {
-        Loss,
-        Gradient,
-        Weight,
-    }
+    use crate::train::status::{Loss, Status, Sums};
 
     pub enum Trained {}
 

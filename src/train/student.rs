@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::checkpoint::{self, Place};
-use super::cuda::program::Loss as LossOnGpu;
-use super::cuda::trained::{Sums, Trained, What};
+use super::cuda::trained::Trained;
 use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
+use super::status::{Loss as LossOnGpu, Sums, What};
 use super::views::{Look, student_look};
 use super::{cuda, optimizer, teacher};
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};

@@ -9,11 +9,11 @@ use super::frozen::{Answers, Frozen};
 use super::machine::{Machine, number};
 use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
-use super::program::Loss;
-use super::trained::{Sums, Trained};
+use super::trained::Trained;
 use crate::job::{Ensemble, Input, Job, Model, Precision};
 use crate::train::optimizer::State;
 use crate::train::random::{Purpose, Stream};
+use crate::train::status::{Loss, Sums};
 
 /// What a step needs, as the host has it.
 pub struct Inputs<'a> {

@@ -9,9 +9,9 @@ use candle_core::Tensor;
 use super::device::{Address, Buffer, Number, Spread};
 use super::machine::{Machine, Planned, Replay, floats};
 use super::operation::{Numbers, u32_of};
-use super::trained::{STATUS_BYTES, Status};
 use super::transfer::{Peek, Uploads};
 use crate::job::{Ensemble, Input, Model, Precision};
+use crate::train::status::{STATUS_BYTES, Status};
 
 /// A network with its weights.
 pub struct Frozen {

@@ -15,6 +15,7 @@ use super::operation::{Backward, Batch, Forward, Numbers, Operation, operation, 
 use super::weights::Rows;
 use crate::train::buffers::Buffers;
 use crate::train::graph::Graph;
+use crate::train::status::Loss;
 
 /// Places start at multiples of so many bytes.
 const ALIGNMENT: usize = 256;
@@ -38,15 +39,6 @@ struct StepPlaces {
     backward_scratch: Place,
     /// Numbers of `y`.
     numbers: usize,
-}
-
-/// What a student's logits are compared with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Loss {
-    /// Logits; see [`crate::train::ops::loss::Loss::Kl`].
-    Kl { temperature: f32 },
-    /// Probabilities.
-    CrossEntropy,
 }
 
 pub struct Program {

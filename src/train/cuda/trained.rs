@@ -11,50 +11,12 @@ use candle_core::Tensor;
 use super::device::{Address, Buffer, Spread};
 use super::machine::{Machine, Planned, Replay, floats};
 use super::operation::{Numbers, u32_of};
-use super::program::Loss;
 use super::transfer::{Peek, Uploads};
 use crate::job::{Clip, Job, Optimizer};
 use crate::train::optimizer::{self, State};
+use crate::train::status::{Loss, STATUS_BYTES, Status, Sums};
 
 const CONTROL_BYTES: usize = 24;
-/// `struct Status` of `kernels/weights.cu`, eight bytes a field.
-pub(super) const STATUS_BYTES: usize = 8 * 11;
-
-/// Sums over the steps of an epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sums {
-    pub loss: f64,
-    /// Of the gradients' norms.
-    pub norm: f64,
-    pub steps: u64,
-}
-
-/// What a student's steps left behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Status {
-    /// Since they were last forgotten.
-    pub sums: Sums,
-    /// Since it was last taken; and how many steps that were.
-    pub seconds: f64,
-    pub timed: u64,
-    pub last_loss: f64,
-    pub last_norm: f64,
-    pub failed: Option<Broken>,
-}
-
-/// Something was not finite, and nothing moves since.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Broken {
-    pub step: u64,
-    pub what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    Loss,
-    Gradient,
-    Weight,
-}
 
 pub struct Trained {
     machine: Rc<Machine>,
@@ -317,50 +279,5 @@ impl Trained {
         gpu.zero(self.status.address + 40, 8)?;
         self.timed_from = 0;
         Ok(())
-    }
-}
-
-impl Status {
-    pub(super) fn read(bytes: &[u8]) -> Status {
-        let word = |place: usize| {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(&bytes[8 * place..8 * place + 8]);
-            u64::from_le_bytes(eight)
-        };
-        let number = |place: usize| f64::from_bits(word(place));
-        let what = match word(7) {
-            1 => What::Loss,
-            2 => What::Gradient,
-            _ => What::Weight,
-        };
-        Status {
-            sums: Sums { loss: number(0), norm: number(1), steps: word(5) },
-            seconds: number(2) * 1e-9,
-            timed: word(5),
-            last_loss: number(3),
-            last_norm: number(4),
-            failed: (word(6) > 0).then(|| Broken { step: word(6) - 1, what }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_is_read_as_the_kernels_write_it() {
-        let words = [1.5f64, 2.5, 3e9, 4.5, 5.5].map(f64::to_bits).into_iter().chain([6, 8, 2, 9, 0, 0]);
-        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        assert_eq!(bytes.len(), STATUS_BYTES);
-        let expected = Status {
-            sums: Sums { loss: 1.5, norm: 2.5, steps: 6 },
-            seconds: 3.0,
-            timed: 6,
-            last_loss: 4.5,
-            last_norm: 5.5,
-            failed: Some(Broken { step: 7, what: What::Gradient }),
-        };
-        assert_eq!(Status::read(&bytes), expected);
     }
 }

@@ -8,12 +8,12 @@ use super::{Machine, Row, distance, rounded, some};
 use crate::job::{Adam, BitResnet, BitResnetSmall, Clip, Input, Job, Model, Optimizer, Precision, Sgd, Vit};
 use crate::train::bench::job;
 use crate::train::cuda::device::Number;
-use crate::train::cuda::program::Loss;
-use crate::train::cuda::trained::{Sums, Trained};
+use crate::train::cuda::trained::Trained;
 use crate::train::engine::Engine;
 use crate::train::model::graph;
 use crate::train::ops::loss;
 use crate::train::optimizer::{self, State};
+use crate::train::status::{Loss, Sums};
 
 const IMAGES: usize = 6;
 const STEPS: u64 = 4;

@@ -6,6 +6,29 @@ struct Window {
     u32 stride, padding;
 };
 
+// The pixels under the window of output (oy, ox): body(row, column, place in the window).
+template <class Body> __device__ __forceinline__ void pixels_under(const Window& s, u32 oy, u32 ox, Body body) {
+    int top = (int)(oy * s.stride) - (int)s.padding, left = (int)(ox * s.stride) - (int)s.padding;
+    for (u32 ky = 0; ky < s.kh; ky++)
+        for (u32 kx = 0; kx < s.kw; kx++) {
+            int row = top + (int)ky, column = left + (int)kx;
+            if (row >= 0 && row < (int)s.h && column >= 0 && column < (int)s.w) body(row, column, ky * s.kw + kx);
+        }
+}
+
+// The windows over pixel (y, x): body(output row, output column, the pixel's place in the window).
+template <class Body> __device__ __forceinline__ void windows_over(const Window& s, u32 y, u32 x, Body body) {
+    for (u32 ky = 0; ky < s.kh; ky++) {
+        int top = (int)(y + s.padding) - (int)ky;
+        if (top < 0 || top % (int)s.stride || top / (int)s.stride >= (int)s.oh) continue;
+        for (u32 kx = 0; kx < s.kw; kx++) {
+            int left = (int)(x + s.padding) - (int)kx;
+            if (left < 0 || left % (int)s.stride || left / (int)s.stride >= (int)s.ow) continue;
+            body((u32)top / s.stride, (u32)left / s.stride, ky * s.kw + kx);
+        }
+    }
+}
+
 // columns [images * oh * ow, kh * kw * each]: channels `from .. from + each` under every place of the window; zeros
 // beyond the image. 256 threads a block, grid over all numbers / V.
 template <int V>
@@ -36,18 +59,12 @@ __device__ void scatter_columns(const NUMBER* columns, NUMBER* dx, Window s, u32
     u64 image = pixel / s.w / s.h;
     Vector<V> sum;
     sum.fill(0.f);
-    for (u32 ky = 0; ky < s.kh; ky++) {
-        int top = (int)(y + s.padding) - (int)ky;
-        if (top < 0 || top % (int)s.stride || top / (int)s.stride >= (int)s.oh) continue;
-        for (u32 kx = 0; kx < s.kw; kx++) {
-            int left = (int)(x + s.padding) - (int)kx;
-            if (left < 0 || left % (int)s.stride || left / (int)s.stride >= (int)s.ow) continue;
-            u64 at = (image * s.oh + top / s.stride) * s.ow + left / s.stride;
-            Vector<V> value = load<V>(columns + ((at * s.kh + ky) * s.kw + kx) * each + lane * V);
+    windows_over(s, y, x, [&](u32 oy, u32 ox, u32 tap) {
+        u64 row = (image * s.oh + oy) * s.ow + ox;
+        Vector<V> value = load<V>(columns + (row * s.kh * s.kw + tap) * each + lane * V);
 #pragma unroll
-            for (int j = 0; j < V; j++) sum.at[j] += value.at[j];
-        }
-    }
+        for (int j = 0; j < V; j++) sum.at[j] += value.at[j];
+    });
     write(sum, dx + (u64)pixel * s.c + from + lane * V, add);
 }
 
@@ -77,18 +94,15 @@ KERNEL pool(const NUMBER* x, NUMBER* y, u8* place, Window s, u32 zeros, u32 mean
     bool any = beyond && zeros;
     float best = 0.f, sum = 0.f;
     u8 at = NOWHERE;
-    for (u32 ky = 0; ky < s.kh; ky++)
-        for (u32 kx = 0; kx < s.kw; kx++) {
-            int row = top + (int)ky, column = left + (int)kx;
-            if (row < 0 || row >= (int)s.h || column < 0 || column >= (int)s.w) continue;
-            float value = widen(x[((image * s.h + row) * s.w + column) * s.c + channel]);
-            sum += value;
-            if (!any || value > best || value != value) {
-                best = value;
-                at = (u8)(ky * s.kw + kx);
-                any = true;
-            }
+    pixels_under(s, oy, ox, [&](int row, int column, u32 tap) {
+        float value = widen(x[((image * s.h + row) * s.w + column) * s.c + channel]);
+        sum += value;
+        if (!any || value > best || value != value) {
+            best = value;
+            at = (u8)tap;
+            any = true;
         }
+    });
     if (mean) {
         narrow(sum / divisor(s, oy, ox, zeros), y[i]);
     } else {
@@ -105,18 +119,11 @@ KERNEL pool_gradient(const NUMBER* dy, const u8* place, NUMBER* dx, Window s, u3
     u32 x = pixel % s.w, y = pixel / s.w % s.h;
     u64 image = pixel / s.w / s.h;
     float sum = 0.f;
-    for (u32 ky = 0; ky < s.kh; ky++) {
-        int top = (int)(y + s.padding) - (int)ky;
-        if (top < 0 || top % (int)s.stride || top / (int)s.stride >= (int)s.oh) continue;
-        for (u32 kx = 0; kx < s.kw; kx++) {
-            int left = (int)(x + s.padding) - (int)kx;
-            if (left < 0 || left % (int)s.stride || left / (int)s.stride >= (int)s.ow) continue;
-            u32 oy = top / s.stride, ox = left / s.stride;
-            u64 at = ((image * s.oh + oy) * s.ow + ox) * s.c + channel;
-            if (mean) sum += widen(dy[at]) / divisor(s, oy, ox, zeros);
-            else if (place[at] == ky * s.kw + kx) sum += widen(dy[at]);
-        }
-    }
+    windows_over(s, y, x, [&](u32 oy, u32 ox, u32 tap) {
+        u64 at = ((image * s.oh + oy) * s.ow + ox) * s.c + channel;
+        if (mean) sum += widen(dy[at]) / divisor(s, oy, ox, zeros);
+        else if (place[at] == tap) sum += widen(dy[at]);
+    });
     narrow(add ? widen(dx[i]) + sum : sum, dx[i]);
 }
 
@@ -148,13 +155,9 @@ KERNEL depthwise(const NUMBER* x, const NUMBER* w, const float* bias, NUMBER* y,
     u32 ox = pixel % s.ow, oy = pixel / s.ow % s.oh;
     u64 image = pixel / s.ow / s.oh;
     float sum = bias ? bias[channel] : 0.f;
-    for (u32 ky = 0; ky < s.kh; ky++)
-        for (u32 kx = 0; kx < s.kw; kx++) {
-            int row = (int)(oy * s.stride + ky) - (int)s.padding, column = (int)(ox * s.stride + kx) - (int)s.padding;
-            if (row < 0 || row >= (int)s.h || column < 0 || column >= (int)s.w) continue;
-            sum += widen(x[((image * s.h + row) * s.w + column) * s.c + channel]) *
-                   widen(w[channel * s.kh * s.kw + ky * s.kw + kx]);
-        }
+    pixels_under(s, oy, ox, [&](int row, int column, u32 tap) {
+        sum += widen(x[((image * s.h + row) * s.w + column) * s.c + channel]) * widen(w[channel * s.kh * s.kw + tap]);
+    });
     narrow(sum, y[i]);
 }
 
@@ -166,16 +169,10 @@ KERNEL depthwise_gradient(const NUMBER* dy, const NUMBER* w, NUMBER* dx, Window 
     u32 x = pixel % s.w, y = pixel / s.w % s.h;
     u64 image = pixel / s.w / s.h;
     float sum = 0.f;
-    for (u32 ky = 0; ky < s.kh; ky++) {
-        int top = (int)(y + s.padding) - (int)ky;
-        if (top < 0 || top % (int)s.stride || top / (int)s.stride >= (int)s.oh) continue;
-        for (u32 kx = 0; kx < s.kw; kx++) {
-            int left = (int)(x + s.padding) - (int)kx;
-            if (left < 0 || left % (int)s.stride || left / (int)s.stride >= (int)s.ow) continue;
-            u64 at = (image * s.oh + top / s.stride) * s.ow + left / s.stride;
-            sum += widen(dy[at * s.c + channel]) * widen(w[channel * s.kh * s.kw + ky * s.kw + kx]);
-        }
-    }
+    windows_over(s, y, x, [&](u32 oy, u32 ox, u32 tap) {
+        u64 at = (image * s.oh + oy) * s.ow + ox;
+        sum += widen(dy[at * s.c + channel]) * widen(w[channel * s.kh * s.kw + tap]);
+    });
     narrow(add ? widen(dx[i]) + sum : sum, dx[i]);
 }
 
