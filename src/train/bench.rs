@@ -367,7 +367,7 @@ impl OnCpu {
                 Some(teacher) => Loss::Kl { teacher, temperature: TEMPERATURE },
                 None => Loss::CrossEntropy { probabilities: &self.targets },
             };
-            let (value, _) = self.engine.step(&student.weights, &self.images, loss, &mut self.gradient);
+            let value = self.engine.step(&student.weights, &self.images, loss, &mut self.gradient);
             first.get_or_insert(value);
             if self.updates {
                 let Student { weights, state, decayed } = student;

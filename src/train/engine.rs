@@ -127,8 +127,8 @@ impl<T: Element> Engine<T> {
         logits
     }
 
-    /// The mean loss of a batch, its logits `[N, classes]`, and the gradient of the mean loss, written to `gradient`.
-    pub fn step(&mut self, weights: &[T], images: &[T], loss: Loss<'_, T>, gradient: &mut [T]) -> (f64, Vec<T>) {
+    /// The mean loss of a batch; its gradient is written to `gradient`.
+    pub fn step(&mut self, weights: &[T], images: &[T], loss: Loss<'_, T>, gradient: &mut [T]) -> f64 {
         self.load(weights);
         let (size, classes) = (self.graph.extents[0].len(), self.classes());
         let count = images.len() / size;
@@ -136,21 +136,17 @@ impl<T: Element> Engine<T> {
         let per_lane = self.images_of_a_lane(count);
         let length = self.gradient_at.last().map_or(0, |range| range.end);
         lanes.resize_with(count.div_ceil(per_lane), || Aligned::zeros(length));
-        let mut logits = vec![T::ZERO; count * classes];
-        let work = lanes.par_iter_mut().zip(images.par_chunks(per_lane * size));
-        let work = work.zip(logits.par_chunks_mut(per_lane * classes)).enumerate().with_max_len(1);
+        let work = lanes.par_iter_mut().zip(images.par_chunks(per_lane * size)).enumerate().with_max_len(1);
         let losses: Vec<f64> = work
-            .map(|(lane, ((gradient, images), logits))| {
+            .map(|(lane, (gradient, images))| {
                 self.with_arena(|arena| {
                     let mut sum = 0.0;
-                    let some = images.chunks(self.at_once * size).zip(logits.chunks_mut(self.at_once * classes));
-                    for (part, (images, logits)) in some.enumerate() {
+                    for (part, images) in images.chunks(self.at_once * size).enumerate() {
                         let first = lane * per_lane + part * self.at_once;
                         let rows = images.len() / size;
                         let loss = loss.rows(first..first + rows, classes);
                         let write = if part == 0 { Write::Set } else { Write::Add };
                         sum += self.train_some(weights, images, (loss, 1.0 / count as f64), arena, gradient, write);
-                        logits.copy_from_slice(&arena[self.plan.at(self.plan.output, rows)]);
                     }
                     sum
                 })
@@ -158,7 +154,7 @@ impl<T: Element> Engine<T> {
             .collect();
         self.collect(weights, &mut lanes, gradient);
         self.lanes = lanes;
-        (losses.iter().sum::<f64>() / count as f64, logits)
+        losses.iter().sum::<f64>() / count as f64
     }
 
     /// Numbers of an answer.

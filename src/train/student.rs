@@ -264,7 +264,7 @@ impl Student {
                     Some(Distance::Kl(kl)) => Loss::Kl { teacher: target, temperature: kl.temperature },
                     None => Loss::CrossEntropy { probabilities: target },
                 };
-                engine.step(&self.weights, images, loss, &mut self.gradient).0
+                engine.step(&self.weights, images, loss, &mut self.gradient)
             })
         })??;
         self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);

@@ -7,6 +7,7 @@ mod fences;
 mod grid;
 #[cfg(target_os = "linux")]
 mod kill;
+mod parity;
 mod progress;
 mod report;
 mod schedule;

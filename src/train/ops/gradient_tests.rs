@@ -78,7 +78,7 @@ fn check(
     let mut run = |flat: &[f64]| {
         let mut gradient = vec![0.0; flat.len()];
         let target = Loss::Kl { teacher: &teacher, temperature: 1.5 };
-        let (loss, _) = engine.step(flat, &images, target, &mut gradient);
+        let loss = engine.step(flat, &images, target, &mut gradient);
         (loss, gradient)
     };
     let (loss, gradient) = run(&flat);
@@ -229,7 +229,7 @@ fn winograd_is_the_direct_convolution() {
             let (images, teacher) = (narrow(&some(3 * extent.len(), 2)), narrow(&some(3 * co, 3)));
             let mut gradient = vec![0f32; flat.len()];
             let target = Loss::Kl { teacher: &teacher, temperature: 1.0 };
-            let (loss, _) = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
+            let loss = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
             (loss, gradient.into_iter().map(f64::from).collect::<Vec<_>>())
         };
         let ((loss, gradient), (direct_loss, direct)) = (run(false), run(true));
@@ -423,7 +423,7 @@ fn bf16_is_near_f32() {
         let (images, teacher) = (narrow(&some(IMAGES * extent.len(), 2)), narrow(&some(IMAGES * 20, 3)));
         let mut gradient = vec![0f32; flat.len()];
         let target = Loss::Kl { teacher: &teacher, temperature: 1.0 };
-        let (loss, _) = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
+        let loss = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
         (loss, gradient.into_iter().map(f64::from).collect::<Vec<_>>())
     };
     let ((loss, gradient), (rounded_loss, rounded)) = (run(Precision::F32), run(Precision::Bf16));

@@ -80,8 +80,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     for step in 0..STEPS {
         let wide: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
         let mut gradient = vec![0.0; wide.len()];
-        let (value, _) =
-            engine.step(&wide, &images, loss::Loss::Kl { teacher: &teacher, temperature: 2.0 }, &mut gradient);
+        let value = engine.step(&wide, &images, loss::Loss::Kl { teacher: &teacher, temperature: 2.0 }, &mut gradient);
         let narrow: Vec<f32> = gradient.iter().map(|g| *g as f32).collect();
         optimizer::apply(job, step, &decayed, &narrow, &mut state, &mut weights);
         first.get_or_insert((value, gradient));

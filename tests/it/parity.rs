@@ -1,0 +1,109 @@
+//! Networks against timm's, with weights that both sides make from one formula: `tests/golden/timm_networks.py` records
+//! timm's answers and gradients in f64.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use distillery::job::{BitResnet, Input, Model, Vit};
+use distillery::train::engine::Engine;
+use distillery::train::model::graph;
+use distillery::train::ops::loss::Loss;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Recorded {
+    model: String,
+    resolution: u32,
+    logits: Vec<f64>,
+    loss: f64,
+    /// By tensor: its norm, and its product with numbers of the formula.
+    gradient: BTreeMap<String, (f64, f64)>,
+}
+
+const CLASSES: usize = 10;
+const LABELS: [usize; 2] = [3, 8];
+
+/// In [-1, 1), exact in f32: the same for the same name and place.
+fn numbers(name: &str, count: usize) -> Vec<f64> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let number = |place: u64| {
+        let mut x = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        (x >> 40) as f64 / f64::from(1 << 23) - 1.0
+    };
+    (0..count as u64).map(number).collect()
+}
+
+fn weight(name: &str, shape: &[usize]) -> Vec<f64> {
+    let fan_in: usize = shape[1..].iter().product();
+    let scaled = |x: f64| match shape.len() {
+        _ if name.ends_with("bias") => 0.1 * x,
+        _ if name.ends_with("cls_token") || name.ends_with("pos_embed") => 0.5 * x,
+        1 => 1.0 + 0.2 * x,
+        _ => x * (3.0 / fan_in as f64).sqrt(),
+    };
+    // timm's are f32.
+    numbers(name, shape.iter().product()).into_iter().map(|x| f64::from(scaled(x) as f32)).collect()
+}
+
+fn model(name: &str) -> Model {
+    match name {
+        "resnetv2_50x1_bit" => Model::BitResnet(BitResnet { depth: 50, width: 1 }),
+        "vit_tiny_patch16_224" => Model::Vit(Vit { width: 192, depth: 12, heads: 3, patch: 16 }),
+        "vit_small_patch32_224" => Model::Vit(Vit { width: 384, depth: 12, heads: 6, patch: 32 }),
+        _ => panic!("`{name}` is none of ours"),
+    }
+}
+
+fn near(found: f64, expected: f64, scale: f64, tolerance: f64, what: &str) {
+    assert!((found - expected).abs() < tolerance * scale, "{what}: {found} instead of {expected}");
+}
+
+#[test]
+fn networks_and_gradients_are_timms() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/timm_networks.json");
+    let recorded: Vec<Recorded> = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(recorded.len(), 6);
+    for Recorded { model: name, resolution, logits, loss, gradient } in recorded {
+        let input = Input { channels: 3, classes: CLASSES as u32, resolution };
+        let mut engine = Engine::<f64>::trainable(graph(&model(&name), input));
+        let blueprint = engine.graph().blueprint.clone();
+        let weights: Vec<f64> = blueprint.tensors.iter().flat_map(|entry| weight(&entry.name, &entry.shape)).collect();
+        let images = numbers("images", 2 * 3 * resolution.pow(2) as usize);
+        let mut targets = vec![0.0; 2 * CLASSES];
+        LABELS.iter().enumerate().for_each(|(image, label)| targets[image * CLASSES + label] = 1.0);
+        let mut found = vec![0.0; weights.len()];
+        let target = Loss::CrossEntropy { probabilities: &targets };
+        let found_loss = engine.step(&weights, &images, target, &mut found);
+        let found_logits = engine.forward(&weights, &images);
+
+        let what = format!("{name} at {resolution} px");
+        let scale = logits.iter().map(|x| x.abs()).fold(0.0, f64::max);
+        logits.iter().zip(&found_logits).for_each(|(a, b)| near(*b, *a, scale, 1e-4, &what));
+        near(found_loss, loss, loss, 1e-4, &what);
+        // In f32 as well, by the engine that trains.
+        let mut narrow = Engine::<f32>::frozen(graph(&model(&name), input));
+        let weights: Vec<f32> = weights.iter().map(|x| *x as f32).collect();
+        narrow.load(&weights);
+        let images: Vec<f32> = images.iter().map(|x| *x as f32).collect();
+        let in_f32 = narrow.forward(&weights, &images);
+        logits.iter().zip(in_f32).for_each(|(a, b)| near(f64::from(b), *a, scale, 1e-4, &what));
+
+        assert_eq!(gradient.len(), blueprint.tensors.len(), "{what}");
+        for (entry, range) in blueprint.places() {
+            let (norm, along) = gradient[&entry.name];
+            let own = &found[range];
+            let own_norm = own.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let own_along: f64 =
+                own.iter().zip(numbers(&format!("along {}", entry.name), own.len())).map(|(a, b)| a * b).sum();
+            let what = format!("{what}: the gradient of `{}`", entry.name);
+            near(own_norm, norm, norm, 1e-3, &what);
+            near(own_along, along, norm, 1e-3, &what);
+        }
+    }
+}
