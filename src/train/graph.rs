@@ -120,8 +120,19 @@ impl<T: Element> Graph<T> {
 
     /// `{name}.weight` `[co, ci]` and `{name}.bias`.
     pub fn linear(&mut self, name: &str, x: Value, co: usize, role: Role, residual: Option<Value>) -> Value {
-        let from = self.extent(x);
-        let weight = self.tensor(format!("{name}.weight"), &[co, from.c], role);
+        let shape = [co, self.extent(x).c];
+        self.linear_shaped(name, x, &shape, role, residual)
+    }
+
+    /// A linear layer that timm keeps as a 1x1 convolution: `{name}.weight` `[co, ci, 1, 1]` and `{name}.bias`.
+    pub fn convolutional_head(&mut self, name: &str, x: Value, co: usize) -> Value {
+        let shape = [co, self.extent(x).c, 1, 1];
+        self.linear_shaped(name, x, &shape, Role::Head, None)
+    }
+
+    fn linear_shaped(&mut self, name: &str, x: Value, shape: &[usize], role: Role, residual: Option<Value>) -> Value {
+        let (from, co) = (self.extent(x), shape[0]);
+        let weight = self.tensor(format!("{name}.weight"), shape, role);
         let bias = Some(self.tensor(format!("{name}.bias"), &[co], Role::Bias));
         let kernel =
             Kernel { ci: from.c, co, kh: 1, kw: 1, groups: 1, stride: 1, padding: 0, standardize: None, weight };

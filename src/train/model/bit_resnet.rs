@@ -5,7 +5,6 @@
 //! there the shortcut's 1x1 projection in the first block of every stage, 1x1 convolution to a quarter of the width,
 //! GN+ReLU, 3x3 with the stride, GN+ReLU, 1x1, sum; no activation after the sum.
 
-use super::Role;
 use crate::job::{BitResnet, Input};
 use crate::train::graph::{Graph, Window};
 use crate::train::ops::element::Element;
@@ -45,5 +44,5 @@ pub(super) fn build<T: Element>(net: &BitResnet, input: Input, graph: &mut Graph
     }
     let active = graph.group_norm_relu("norm", x, GROUPS, NORM_EPS);
     let features = graph.push(GlobalMean { x: graph.extent(active) }, active, None);
-    graph.linear("head.fc", features, input.classes as usize, Role::Head, None);
+    graph.convolutional_head("head.fc", features, input.classes as usize);
 }

@@ -4,7 +4,6 @@
 //! pre-activated tensor, as in BiT), 3x3 convolution with the stride, GN+ReLU, 3x3 convolution, sum; no activation
 //! after the sum (paper.md 2.6). All convolutions are weight-standardised and without bias.
 
-use super::Role;
 use super::bit_resnet::{NORM_EPS, standardized};
 use crate::job::{BitResnetSmall, Input};
 use crate::train::graph::Graph;
@@ -32,5 +31,5 @@ pub(super) fn build<T: Element>(net: &BitResnetSmall, input: Input, graph: &mut 
     }
     let active = graph.group_norm_relu("norm", x, groups, NORM_EPS);
     let features = graph.push(GlobalMean { x: graph.extent(active) }, active, None);
-    graph.linear("head.fc", features, input.classes as usize, Role::Head, None);
+    graph.convolutional_head("head.fc", features, input.classes as usize);
 }

@@ -41,7 +41,7 @@ fn norm(named: &Named, name: &str, x: &Tensor, groups: usize) -> Result<Tensor> 
 }
 
 fn head(named: &Named, name: &str, x: &Tensor) -> Result<Tensor> {
-    reference::linear(x, named.get(&format!("{name}.weight")), named.get(&format!("{name}.bias")))
+    reference::linear(x, &named.get(&format!("{name}.weight")).flatten_from(1)?, named.get(&format!("{name}.bias")))
 }
 
 fn weight(named: &Named, name: &str, x: &Tensor, stride: usize) -> Result<Tensor> {
