@@ -33,6 +33,7 @@ pub mod status;
 mod student;
 pub mod teacher;
 pub mod views;
+pub mod weights;
 pub mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -116,59 +116,6 @@ pub fn save_student(path: &Path, blueprint: &Blueprint, flat: &[f32], job: &str)
     replace_file(path, &bytes)
 }
 
-/// Reads weights into the blueprint's order.
-///
-/// # Errors
-/// Lists every tensor that is missing, unexpected or of another shape, in one message.
-pub fn load_weights(path: &Path, blueprint: &Blueprint) -> Result<Vec<f32>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("`{}` is not a whole safetensors file", path.display()))?;
-    let mut wrong = Vec::new();
-    let mut flat = Vec::with_capacity(blueprint.len());
-    for entry in &blueprint.tensors {
-        match file.tensor(&entry.name) {
-            Err(_) => wrong.push(format!("missing `{}`", entry.name)),
-            Ok(view) => match numbers(view.dtype(), view.data()) {
-                Some(numbers) if squeezed(view.shape()) == squeezed(&entry.shape) => flat.extend(numbers),
-                _ => wrong.push(format!(
-                    "`{}` is {:?} {:?}, expected F32 {:?}",
-                    entry.name,
-                    view.dtype(),
-                    view.shape(),
-                    entry.shape
-                )),
-            },
-        }
-    }
-    let known = |name: &str| blueprint.tensors.iter().any(|entry| entry.name == name);
-    wrong.extend(file.names().into_iter().filter(|name| !known(name)).map(|name| format!("unexpected `{name}`")));
-    if !wrong.is_empty() {
-        bail!("`{}` does not fit the network: {}", path.display(), wrong.join(", "));
-    }
-    if flat.iter().any(|value| !value.is_finite()) {
-        bail!("`{}` holds numbers that are not finite", path.display());
-    }
-    Ok(flat)
-}
-
-/// Without ones at the end: a linear layer may be kept as a 1x1 convolution.
-fn squeezed(shape: &[usize]) -> &[usize] {
-    let last = shape.iter().rposition(|side| *side != 1).map_or(0, |place| place + 1);
-    &shape[..last]
-}
-
-/// As f32, where a file holds floating-point numbers of 16 or 32 bits.
-fn numbers(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-    match kind {
-        Dtype::F32 => Some(floats(bytes).collect()),
-        Dtype::BF16 => Some(halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
-        Dtype::F16 => Some(halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
-        _ => None,
-    }
-}
-
 fn parse(bytes: &[u8], job: &str) -> Result<Checkpoint> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let file = SafeTensors::deserialize(bytes)?;
@@ -279,32 +226,6 @@ mod tests {
         }
         fs::write(&newer, &whole).unwrap();
         assert_eq!(load(folder.path(), "j").unwrap().checkpoint.unwrap().weights, [3.0, 4.0]);
-    }
-
-    /// Numbers of 16 bits, and a head kept as a convolution or as a matrix.
-    #[test]
-    fn weights_of_other_types_and_shapes_are_read() {
-        use crate::train::model::Role;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weights.safetensors");
-        let mut blueprint = Blueprint { tensors: Vec::new() };
-        blueprint.add("head.weight".into(), &[2, 3, 1, 1], Role::Head);
-        let expected = [1.0, -2.0, 0.5, 0.25, 4.0, -0.125];
-        let write = |kind, shape: &[usize], bytes: Vec<u8>| {
-            let view = TensorView::new(kind, shape.to_vec(), &bytes).unwrap();
-            fs::write(&path, safetensors::serialize([("head.weight", view)], None).unwrap()).unwrap();
-            load_weights(&path, &blueprint)
-        };
-        let bf16: Vec<u8> = expected.iter().flat_map(|x: &f32| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect();
-        let f16: Vec<u8> =
-            [0x3c00u16, 0xc000, 0x3800, 0x3400, 0x4400, 0xb000].iter().flat_map(|bits| bits.to_le_bytes()).collect();
-        let f32: Vec<u8> = expected.iter().flat_map(|x| x.to_le_bytes()).collect();
-        assert_eq!(write(Dtype::BF16, &[2, 3, 1, 1], bf16).unwrap(), expected);
-        assert_eq!(write(Dtype::F16, &[2, 3], f16.clone()).unwrap(), expected);
-        assert_eq!(write(Dtype::F32, &[2, 3, 1], f32).unwrap(), expected);
-        let error = write(Dtype::F16, &[3, 2], f16.clone()).unwrap_err().to_string();
-        assert!(error.contains("`head.weight` is F16 [3, 2], expected F32 [2, 3, 1, 1]"), "{error}");
-        assert!(write(Dtype::I16, &[2, 3], f16).unwrap_err().to_string().contains("is I16"));
     }
 
     #[test]

@@ -13,13 +13,13 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::load_weights;
 use super::cuda::frozen::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Frozen, Machine, Shown, with_numbers};
 pub use recorded::Recording;
 
 use super::views::{Asked, Batch, Look, Still, Views, asked};
+use super::weights::load_weights;
 use crate::digest::hex;
 use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Input, Job, Precision, Teacher, TeacherSource};
