@@ -34,6 +34,8 @@ pub enum Verb {
     Report(Report),
     /// Ask the store in SQL, read-only.
     Query(Query),
+    /// The networks there are: parameters, multiply-adds, published weights.
+    Models(Models),
     /// Time whole training steps on this machine, workloads that have twins in PyTorch; or compare a GPU with the CPU.
     Bench(Bench),
     /// Train one cohort: what `run` starts.
@@ -137,6 +139,19 @@ pub struct Query {
     #[command(flatten)]
     pub place: Place,
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Models {
+    /// Side in pixels of what they see [default: what each is usually fed]
+    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u32).range(4..=1024))]
+    pub resolution: Option<u32>,
+    /// Classes they tell apart [default: 1000, of the small ones 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub classes: Option<u32>,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }

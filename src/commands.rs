@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogue;
+mod models;
 mod plan;
 mod query;
 mod report;
@@ -28,6 +29,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Status(arguments) => block_on(status::status(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
+        Verb::Models(arguments) => models::models(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Worker(arguments) => worker::worker(&arguments),
     };

@@ -165,6 +165,8 @@ mod tests {
         }
     }
 
+    type Named = Vec<(String, Tensor)>;
+
     #[test]
     fn files_of_both_kinds_are_read_and_what_does_not_fit_is_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -173,8 +175,8 @@ mod tests {
         let blueprint = Blueprint::new(&model, Input { channels: 3, classes: 5, resolution: 32 });
         let mut flat = blueprint.scratch(1);
         flat.iter_mut().enumerate().for_each(|(i, number)| *number += (i % 7) as f32 * 1e-3);
-        let write = |bit: bool, change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
-            let mut tensors: Vec<(String, Tensor)> = blueprint
+        let write = |bit: bool, change: &dyn Fn(&mut Named)| {
+            let mut tensors: Named = blueprint
                 .places()
                 .map(|(entry, range)| {
                     let tensor = Tensor::from_slice(&flat[range], &entry.shape[..], &Device::Cpu).unwrap();
@@ -197,9 +199,9 @@ mod tests {
         };
         assert_eq!(write(true, &|_| ()).0.unwrap(), flat);
         let one = || Tensor::new(&[1f32], &Device::Cpu).unwrap();
-        let with_more = |tensors: &mut Vec<(String, Tensor)>| tensors.push(("opt/count".into(), one()));
+        let with_more = |tensors: &mut Named| tensors.push(("opt/count".into(), one()));
         assert_eq!(write(false, &with_more).0.unwrap(), flat);
-        let wrong = |tensors: &mut Vec<(String, Tensor)>| {
+        let wrong = |tensors: &mut Named| {
             tensors.retain(|(name, _)| !name.ends_with("root_block/standardized_conv2d/kernel"));
             tensors.push(("resnet/else".into(), one()));
             let norm = tensors.iter_mut().find(|(name, _)| name == "resnet/group_norm/gamma").unwrap();
