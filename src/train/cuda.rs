@@ -15,7 +15,9 @@
 //! allocations and launches, and a program linked to it does not start on a machine without a GPU. NVIDIA's libraries are
 //! opened only when a GPU is asked for ([`library`]).
 
+mod argument;
 pub mod bench;
+pub mod buffer;
 pub mod check;
 #[cfg(feature = "cudnn")]
 pub mod convolutions;

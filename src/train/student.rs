@@ -1,5 +1,7 @@
 //! One student of a cohort: its weights, its optimiser, its place in the run, and what it says.
 
+mod on_gpu;
+
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
@@ -15,9 +17,8 @@ use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
-use super::status::{Loss as LossOnGpu, Sums, What};
 use super::views::{Look, student_look};
-use super::{cuda, optimizer, teacher};
+use super::{optimizer, teacher};
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Distance, Init, Job, JobId};
@@ -127,42 +128,6 @@ impl Student {
         (!self.ended).then_some(self.place.step)
     }
 
-    /// Bytes of a GPU that it would take for itself.
-    ///
-    /// # Errors
-    /// When even its step does not fit.
-    pub fn bytes(&self, machine: &cuda::machine::Machine) -> Result<usize> {
-        cuda::trained::bytes(machine, &self.job)
-    }
-
-    /// Moves to the machine it is trained on.
-    ///
-    /// # Errors
-    /// When there is no room.
-    pub fn enter(&mut self, machine: &Machine) -> Result<()> {
-        if let (Machine::Cuda(machine), false) = (machine, self.ended) {
-            let Place { loss, gradient_norm: norm, steps, .. } = self.place;
-            let sums = Sums { loss, norm, steps };
-            self.on_gpu = Some(Trained::new(machine, &self.job, &self.weights, &self.optimizer, sums)?);
-        }
-        Ok(())
-    }
-
-    /// Whether its first step here is still to come.
-    pub fn is_new(&self) -> bool {
-        self.on_gpu.is_some() && self.asked_before.is_none()
-    }
-
-    /// Says what teachers had already done on the GPU, in seconds, before its first step.
-    pub fn begin(&mut self, asked: f64) {
-        self.asked_before = Some(asked);
-    }
-
-    /// Leaves the machine to others.
-    pub fn leave(&mut self) {
-        self.on_gpu = None;
-    }
-
     /// One optimiser step on `images` `[N, S, S, C]`. `shared` is the time loader and teacher took for it on the CPU.
     ///
     /// # Errors
@@ -180,66 +145,6 @@ impl Student {
             (Machine::Cuda(_), Shown::Cuda(images)) => self.step_on_gpu(*images, target, sink),
             _ => unreachable!("a machine shows images where it is"),
         }
-    }
-
-    /// Enqueues a step. What came of earlier ones is seen in passing, so a failure is noticed some steps later; the GPU
-    /// has stopped this student by itself.
-    fn step_on_gpu(&mut self, images: u64, target: &Target, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        let trained = self.on_gpu.as_mut().context("the student has entered the GPU")?;
-        let (target, loss) = match target {
-            Target::Teacher(Answer::Cuda(target), Distance::Kl(kl)) => {
-                (*target, LossOnGpu::Kl { temperature: kl.temperature as f32 })
-            }
-            Target::Teacher(Answer::Cpu(_), _) => unreachable!("a machine answers where it is"),
-            Target::Labels(labels) => {
-                (with_numbers(labels, |labels| trained.target(labels))??, LossOnGpu::CrossEntropy)
-            }
-        };
-        trained.step(&self.job, self.place.step, (images, target), loss, true)?;
-        self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
-        self.place.step += 1;
-        if self.spoken.is_none_or(|spoken| spoken.elapsed() >= STEP_EVENT) {
-            self.spoken = Some(Instant::now());
-            if let Some(status) = trained.glance()? {
-                if let Some(broken) = status.failed {
-                    self.broke(broken.step, broken.what, status.last_loss, status.last_norm, sink);
-                } else if status.timed > 0 {
-                    let images_per_second = f64::from(self.job.batch) * status.timed as f64 / status.seconds.max(1e-9);
-                    let step = self.place.step;
-                    self.say(Event::Step { step, loss: status.last_loss, images_per_second }, sink);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn broke(&mut self, step: u64, what: What, loss: f64, norm: f64, sink: &mut dyn FnMut(Message)) {
-        self.place.step = step;
-        self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, step);
-        match what {
-            What::Loss => self.diverge(&format!("the loss is {loss}"), sink),
-            What::Gradient => self.diverge(&format!("the gradient's norm is {norm:e}"), sink),
-            What::Weight => self.diverge("a weight is not finite", sink),
-        }
-    }
-
-    /// Fetches what a GPU knows: sums of the steps, weights, moments. `asked` are the teachers' seconds there so far.
-    fn settle(&mut self, asked: f64, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        let Some(trained) = &mut self.on_gpu else { return Ok(()) };
-        let status = trained.take()?;
-        trained.save(&mut self.weights, &mut self.optimizer)?;
-        let place = &mut self.place;
-        // Added up there in one row, whoever stops and resumes it.
-        (place.loss, place.gradient_norm, place.steps) = (status.sums.loss, status.sums.norm, status.sums.steps);
-        // Shared work counts for each: its time is what it would take alone.
-        place.seconds += status.seconds + asked - self.asked_before.unwrap_or(asked);
-        self.asked_before = Some(asked);
-        if let Some(broken) = status.failed {
-            self.broke(broken.step, broken.what, status.last_loss, status.last_norm, sink);
-        } else if self.weights.iter().any(|weight| !weight.is_finite()) {
-            self.diverge("a weight is not finite", sink);
-        }
-        Ok(())
     }
 
     fn step_on_cpu(

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::device::{Address, Buffer};
+use super::buffer::Buffer;
+use super::device::Address;
 use super::frozen::{Answers, Frozen};
 use super::machine::{Machine, number};
 use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
 use super::trained::Trained;
-use crate::job::{Ensemble, Input, Job, Model, Precision};
+use crate::job::{Ensemble, Job, Model, Precision};
 use crate::train::optimizer::State;
 use crate::train::random::{Purpose, Stream};
 use crate::train::status::{Loss, Sums};
@@ -46,10 +47,9 @@ impl Bench {
         let (batch, classes, kind) = (job.batch as usize, job.data.classes as usize, number(job.precision));
         let images = gpu.allocate(inputs.images.len() * kind.bytes())?;
         machine.put(inputs.images, kind, images.address)?;
-        let targets = gpu.holding(&inputs.targets.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+        let targets = gpu.holding_floats(inputs.targets)?;
         let teacher = inputs.teacher.map(|(model, weights)| -> Result<_> {
-            let input = Input { ..job.input() };
-            let frozen = Frozen::new(machine, model, input, job.precision, batch, weights)?;
+            let frozen = Frozen::new(machine, model, job.input(), job.precision, batch, weights)?;
             Ok((frozen, Answers::new(machine, batch * classes)?))
         });
         let state = State::new(&job.optimizer, inputs.weights.len());

@@ -13,9 +13,10 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::device::{Address, Buffer, Number};
+use super::buffer::{Buffer, floats};
+use super::device::{Address, Number};
 use super::libraries::Libraries;
-use super::machine::{Machine, floats};
+use super::machine::Machine;
 use super::operation::{Backward, Batch, Forward, Numbers, operation};
 use super::weights::Rows;
 use crate::train::ops::aligned::Aligned;

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use cudarc::cudnn::{result, sys};
 
-use super::device::{Address, Buffer, Gpu, Number};
+use super::buffer::Buffer;
+use super::device::{Address, Gpu, Number};
 use super::library;
 use super::trial::fastest;
 use crate::train::ops::layer::Extent;

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use cudarc::driver::{DriverError, result, sys};
 
+pub use super::argument::{Argument, Spread};
+use super::buffer::{Buffer, OutOfMemory, write_floats};
 use super::library;
 use super::mark::Recorded;
 use super::source;
@@ -31,70 +33,6 @@ impl Number {
             Number::F32 => 4,
             Number::Bf16 => 2,
         }
-    }
-}
-
-/// An argument of a kernel.
-#[derive(Clone, Copy, Debug)]
-pub enum Argument {
-    U64(u64),
-    U32(u32),
-    F32(f32),
-    Window([u32; 9]),
-}
-
-impl Argument {
-    /// Where it lies and how long it is.
-    fn parts(&self) -> (*mut c_void, usize) {
-        match self {
-            Argument::U64(value) => (std::ptr::from_ref(value).cast_mut().cast(), 8),
-            Argument::U32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
-            Argument::F32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
-            Argument::Window(value) => (value.as_ptr().cast_mut().cast(), 36),
-        }
-    }
-}
-
-impl From<u64> for Argument {
-    fn from(value: u64) -> Argument {
-        Argument::U64(value)
-    }
-}
-
-impl From<u32> for Argument {
-    fn from(value: u32) -> Argument {
-        Argument::U32(value)
-    }
-}
-
-impl From<f32> for Argument {
-    fn from(value: f32) -> Argument {
-        Argument::F32(value)
-    }
-}
-
-impl From<bool> for Argument {
-    fn from(value: bool) -> Argument {
-        Argument::U32(value.into())
-    }
-}
-
-/// How a kernel is spread: blocks, threads of a block, bytes of shared memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Spread {
-    pub blocks: [usize; 3],
-    pub threads: usize,
-    pub shared: usize,
-}
-
-impl Spread {
-    /// 256 threads a block, one for each of `n`.
-    pub fn over(n: usize) -> Spread {
-        Spread { blocks: [n.div_ceil(256), 1, 1], threads: 256, shared: 0 }
-    }
-
-    pub fn blocks(blocks: [usize; 3], threads: usize) -> Spread {
-        Spread { blocks, threads, shared: 0 }
     }
 }
 
@@ -212,7 +150,7 @@ impl Gpu {
             Ok(address) => {
                 let (now, most) = self.held.get();
                 self.held.set((now + bytes, most.max(now + bytes)));
-                Ok(Buffer { gpu: Rc::clone(self), address, bytes })
+                Ok(Buffer::new(self, address, bytes))
             }
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 Err(anyhow::Error::new(OutOfMemory { wanted: bytes, free: self.memory().map_or(0, |(free, _)| free) }))
@@ -261,6 +199,24 @@ impl Gpu {
         let buffer = self.allocate(bytes.len())?;
         self.upload(buffer.address, bytes)?;
         Ok(buffer)
+    }
+
+    /// Memory that holds these numbers.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn holding_floats(self: &Rc<Gpu>, numbers: &[f32]) -> Result<Buffer> {
+        let mut bytes = vec![0; 4 * numbers.len()];
+        write_floats(numbers, &mut bytes);
+        self.holding(&bytes)
+    }
+
+    /// Gives memory back, in the order of the stream.
+    pub(super) fn release(&self, address: Address, bytes: usize) {
+        let (now, most) = self.held.get();
+        self.held.set((now - bytes, most));
+        // SAFETY: the address came from the same stream, and whoever used it enqueued that before.
+        let _ = unsafe { result::free_async(address, self.stream) };
     }
 
     /// Copies to the GPU and waits until it is done.
@@ -389,34 +345,5 @@ impl Drop for Gpu {
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.device);
         }
-    }
-}
-
-/// There is not so much memory on the GPU.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the GPU has no {} MiB left ({} MiB are free)\nhint: give it a smaller cohort or batch, or let nobody else use it",
-    wanted.div_ceil(1 << 20),
-    free >> 20
-)]
-pub struct OutOfMemory {
-    /// In bytes.
-    pub wanted: usize,
-    pub free: usize,
-}
-
-/// Memory of the GPU; given back in the order of the stream.
-pub struct Buffer {
-    gpu: Rc<Gpu>,
-    pub address: Address,
-    pub bytes: usize,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let (now, most) = self.gpu.held.get();
-        self.gpu.held.set((now - self.bytes, most));
-        // SAFETY: the address came from the same stream, and whoever used it enqueued that before.
-        let _ = unsafe { result::free_async(self.address, self.gpu.stream) };
     }
 }

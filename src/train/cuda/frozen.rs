@@ -6,8 +6,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::device::{Address, Buffer, Number, Spread};
-use super::machine::{Machine, Planned, Replay, floats};
+use super::buffer::{Buffer, floats};
+use super::device::{Address, Number, Spread};
+use super::machine::{Machine, Planned, Replay};
 use super::operation::{Numbers, u32_of};
 use super::transfer::{Peek, Uploads};
 use crate::job::{Ensemble, Input, Model, Precision};
@@ -38,7 +39,7 @@ impl Frozen {
         let planned = machine.plan(model, input, precision, batch, false, 8 * weights.len())?;
         let program = &planned.program;
         let gpu = &machine.libraries.gpu;
-        let flat = gpu.holding(&weights.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+        let flat = gpu.holding_floats(weights)?;
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
         Ok(Frozen { machine: Rc::clone(machine), planned, flat, matrices, replay: RefCell::default() })
@@ -163,12 +164,7 @@ impl Answers {
             self.uploads = Some(Uploads::new(&self.machine.libraries.gpu, 4 * self.numbers)?);
         }
         let uploads = self.uploads.as_mut().context("it was just made")?;
-        uploads.send(self.buffer.address, |bytes| {
-            for (to, value) in bytes.chunks_exact_mut(4).zip(logits) {
-                to.copy_from_slice(&value.to_le_bytes());
-            }
-            anyhow::Ok(())
-        })
+        uploads.send_floats(self.buffer.address, logits)
     }
 
     /// Asks for the answers to step `step`, for the host to keep.

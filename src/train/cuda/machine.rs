@@ -6,7 +6,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
-use super::device::{Address, Buffer, Number, OutOfMemory, Spread};
+use super::buffer::{Buffer, OutOfMemory, floats, write_floats};
+use super::device::{Address, Number, Spread};
 use super::libraries::Libraries;
 use super::mark::Recorded;
 use super::operation::{Numbers, u32_of};
@@ -27,7 +28,8 @@ pub struct Machine {
     piece: RefCell<Piece>,
     programs: RefCell<Vec<(Key, Planned)>>,
     looks: RefCell<Vec<Shown>>,
-    staging: RefCell<Option<Staging>>,
+    /// Images that come from the host.
+    staging: RefCell<Option<Buffer>>,
 }
 
 /// The memory of a step, of whichever program is the largest.
@@ -62,11 +64,6 @@ struct Shown {
     pixels: Buffer,
     images: Buffer,
     uploads: Uploads,
-}
-
-/// For images that come from the host.
-struct Staging {
-    images: Buffer,
 }
 
 /// Recorded work, and the memory it was recorded with.
@@ -242,11 +239,12 @@ impl Machine {
     /// The driver's, and too little memory.
     pub fn put(&self, images: &[f32], number: Number, to: Address) -> Result<()> {
         let gpu = &self.libraries.gpu;
-        let bytes: Vec<u8> = images.iter().flat_map(|value| value.to_le_bytes()).collect();
         if number == Number::F32 {
+            let mut bytes = vec![0; 4 * images.len()];
+            write_floats(images, &mut bytes);
             return gpu.upload(to, &bytes);
         }
-        let floats = gpu.holding(&bytes)?;
+        let floats = gpu.holding_floats(images)?;
         let arguments = [floats.address.into(), to.into(), (images.len() as u64).into()];
         gpu.launch(number, "convert", Spread::over(images.len()), &arguments)
     }
@@ -278,13 +276,13 @@ impl Machine {
     fn staging(&self, numbers: usize, number: Number) -> Result<Address> {
         let mut staging = self.staging.borrow_mut();
         let bytes = numbers * number.bytes();
-        if staging.as_ref().is_none_or(|staging| staging.images.bytes < bytes) {
+        if staging.as_ref().is_none_or(|images| images.bytes < bytes) {
             *staging = None;
             let images = self.libraries.gpu.allocate(bytes)?;
             self.libraries.gpu.zero(images.address, images.bytes)?;
-            *staging = Some(Staging { images });
+            *staging = Some(images);
         }
-        Ok(staging.as_ref().context("it was just made")?.images.address)
+        Ok(staging.as_ref().context("it was just made")?.address)
     }
 }
 
@@ -328,8 +326,4 @@ pub fn number(precision: Precision) -> Number {
         Precision::F32 => Number::F32,
         Precision::Bf16 => Number::Bf16,
     }
-}
-
-pub fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
 }

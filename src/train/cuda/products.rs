@@ -13,7 +13,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use cudarc::cublaslt::{result, sys};
 
-use super::device::{Address, Buffer, Gpu, Number};
+use super::buffer::Buffer;
+use super::device::{Address, Gpu, Number};
 use super::trial::fastest;
 
 /// What NVIDIA advises for Hopper.

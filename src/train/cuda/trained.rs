@@ -8,8 +8,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::device::{Address, Buffer, Spread};
-use super::machine::{Machine, Planned, Replay, floats};
+use super::buffer::{Buffer, floats, write_floats};
+use super::device::{Address, Spread};
+use super::machine::{Machine, Planned, Replay};
 use super::operation::{Numbers, u32_of};
 use super::transfer::{Peek, Uploads};
 use crate::job::{Clip, Job, Optimizer};
@@ -58,12 +59,10 @@ impl Trained {
     pub fn new(machine: &Rc<Machine>, job: &Job, weights: &[f32], state: &State, sums: Sums) -> Result<Trained> {
         let planned = plan(machine, job)?;
         let (program, gpu) = (&planned.program, &machine.libraries.gpu);
-        let hold =
-            |numbers: &[f32]| gpu.holding(&numbers.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-        let flat = hold(weights)?;
+        let flat = gpu.holding_floats(weights)?;
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
-        let moments = state.moments.iter().map(|(_, numbers)| hold(numbers)).collect::<Result<_>>()?;
+        let moments = state.moments.iter().map(|(_, numbers)| gpu.holding_floats(numbers)).collect::<Result<_>>()?;
         let mut words = [0u64; STATUS_BYTES / 8];
         (words[0], words[1], words[5]) = (sums.loss.to_bits(), sums.norm.to_bits(), sums.steps);
         let status = gpu.holding(&words.map(u64::to_le_bytes).concat())?;
@@ -106,12 +105,7 @@ impl Trained {
             self.target = Some((gpu.allocate(bytes)?, Uploads::new(gpu, bytes)?));
         }
         let (buffer, uploads) = self.target.as_mut().context("it was just made")?;
-        uploads.send(buffer.address, |bytes| {
-            for (to, value) in bytes.chunks_exact_mut(4).zip(numbers) {
-                to.copy_from_slice(&value.to_le_bytes());
-            }
-            anyhow::Ok(())
-        })?;
+        uploads.send_floats(buffer.address, numbers)?;
         Ok(buffer.address)
     }
 
@@ -133,10 +127,7 @@ impl Trained {
             Clip::Off => f32::INFINITY,
         };
         self.controls.send(self.control.address, |bytes| {
-            let numbers = [constants.rate, constants.correction, constants.keep, most];
-            for (to, value) in bytes.chunks_exact_mut(4).zip(numbers) {
-                to.copy_from_slice(&value.to_le_bytes());
-            }
+            write_floats(&[constants.rate, constants.correction, constants.keep, most], &mut bytes[..16]);
             bytes[16..].copy_from_slice(&step.to_le_bytes());
             anyhow::Ok(())
         })?;

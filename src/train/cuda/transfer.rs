@@ -6,6 +6,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use cudarc::driver::{result, sys};
 
+use super::buffer::write_floats;
 use super::device::{Address, Gpu};
 use super::mark::Mark;
 
@@ -83,6 +84,19 @@ impl Uploads {
         slot.used = true;
         self.next = (self.next + 1) % AHEAD;
         Ok(())
+    }
+}
+
+impl Uploads {
+    /// Copies these numbers.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn send_floats(&mut self, to: Address, numbers: &[f32]) -> Result<()> {
+        self.send(to, |bytes| {
+            write_floats(numbers, bytes);
+            Ok::<(), anyhow::Error>(())
+        })
     }
 }
 

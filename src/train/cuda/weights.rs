@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
-use super::device::{Buffer, Gpu, Number, Spread};
+use super::buffer::Buffer;
+use super::device::{Gpu, Number, Spread};
 use super::operation::{Numbers, Operation, Parameter, u32_of};
 
 /// Matrices start at multiples of this many numbers.

@@ -104,7 +104,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     let place = gpu.allocate(narrow.len() * number.bytes())?;
     machine.put(&narrow, number, place.address)?;
     let target: Vec<f32> = teacher.iter().map(|x| *x as f32).collect();
-    let target = gpu.holding(&target.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+    let target = gpu.holding_floats(&target)?;
     let at = (place.address, target.address);
     let mut first = None;
     for step in 0..STEPS {
