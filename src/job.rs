@@ -16,7 +16,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use model::{BitResnet, BitResnetSmall, Input, Model, Vit};
+pub use model::{
+    BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
+    Positions, Vit,
+};
 pub use split::{Part, Slice, SliceText, Split};
 
 /// Stands before the canonical text when it is hashed; a change of meaning of any field must change it.
@@ -291,7 +294,7 @@ impl Job {
 
     /// What the student's network is fed.
     pub fn input(&self) -> Input {
-        Input { channels: self.data.channels, classes: self.data.classes, resolution: self.resolution }
+        Input::new(self.data.channels, self.data.classes, self.resolution)
     }
 
     /// The teachers, none where the job learns from labels.

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::{print, print_json, table};
 use crate::cli;
-use crate::job::{BitResnet, BitResnetSmall, Input, Model, Vit};
+use crate::job::{
+    BitResnet, BitResnetSmall, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Pool, Positions, Vit,
+};
 
 /// A network by the name people know it by.
 struct Known {
@@ -30,10 +32,24 @@ fn known() -> Vec<Known> {
     };
     let vit = |name, width, heads, patch, weights| Known {
         name,
-        model: Model::Vit(Vit { width, depth: 12, heads, patch }),
+        model: Model::Vit(Vit::new(width, 12, heads, patch)),
         resolution: 224,
         classes: 1000,
         weights,
+    };
+    let mobile = |name, size, norm, weights| Known {
+        name,
+        model: Model::MobilenetV3(MobilenetV3 { size, norm }),
+        resolution: 224,
+        classes: 1000,
+        weights,
+    };
+    let cifar = |name, depth| Known {
+        name,
+        model: Model::CifarResnet(CifarResnet { depth }),
+        resolution: 32,
+        classes: 10,
+        weights: &[],
     };
     let small = |name, depth, width| Known {
         name,
@@ -80,7 +96,16 @@ fn known() -> Vec<Known> {
         vit("ViT-Ti/16", 192, 3, 16, &["vit_tiny_patch16_224.augreg_in21k_ft_in1k"]),
         vit("ViT-S/32", 384, 6, 32, &["vit_small_patch32_224.augreg_in21k_ft_in1k"]),
         vit("ViT-S/16", 384, 6, 16, &["vit_small_patch16_224.augreg_in21k_ft_in1k"]),
+        vit("ViT-B/32", 768, 12, 32, &["vit_base_patch32_224.augreg_in21k_ft_in1k"]),
         vit("ViT-B/16", 768, 12, 16, &["vit_base_patch16_224.augreg_in21k_ft_in1k"]),
+        mobile("MobileNet v3 Large, GroupNorm", MobilenetSize::Large, Norm::Group, &[]),
+        mobile("MobileNet v3 Large", MobilenetSize::Large, Norm::Batch, &["mobilenetv3_large_100.ra_in1k"]),
+        mobile("MobileNet v3 Small, GroupNorm", MobilenetSize::Small, Norm::Group, &[]),
+        mobile("MobileNet v3 Small", MobilenetSize::Small, Norm::Batch, &["mobilenetv3_small_100.lamb_in1k"]),
+        cifar("ResNet-20 for CIFAR", 20),
+        cifar("ResNet-32 for CIFAR", 32),
+        cifar("ResNet-44 for CIFAR", 44),
+        cifar("ResNet-56 for CIFAR", 56),
     ]
 }
 
@@ -103,10 +128,20 @@ fn written(model: &Model) -> String {
         Model::BitResnetSmall(net) => {
             format!("{{ bit-resnet-small = {{ depth = {}, width = {} }} }}", net.depth, net.width)
         }
-        Model::Vit(net) => format!(
-            "{{ vit = {{ width = {}, depth = {}, heads = {}, patch = {} }} }}",
-            net.width, net.depth, net.heads, net.patch
-        ),
+        Model::Vit(net) => {
+            let pool = if net.pool == Pool::Mean { ", pool = \"mean\"" } else { "" };
+            let positions = if net.positions == Positions::SinCos { ", positions = \"sin-cos\"" } else { "" };
+            format!(
+                "{{ vit = {{ width = {}, depth = {}, heads = {}, patch = {}{pool}{positions} }} }}",
+                net.width, net.depth, net.heads, net.patch
+            )
+        }
+        Model::MobilenetV3(net) => {
+            let size = if net.size == MobilenetSize::Large { "large" } else { "small" };
+            let norm = if net.norm == Norm::Group { "group" } else { "batch" };
+            format!("{{ mobilenet-v3 = {{ size = \"{size}\", norm = \"{norm}\" }} }}")
+        }
+        Model::CifarResnet(net) => format!("{{ cifar-resnet = {{ depth = {} }} }}", net.depth),
     }
 }
 
@@ -119,7 +154,7 @@ pub fn models(arguments: &cli::Models) -> Result<ExitCode> {
             Model::Vit(net) => resolution.next_multiple_of(net.patch),
             _ => resolution,
         };
-        let input = Input { channels: 3, classes, resolution };
+        let input = Input::new(3, classes, resolution);
         Row {
             name: known.name,
             resolution,
@@ -175,7 +210,7 @@ mod tests {
         }
         let size = |name: &str, classes, resolution| {
             let known = known().into_iter().find(|known| known.name == name).unwrap();
-            let input = Input { channels: 3, classes, resolution };
+            let input = Input::new(3, classes, resolution);
             (known.model.parameters(input) as f64 / 1e6, known.model.macs(input) as f64 / 1e9)
         };
         let near = |found: f64, expected: f64, by: f64| assert!((found - expected).abs() <= by, "{found}, {expected}");

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::key;
 use super::merge;
 use super::text::Fault;
-use crate::job::{BitResnet, Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Vit, Warmup};
+use crate::job::{BitResnet, CifarResnet, Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Vit, Warmup};
 
 /// Looks up places in the table a job is read from.
 pub(super) struct Check<'a, 't> {
@@ -98,6 +98,13 @@ impl Check<'_, '_> {
                 self.whole(&format!("{path}.width"), net.width, 1, 4, "R50x1 has width 1, the paper's teacher 2")
             }
             Model::Vit(net) => self.vit(&format!("{path}.vit"), net, resolution),
+            Model::MobilenetV3(_) => Ok(()),
+            Model::CifarResnet(net) if !CifarResnet::DEPTHS.contains(&net.depth) => {
+                let message = format!("no such network has {} layers", net.depth);
+                let fault = self.fault(&format!("{path}.cifar-resnet.depth"), message);
+                Err(fault.hint("the depths are 20, 32, 44, 56 and 110"))
+            }
+            Model::CifarResnet(_) => Ok(()),
         }
     }
 

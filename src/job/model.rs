@@ -1,6 +1,12 @@
 //! Architectures by name and size, with their arithmetic: parameters and multiply-adds, counted without a device.
 
+mod cifar_resnet;
+mod mobilenet_v3;
+
 use serde::{Deserialize, Serialize};
+
+pub use cifar_resnet::CifarResnet;
+pub use mobilenet_v3::{Block, MobilenetSize, MobilenetV3, Norm};
 
 /// A network's shape. Its input's channels and classes come from the data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -9,6 +15,8 @@ pub enum Model {
     BitResnetSmall(BitResnetSmall),
     BitResnet(BitResnet),
     Vit(Vit),
+    MobilenetV3(MobilenetV3),
+    CifarResnet(CifarResnet),
 }
 
 /// The BiT-ResNet of the paper cut down for images of 16 to 64 px: pre-activation basic blocks, GroupNorm, weight
@@ -33,7 +41,7 @@ pub struct BitResnet {
     pub width: u32,
 }
 
-/// Vision transformer (arXiv 2010.11929) with class token and learned positions; the perceptron is four times as wide.
+/// Vision transformer (arXiv 2010.11929); the perceptron is four times as wide.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Vit {
@@ -45,15 +53,63 @@ pub struct Vit {
     pub heads: u32,
     /// Side of a patch in pixels; divides the resolution.
     pub patch: u32,
+    #[serde(default)]
+    pub pool: Pool,
+    #[serde(default)]
+    pub positions: Positions,
+}
+
+/// What a vision transformer's head reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// A token of its own, before the patches.
+    #[default]
+    ClassToken,
+    /// The mean of the patches; there is no class token (timm: `class_token=False, global_pool='avg', fc_norm=False`).
+    Mean,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    #[default]
+    Learned,
+    /// Fixed sines and cosines of row and column, as in big_vision (`sincos2d`); a class token has zeros.
+    SinCos,
 }
 
 /// What a network is fed and asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Input {
     pub channels: u32,
     pub classes: u32,
     /// Side in pixels.
     pub resolution: u32,
+    pub normalization: Normalization,
+}
+
+/// How pixels in [0, 1] were given to a network when it was trained: `(pixel - mean) / std`, for red, green and blue; of
+/// grey images the first counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalization {
+    pub mean: [f64; 3],
+    pub std: [f64; 3],
+}
+
+impl Default for Normalization {
+    /// [-1, 1], as the paper's networks (paper.md 1.8).
+    fn default() -> Normalization {
+        Normalization { mean: [0.5; 3], std: [0.5; 3] }
+    }
+}
+
+impl Input {
+    /// In the range of [-1, 1].
+    pub fn new(channels: u32, classes: u32, resolution: u32) -> Input {
+        Input { channels, classes, resolution, normalization: Normalization::default() }
+    }
 }
 
 impl Model {
@@ -62,7 +118,13 @@ impl Model {
         match self {
             Model::BitResnetSmall(net) => format!("bit-resnet-small {}x{}", net.depth, net.width),
             Model::BitResnet(net) => format!("bit-resnet {}x{}", net.depth, net.width),
-            Model::Vit(net) => format!("vit {}x{}/{}", net.width, net.depth, net.patch),
+            Model::Vit(net) => {
+                let pool = if net.pool == Pool::Mean { " mean" } else { "" };
+                let positions = if net.positions == Positions::SinCos { " sin-cos" } else { "" };
+                format!("vit {}x{}/{}{pool}{positions}", net.width, net.depth, net.patch)
+            }
+            Model::MobilenetV3(net) => format!("mobilenet-v3 {}", net.label()),
+            Model::CifarResnet(net) => format!("cifar-resnet {}", net.depth),
         }
     }
 
@@ -71,6 +133,17 @@ impl Model {
             Model::BitResnetSmall(net) => net.count(input),
             Model::BitResnet(net) => net.count(input),
             Model::Vit(net) => net.count(input),
+            Model::MobilenetV3(net) => net.count(input),
+            Model::CifarResnet(net) => net.count(input),
+        }
+    }
+
+    /// Whether a step of training looks at all of its images at once, as BatchNorm does.
+    pub fn needs_whole_batch(&self) -> bool {
+        match self {
+            Model::BitResnetSmall(_) | Model::BitResnet(_) | Model::Vit(_) => false,
+            Model::MobilenetV3(net) => net.norm == Norm::Batch,
+            Model::CifarResnet(_) => true,
         }
     }
 
@@ -101,6 +174,20 @@ struct Count {
     macs: u64,
 }
 
+impl Count {
+    /// A convolution without bias from `from` to `to` channels, of which each sees `from / groups`, on `side`² pixels.
+    fn conv(&mut self, from: u64, to: u64, (kernel, groups): (u64, u64), side: u64) {
+        let weights = from / groups * to * kernel * kernel;
+        self.parameters += weights;
+        self.macs += weights * side * side;
+    }
+
+    fn linear(&mut self, from: u64, to: u64) {
+        self.parameters += from * to + to;
+        self.macs += from * to;
+    }
+}
+
 impl BitResnetSmall {
     pub fn blocks_per_stage(&self) -> u32 {
         (self.depth - 2) / 6
@@ -116,10 +203,7 @@ impl BitResnetSmall {
         let mut count = Count::default();
         let mut side = u64::from(input.resolution);
         let width = u64::from(self.width);
-        let mut conv = |from: u64, to: u64, kernel: u64, side: u64| {
-            count.parameters += from * to * kernel * kernel;
-            count.macs += from * to * kernel * kernel * side * side;
-        };
+        let mut conv = |from, to, kernel, side| count.conv(from, to, (kernel, 1), side);
         conv(u64::from(input.channels), width, 3, side);
         let (mut from, mut norms) = (width, 0);
         for stage in 0..3 {
@@ -138,8 +222,8 @@ impl BitResnetSmall {
             }
         }
         let classes = u64::from(input.classes);
-        count.parameters += norms + 2 * from + from * classes + classes;
-        count.macs += from * classes;
+        count.parameters += norms + 2 * from;
+        count.linear(from, classes);
         count
     }
 }
@@ -159,10 +243,7 @@ impl BitResnet {
 
     fn count(&self, input: Input) -> Count {
         let mut count = Count::default();
-        let mut conv = |from: u64, to: u64, kernel: u64, side: u64| {
-            count.parameters += from * to * kernel * kernel;
-            count.macs += from * to * kernel * kernel * side * side;
-        };
+        let mut conv = |from, to, kernel, side| count.conv(from, to, (kernel, 1), side);
         let width = 64 * u64::from(self.width);
         // Seven by seven at stride 2, then pooled by stride 2.
         let mut side = u64::from(input.resolution).div_ceil(2);
@@ -186,22 +267,33 @@ impl BitResnet {
             }
         }
         let classes = u64::from(input.classes);
-        count.parameters += norms + 2 * from + from * classes + classes;
-        count.macs += from * classes;
+        count.parameters += norms + 2 * from;
+        count.linear(from, classes);
         count
     }
 }
 
 impl Vit {
+    /// With class token and learned positions.
+    pub fn new(width: u32, depth: u32, heads: u32, patch: u32) -> Vit {
+        Vit { width, depth, heads, patch, pool: Pool::ClassToken, positions: Positions::Learned }
+    }
+
     fn count(&self, input: Input) -> Count {
         let (width, depth, patch) = (u64::from(self.width), u64::from(self.depth), u64::from(self.patch));
         let patches = (u64::from(input.resolution) / patch).pow(2);
-        let (tokens, classes) = (patches + 1, u64::from(input.classes));
+        let (class, classes) = (u64::from(self.pool == Pool::ClassToken), u64::from(input.classes));
+        let tokens = patches + class;
+        let positions = if self.positions == Positions::Learned { tokens } else { 0 };
         let pixels = u64::from(input.channels) * patch * patch;
         // qkv, projection and the perceptron: twelve squares of the width.
         let block = 12 * width * width + 13 * width;
         Count {
-            parameters: width * (1 + tokens) + width * (pixels + 1) + depth * block + 2 * width + classes * (width + 1),
+            parameters: width * (class + positions)
+                + width * (pixels + 1)
+                + depth * block
+                + 2 * width
+                + classes * (width + 1),
             macs: patches * pixels * width
                 + depth * (tokens * 12 * width * width + 2 * tokens * tokens * width)
                 + width * classes,

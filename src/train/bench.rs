@@ -49,7 +49,7 @@ pub struct Workload {
 pub fn workloads() -> [Workload; 5] {
     let small = |width| Model::BitResnetSmall(BitResnetSmall { depth: 20, width });
     let bit = |depth, width| Model::BitResnet(BitResnet { depth, width });
-    let input = |classes, resolution| Input { channels: 3, classes, resolution };
+    let input = |classes, resolution| Input::new(3, classes, resolution);
     [
         Workload {
             name: "w1",
@@ -73,7 +73,7 @@ pub fn workloads() -> [Workload; 5] {
             name: "w3",
             about: "ViT 192x6/4 from labels, 32 px, batch 128",
             batch: 128,
-            student: Model::Vit(Vit { width: 192, depth: 6, heads: 3, patch: 4 }),
+            student: Model::Vit(Vit::new(192, 6, 3, 4)),
             teacher: None,
             input: input(100, 32),
             optimizes: true,

@@ -9,9 +9,12 @@
 //! A batch is cut into *lanes* of fixed size. A lane's images are taken in order by one thread and share a gradient;
 //! lanes are summed in order at the end. Sizes follow shapes alone, so the bits do not depend on the number of threads.
 //!
+//! A network with BatchNorm cannot be run so, for its images meet in every norm: its steps go by `engine/together.rs`.
+//!
 //! Beside it stands candle: the same networks written with its plain operations are what this one is tested against.
 
 mod plan;
+mod together;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -22,9 +25,10 @@ use super::graph::Graph;
 use super::ops::aligned::Aligned;
 use super::ops::element::Element;
 use super::ops::lanes;
-use super::ops::layer::{Backward, Forward, Seen, Write};
+use super::ops::layer::{Backward, Batch, Forward, Layer, Seen, Write};
 use super::ops::loss::Loss;
 use plan::{Place, Plan};
+use together::Together;
 
 /// Pixels or tokens of the coarsest layer that a thread takes at once, about: its weights come from afar, and are used
 /// for all of them.
@@ -50,6 +54,7 @@ pub struct Engine<T> {
     gradient_at: Vec<Range<usize>>,
     lanes: Vec<Aligned<T>>,
     arenas: Mutex<Vec<Aligned<T>>>,
+    together: Together<T>,
 }
 
 fn at_once<T: Element>(graph: &Graph<T>, plan: &Plan) -> usize {
@@ -91,6 +96,7 @@ impl<T: Element> Engine<T> {
             gradient_at,
             lanes: Vec::new(),
             arenas: Mutex::new(Vec::new()),
+            together: Together::new(&graph),
             graph,
         }
     }
@@ -120,16 +126,19 @@ impl<T: Element> Engine<T> {
         some.with_max_len(1).for_each(|(images, logits)| {
             self.with_arena(|arena| {
                 let count = images.len() / size;
-                self.forward_some(weights, images, count, arena);
+                self.forward_some(0..self.graph.steps.len(), weights, images, arena, None);
                 logits.copy_from_slice(&arena[self.plan.at(self.plan.output, count)]);
             });
         });
         logits
     }
 
-    /// The mean loss of a batch; its gradient is written to `gradient`.
+    /// The mean loss of a batch; its gradient is written to `gradient`, but for numbers that do not learn.
     pub fn step(&mut self, weights: &[T], images: &[T], loss: Loss<'_, T>, gradient: &mut [T]) -> f64 {
         self.load(weights);
+        if self.together.is_needed() {
+            return self.step_together(weights, images, loss, gradient);
+        }
         let (size, classes) = (self.graph.extents[0].len(), self.classes());
         let count = images.len() / size;
         let mut lanes = std::mem::take(&mut self.lanes);
@@ -177,9 +186,18 @@ impl<T: Element> Engine<T> {
         result
     }
 
-    fn forward_some(&self, weights: &[T], images: &[T], count: usize, arena: &mut [T]) {
-        for (index, step) in self.graph.steps.iter().enumerate() {
-            let place = &self.plan.steps[index];
+    /// Runs some steps for some images, whose number they tell.
+    fn forward_some(
+        &self,
+        steps: Range<usize>,
+        weights: &[T],
+        images: &[T],
+        arena: &mut [T],
+        together: Option<&Together<T>>,
+    ) {
+        let count = images.len() / self.graph.extents[0].len();
+        for index in steps {
+            let (step, place) = (&self.graph.steps[index], &self.plan.steps[index]);
             // A layer may be added to what it reads.
             let same = place.residual == place.x;
             let residual = if same { Place::NONE } else { place.residual };
@@ -197,6 +215,7 @@ impl<T: Element> Engine<T> {
                 y,
                 kept,
                 scratch,
+                batch: together.and_then(|together| together.forward(index)),
             });
         }
     }
@@ -211,41 +230,80 @@ impl<T: Element> Engine<T> {
         gradient: &mut [T],
         write: Write,
     ) -> f64 {
-        let classes = self.classes();
-        let count = images.len() / self.graph.extents[0].len();
-        self.forward_some(weights, images, count, arena);
-        let (logits, slope) = (self.plan.at(self.plan.output, count), self.plan.at(self.plan.output_gradient, count));
-        let [logits, slope] = apart(arena, [logits, slope]);
-        let sum = loss.evaluate(logits, classes, share, slope);
-        for (index, step) in self.graph.steps.iter().enumerate().rev() {
-            let place = &self.plan.steps[index];
-            if place.dy == Place::NONE {
-                continue;
-            }
-            // What is not looked at may have made room for something else.
-            let x = if step.layer.needs_x() { place.x } else { Place::NONE };
-            let ranges = [x, place.lens, place.kept, place.dy, place.dx].map(|p| self.plan.at(p, count));
-            let [x, lens, kept, dy, dx] = ranges;
-            let scratch = self.plan.scratch(count);
-            let [x, lens, kept, dy, dx, scratch] = apart(arena, [x, lens, kept, dy, dx, scratch]);
-            step.layer.backward(Backward {
-                images: count,
-                weights,
-                packed: &self.packed[self.packed_at[index].clone()],
-                x: seen(place, x, lens, images),
-                kept,
-                dy,
-                dx: place.dx_write.map(|write| (dx, write)),
-                gradient: &mut gradient[self.gradient_at[index].clone()],
-                gradient_write: write,
-                scratch,
-            });
-            if let Some(to) = place.residual_gradient {
-                let [dy, to] = apart(arena, [place.dy, to].map(|p| self.plan.at(p, count)));
-                lanes::add(to, dy);
-            }
+        let all = 0..self.graph.steps.len();
+        self.forward_some(all.clone(), weights, images, arena, None);
+        let sum = self.evaluate(images, loss, share, arena);
+        for index in all.rev() {
+            self.backward_one(index, weights, images, arena, gradient, write, None);
         }
         sum
+    }
+
+    /// The sum of the losses of images that went forward, and the slope of each times `share`.
+    fn evaluate(&self, images: &[T], loss: Loss<'_, T>, share: f64, arena: &mut [T]) -> f64 {
+        let count = images.len() / self.graph.extents[0].len();
+        let (logits, slope) = (self.plan.at(self.plan.output, count), self.plan.at(self.plan.output_gradient, count));
+        let [logits, slope] = apart(arena, [logits, slope]);
+        loss.evaluate(logits, self.classes(), share, slope)
+    }
+
+    /// Calls `run` with what a step's backward pass works on, where there is one.
+    #[expect(clippy::too_many_arguments, reason = "all that a step works on")]
+    fn with_backward(
+        &self,
+        index: usize,
+        weights: &[T],
+        images: &[T],
+        arena: &mut [T],
+        gradient: &mut [T],
+        write: Write,
+        batch: Option<Batch<'_>>,
+        run: impl FnOnce(&dyn Layer<T>, Backward<'_, T>),
+    ) {
+        let count = images.len() / self.graph.extents[0].len();
+        let (step, place) = (&self.graph.steps[index], &self.plan.steps[index]);
+        if place.dy == Place::NONE {
+            return;
+        }
+        // What is not looked at may have made room for something else.
+        let x = if step.layer.needs_x() { place.x } else { Place::NONE };
+        let ranges = [x, place.lens, place.kept, place.dy, place.dx].map(|p| self.plan.at(p, count));
+        let [x, lens, kept, dy, dx] = ranges;
+        let scratch = self.plan.scratch(count);
+        let [x, lens, kept, dy, dx, scratch] = apart(arena, [x, lens, kept, dy, dx, scratch]);
+        let call = Backward {
+            images: count,
+            weights,
+            packed: &self.packed[self.packed_at[index].clone()],
+            x: seen(place, x, lens, images),
+            kept,
+            dy,
+            dx: place.dx_write.map(|write| (dx, write)),
+            gradient: &mut gradient[self.gradient_at[index].clone()],
+            gradient_write: write,
+            scratch,
+            batch,
+        };
+        run(step.layer.as_ref(), call);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn backward_one(
+        &self,
+        index: usize,
+        weights: &[T],
+        images: &[T],
+        arena: &mut [T],
+        gradient: &mut [T],
+        write: Write,
+        batch: Option<Batch<'_>>,
+    ) {
+        self.with_backward(index, weights, images, arena, gradient, write, batch, |layer, call| layer.backward(call));
+        if let Some(to) = self.plan.steps[index].residual_gradient {
+            let count = images.len() / self.graph.extents[0].len();
+            let [dy, to] = apart(arena, [self.plan.steps[index].dy, to].map(|p| self.plan.at(p, count)));
+            lanes::add(to, dy);
+        }
     }
 
     /// From the layers' layouts to the flat vector's, all lanes summed, in order, into the first.
@@ -324,7 +382,7 @@ mod tests {
     /// Memory for activations is a thread's, not a batch's: micro-batches of fixed size are how every step is done.
     #[test]
     fn a_thread_needs_the_same_memory_for_any_batch() {
-        let input = Input { channels: 3, classes: 10, resolution: 8 };
+        let input = Input::new(3, 10, 8);
         let model = Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let used = |batch: usize| {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::job::Precision;
 
 use super::model::{Blueprint, Role};
+use super::ops::activation::{Activate, Activation};
 use super::ops::conv::Conv;
 use super::ops::depthwise::Depthwise;
 use super::ops::element::Element;
@@ -17,6 +18,8 @@ use super::ops::kernel::Kernel;
 use super::ops::layer::{Extent, Layer};
 use super::ops::layer_norm::LayerNorm;
 use super::ops::linear::Linear;
+use super::ops::norm::{Norm, Over};
+use super::ops::squeeze_excite::SqueezeExcite;
 use super::ops::winograd::Winograd;
 
 /// A value's number.
@@ -142,6 +145,41 @@ impl<T: Element> Graph<T> {
     pub fn group_norm_relu(&mut self, name: &str, x: Value, groups: usize, eps: f64) -> Value {
         let (from, weight, bias) = self.norm(name, x);
         self.push(GroupNormRelu { x: from, groups, eps, weight, bias }, x, None)
+    }
+
+    /// GroupNorm whose result is stored; `groups` none is BatchNorm, with `{name}.running_mean` and `.running_var`.
+    pub fn stored_norm(
+        &mut self,
+        name: &str,
+        x: Value,
+        (groups, eps): (Option<usize>, f64),
+        activation: Activation,
+        residual: Option<Value>,
+    ) -> Value {
+        let (from, weight, bias) = self.norm(name, x);
+        let over = match groups {
+            Some(groups) => Over::Groups(groups),
+            None => Over::Batch {
+                mean: self.tensor(format!("{name}.running_mean"), &[from.c], Role::RunningMean),
+                variance: self.tensor(format!("{name}.running_var"), &[from.c], Role::RunningVariance),
+            },
+        };
+        self.push(Norm { x: from, over, activation, eps, weight, bias }, x, residual)
+    }
+
+    pub fn activate(&mut self, x: Value, activation: Activation) -> Value {
+        self.push(Activate { x: self.extent(x), activation }, x, None)
+    }
+
+    /// `{name}.conv_reduce` and `{name}.conv_expand`, kept as 1x1 convolutions.
+    pub fn squeeze_excite(&mut self, name: &str, x: Value, hidden: usize) -> Value {
+        let from = self.extent(x);
+        let mut pair = |part: &str, ci: usize, co: usize| {
+            let weight = self.tensor(format!("{name}.{part}.weight"), &[co, ci, 1, 1], Role::Kernel);
+            (weight, self.tensor(format!("{name}.{part}.bias"), &[co], Role::Bias))
+        };
+        let (reduce, expand) = (pair("conv_reduce", from.c, hidden), pair("conv_expand", hidden, from.c));
+        self.push(SqueezeExcite { x: from, hidden, reduce, expand }, x, None)
     }
 
     pub fn layer_norm(&mut self, name: &str, x: Value, eps: f64) -> Value {

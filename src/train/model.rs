@@ -5,6 +5,8 @@
 
 mod bit_resnet;
 mod bit_resnet_small;
+mod cifar_resnet;
+mod mobilenet_v3;
 #[cfg(test)]
 mod tests;
 mod vit;
@@ -16,8 +18,9 @@ use rand_distr::{Distribution, StandardNormal};
 use super::graph::Graph;
 use super::ops::element::Element;
 use super::ops::layer::Extent;
+use super::ops::rescale::Rescale;
 use super::random::{Purpose, Stream};
-use crate::job::{Input, Model};
+use crate::job::{Input, Model, Normalization};
 
 /// The tensors of a network, in a fixed order, with timm's names.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,14 @@ pub enum Role {
     Head,
     /// Class token and positions.
     Embedding,
+    /// Positions of sines and cosines that do not learn, `[1, T, C]`; before those of the patches, which are a square,
+    /// zeros of a class token.
+    SinCos {
+        class: bool,
+    },
+    /// Of BatchNorm; moved by the images that are seen, not by the gradient.
+    RunningMean,
+    RunningVariance,
     Scale,
     Bias,
 }
@@ -50,12 +61,36 @@ pub enum Role {
 pub fn graph<T: Element>(model: &Model, input: Input) -> Graph<T> {
     let side = input.resolution as usize;
     let mut graph = Graph::new(Extent { h: side, w: side, c: input.channels as usize });
+    rescale(input, &mut graph);
     match model {
         Model::BitResnetSmall(net) => bit_resnet_small::build(net, input, &mut graph),
         Model::BitResnet(net) => bit_resnet::build(net, input, &mut graph),
         Model::Vit(net) => vit::build(net, input, &mut graph),
+        Model::MobilenetV3(net) => mobilenet_v3::build(net, input, &mut graph),
+        Model::CifarResnet(net) => cifar_resnet::build(net, input, &mut graph),
     }
     graph
+}
+
+/// From [-1, 1], which is `2 pixel - 1`, to `(pixel - mean) / std`.
+fn rescale<T: Element>(input: Input, graph: &mut Graph<T>) {
+    let Normalization { mean, std } = input.normalization;
+    if input.normalization == Normalization::default() {
+        return;
+    }
+    let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
+    for channel in 0..(input.channels as usize).min(3) {
+        scale[channel] = 0.5 / std[channel];
+        shift[channel] = (0.5 - mean[channel]) / std[channel];
+    }
+    graph.push(Rescale { x: graph.extent(graph.input()), scale, shift }, graph.input(), None);
+}
+
+impl Role {
+    /// Whether the gradient moves it.
+    pub fn learns(self) -> bool {
+        !matches!(self, Role::SinCos { .. } | Role::RunningMean | Role::RunningVariance)
+    }
 }
 
 impl Blueprint {
@@ -77,6 +112,11 @@ impl Blueprint {
 
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// How many of them learn.
+    pub fn parameters(&self) -> usize {
+        self.tensors.iter().filter(|entry| entry.role.learns()).map(Entry::len).sum()
     }
 
     /// Every tensor with its place in the flat vector.
@@ -103,8 +143,12 @@ impl Blueprint {
                     (1.0 / fan_in as f64).sqrt() / 0.879_625_66
                 }
                 Role::Linear | Role::Embedding => 0.02,
-                Role::Scale | Role::Head | Role::Bias => {
-                    let value = if entry.role == Role::Scale { 1.0 } else { 0.0 };
+                Role::SinCos { class } => {
+                    flat.extend(vit::sin_cos(entry.shape[1] - usize::from(class), entry.shape[2], class));
+                    continue;
+                }
+                Role::Scale | Role::RunningVariance | Role::Head | Role::Bias | Role::RunningMean => {
+                    let value = if matches!(entry.role, Role::Scale | Role::RunningVariance) { 1.0 } else { 0.0 };
                     flat.extend(std::iter::repeat_n(value, entry.len()));
                     continue;
                 }

@@ -8,6 +8,7 @@
 //! An operation is a [`layer::Layer`], one file each; [`super::engine`] runs them. [`tile`] is the inner loop of all that
 //! multiplies matrices, [`lanes`] of all else.
 
+pub mod activation;
 pub mod aligned;
 pub mod attention;
 pub mod conv;
@@ -23,8 +24,12 @@ pub mod layer;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
+pub mod norm;
 pub mod pool;
 pub mod product;
+pub mod rescale;
+pub mod shortcut;
+pub mod squeeze_excite;
 pub mod tile;
 pub mod tokens;
 pub mod vector;

@@ -27,14 +27,15 @@ impl Named {
         self.0.get(name).unwrap_or_else(|| panic!("no `{name}`")).as_tensor()
     }
 
-    /// The flat gradient of `loss`, in the blueprint's order.
+    /// The flat gradient of `loss`, in the blueprint's order; zero for what does not learn.
     pub fn gradient(&self, blueprint: &Blueprint, loss: &Tensor) -> Vec<f64> {
         let gradients = loss.backward().unwrap();
         let of = |name: &str| {
             let gradient = gradients.get(&self.0[name]).unwrap_or_else(|| panic!("`{name}` has no gradient"));
             gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
-        blueprint.tensors.iter().flat_map(|entry| of(&entry.name)).collect()
+        let all = blueprint.tensors.iter();
+        all.flat_map(|entry| if entry.role.learns() { of(&entry.name) } else { vec![0.0; entry.len()] }).collect()
     }
 }
 
@@ -100,13 +101,49 @@ pub fn standardize(w: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 pub fn group_norm_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
+    group_norm(x, weight, bias, groups, eps)?.relu()
+}
+
+pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
     let each = x.reshape((n, h * w, groups, c / groups))?.transpose(1, 2)?.contiguous()?.flatten_from(2)?;
     let centred = each.broadcast_sub(&each.mean_keepdim(2)?)?;
     let normal = centred.broadcast_div(&(centred.sqr()?.mean_keepdim(2)? + eps)?.sqrt()?)?;
     let normal =
         normal.reshape((n, groups, h * w, c / groups))?.transpose(1, 2)?.contiguous()?.reshape((n, h, w, c))?;
-    normal.broadcast_mul(weight)?.broadcast_add(bias)?.relu()
+    normal.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// As a network is trained: by the moments of the batch.
+pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let rows = x.flatten(0, 2)?;
+    let centred = rows.broadcast_sub(&rows.mean_keepdim(0)?)?;
+    let normal = centred.broadcast_div(&(centred.sqr()?.mean_keepdim(0)? + eps)?.sqrt()?)?;
+    normal.broadcast_mul(weight)?.broadcast_add(bias)?.reshape(x.shape())
+}
+
+/// `clamp(u + 3, 0, 6) / 6`
+pub fn hard_sigmoid(u: &Tensor) -> Result<Tensor> {
+    ((u + 3.0)?.relu()? - (u - 3.0)?.relu()?)? / 6.0
+}
+
+pub fn hard_swish(u: &Tensor) -> Result<Tensor> {
+    u * hard_sigmoid(u)?
+}
+
+/// `parts` are weight and bias of reduce, and of expand.
+pub fn squeeze_excite(x: &Tensor, parts: [&Tensor; 4]) -> Result<Tensor> {
+    let hidden = linear(&global_mean(x)?, parts[0], parts[1])?.relu()?;
+    let gate = hard_sigmoid(&linear(&hidden, parts[2], parts[3])?)?;
+    x.broadcast_mul(&gate.unsqueeze(1)?.unsqueeze(1)?)
+}
+
+/// Every `stride`-th pixel, with zeros around the channels.
+pub fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
+    let (h, w, c) = (x.dim(1)?.div_ceil(stride), x.dim(2)?.div_ceil(stride), x.dim(3)?);
+    let seen = every(&every(x, 1, 0, stride, h)?, 2, 0, stride, w)?;
+    let before = (channels - c) / 2;
+    seen.pad_with_zeros(3, before, channels - c - before)
 }
 
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use distillery::job::{BitResnet, Input, Model, Vit};
+use distillery::job::{BitResnet, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Pool, Vit};
 use distillery::train::engine::Engine;
 use distillery::train::model::graph;
 use distillery::train::ops::loss::Loss;
@@ -19,6 +19,28 @@ struct Recorded {
     loss: f64,
     /// By tensor: its norm, and its product with numbers of the formula.
     gradient: BTreeMap<String, (f64, f64)>,
+    /// The same of running statistics after the step.
+    running: BTreeMap<String, (f64, f64)>,
+}
+
+#[derive(Deserialize)]
+struct Positions {
+    before: usize,
+    after: usize,
+    /// Tokens before those of the patches.
+    prefix: usize,
+    numbers: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    networks: Vec<Recorded>,
+    positions: Vec<Positions>,
+}
+
+fn golden() -> Golden {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/timm_networks.json");
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
 const CLASSES: usize = 10;
@@ -42,7 +64,7 @@ fn numbers(name: &str, count: usize) -> Vec<f64> {
 fn weight(name: &str, shape: &[usize]) -> Vec<f64> {
     let fan_in: usize = shape[1..].iter().product();
     let scaled = |x: f64| match shape.len() {
-        _ if name.ends_with("bias") => 0.1 * x,
+        _ if name.ends_with("bias") || name.ends_with("running_mean") => 0.1 * x,
         _ if name.ends_with("cls_token") || name.ends_with("pos_embed") => 0.5 * x,
         1 => 1.0 + 0.2 * x,
         _ => x * (3.0 / fan_in as f64).sqrt(),
@@ -54,9 +76,17 @@ fn weight(name: &str, shape: &[usize]) -> Vec<f64> {
 fn model(name: &str) -> Model {
     match name {
         "resnetv2_50x1_bit" => Model::BitResnet(BitResnet { depth: 50, width: 1 }),
-        "vit_tiny_patch16_224" => Model::Vit(Vit { width: 192, depth: 12, heads: 3, patch: 16 }),
-        "vit_small_patch32_224" => Model::Vit(Vit { width: 384, depth: 12, heads: 6, patch: 32 }),
-        _ => panic!("`{name}` is none of ours"),
+        "vit_tiny_patch16_224" => Model::Vit(Vit::new(192, 12, 3, 16)),
+        "vit_small_patch32_224" => Model::Vit(Vit::new(384, 12, 6, 32)),
+        "vit_tiny_patch16_224 mean" => Model::Vit(Vit { pool: Pool::Mean, ..Vit::new(192, 12, 3, 16) }),
+        "bit 26x2" => Model::BitResnet(BitResnet { depth: 26, width: 2 }),
+        "cifar-resnet 20" => Model::CifarResnet(CifarResnet { depth: 20 }),
+        _ => {
+            let (size, rest) = name.strip_prefix("mobilenetv3_").and_then(|name| name.split_once("_100")).unwrap();
+            let size = if size == "large" { MobilenetSize::Large } else { MobilenetSize::Small };
+            let norm = if rest == " group" { Norm::Group } else { Norm::Batch };
+            Model::MobilenetV3(MobilenetV3 { size, norm })
+        }
     }
 }
 
@@ -64,16 +94,40 @@ fn near(found: f64, expected: f64, scale: f64, tolerance: f64, what: &str) {
     assert!((found - expected).abs() < tolerance * scale, "{what}: {found} instead of {expected}");
 }
 
-#[test]
-fn networks_and_gradients_are_timms() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/timm_networks.json");
-    let recorded: Vec<Recorded> = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-    assert_eq!(recorded.len(), 6);
-    for Recorded { model: name, resolution, logits, loss, gradient } in recorded {
-        let input = Input { channels: 3, classes: CLASSES as u32, resolution };
+macro_rules! families {
+    ($($test:ident: $family:literal, $count:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            networks_and_gradients_are_timms($family, $count);
+        })*
+
+        #[test]
+        fn every_recorded_network_is_tested() {
+            assert_eq!(golden().networks.len(), 0 $(+ $count)*);
+        }
+    };
+}
+
+families! {
+    bit_resnet_50_is_timms: "resnetv2_50x1", 2;
+    bit_resnet_26_of_double_width_is_timms: "bit 26x2", 2;
+    vit_ti_is_timms: "vit_tiny", 4;
+    vit_s_is_timms: "vit_small", 2;
+    mobilenet_v3_large_is_timms: "mobilenetv3_large", 4;
+    mobilenet_v3_small_is_timms: "mobilenetv3_small", 4;
+    cifar_resnet_is_torchs: "cifar", 2;
+}
+
+fn networks_and_gradients_are_timms(family: &str, count: usize) {
+    let recorded: Vec<Recorded> =
+        golden().networks.into_iter().filter(|network| network.model.starts_with(family)).collect();
+    assert_eq!(recorded.len(), count);
+    for Recorded { model: name, resolution, logits, loss, gradient, running } in recorded {
+        let input = Input::new(3, CLASSES as u32, resolution);
         let mut engine = Engine::<f64>::trainable(graph(&model(&name), input));
         let blueprint = engine.graph().blueprint.clone();
-        let weights: Vec<f64> = blueprint.tensors.iter().flat_map(|entry| weight(&entry.name, &entry.shape)).collect();
+        let mut weights: Vec<f64> =
+            blueprint.tensors.iter().flat_map(|entry| weight(&entry.name, &entry.shape)).collect();
         let images = numbers("images", 2 * 3 * resolution.pow(2) as usize);
         let mut targets = vec![0.0; 2 * CLASSES];
         LABELS.iter().enumerate().for_each(|(image, label)| targets[image * CLASSES + label] = 1.0);
@@ -88,22 +142,28 @@ fn networks_and_gradients_are_timms() {
         near(found_loss, loss, loss, 1e-4, &what);
         // In f32 as well, by the engine that trains.
         let mut narrow = Engine::<f32>::frozen(graph(&model(&name), input));
-        let weights: Vec<f32> = weights.iter().map(|x| *x as f32).collect();
-        narrow.load(&weights);
+        let single: Vec<f32> = weights.iter().map(|x| *x as f32).collect();
+        narrow.load(&single);
         let images: Vec<f32> = images.iter().map(|x| *x as f32).collect();
-        let in_f32 = narrow.forward(&weights, &images);
+        let in_f32 = narrow.forward(&single, &images);
         logits.iter().zip(in_f32).for_each(|(a, b)| near(f64::from(b), *a, scale, 1e-4, &what));
 
-        assert_eq!(gradient.len(), blueprint.tensors.len(), "{what}");
+        assert_eq!(gradient.len() + running.len(), blueprint.tensors.len(), "{what}");
+        engine.settle(&mut weights);
+        // A bias before a BatchNorm has none but what rounding leaves.
+        let largest = gradient.values().map(|(norm, _)| *norm).fold(0.0, f64::max);
         for (entry, range) in blueprint.places() {
-            let (norm, along) = gradient[&entry.name];
-            let own = &found[range];
+            let ((norm, along), own) = match running.get(&entry.name) {
+                Some(recorded) => (*recorded, &weights[range]),
+                None => (gradient[&entry.name], &found[range]),
+            };
+            let scale = norm.max(1e-9 * largest);
             let own_norm = own.iter().map(|x| x * x).sum::<f64>().sqrt();
             let own_along: f64 =
                 own.iter().zip(numbers(&format!("along {}", entry.name), own.len())).map(|(a, b)| a * b).sum();
-            let what = format!("{what}: the gradient of `{}`", entry.name);
-            near(own_norm, norm, norm, 1e-3, &what);
-            near(own_along, along, norm, 1e-3, &what);
+            let what = format!("{what}: the gradient, or running statistics, of `{}`", entry.name);
+            near(own_norm, norm, scale, 1e-3, &what);
+            near(own_along, along, scale, 1e-3, &what);
         }
     }
 }

@@ -422,7 +422,7 @@ fn bits_are_those_of_lesser_processors() {
         (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 11, Precision::F32),
         (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 11, Precision::Bf16),
         (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 33, Precision::F32),
-        (Model::Vit(Vit { width: 48, depth: 1, heads: 3, patch: 4 }), 12, Precision::F32),
+        (Model::Vit(Vit::new(48, 1, 3, 4)), 12, Precision::F32),
     ];
     for (student, resolution, precision) in networks {
         let mut job = Job { student, resolution, precision, ..labels(1) };
@@ -468,7 +468,7 @@ fn every_network_and_optimizer_trains() {
     let networks = [
         (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 10),
         (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 32),
-        (Model::Vit(Vit { width: 32, depth: 1, heads: 2, patch: 4 }), 12),
+        (Model::Vit(Vit::new(32, 1, 2, 4)), 12),
     ];
     for (student, resolution) in networks {
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true });

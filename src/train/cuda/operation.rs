@@ -136,6 +136,11 @@ pub fn operation(
         }
         Description::Depthwise(layer) => Box::new(depthwise::Depthwise::new(batch, layer)),
         Description::GroupNormRelu(layer) => Box::new(norm::GroupNorm::new(batch, layer)?),
+        Description::Norm(_)
+        | Description::Activate(_)
+        | Description::SqueezeExcite(_)
+        | Description::Shortcut(_)
+        | Description::Rescale(_) => anyhow::bail!("not yet"),
         Description::LayerNorm(layer) => Box::new(norm::LayerNorm::new(batch, layer)),
         Description::Gelu(layer) => Box::new(simple::Gelu::new(batch, layer)),
         Description::Attention(layer) => Box::new(attention::Attention::new(batch, layer)),

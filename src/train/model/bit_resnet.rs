@@ -21,7 +21,7 @@ pub(super) fn standardized(size: usize, stride: usize) -> Window {
 
 pub(super) fn build<T: Element>(net: &BitResnet, input: Input, graph: &mut Graph<T>) {
     let width = 64 * net.width as usize;
-    let stem = graph.conv("stem.conv", graph.input(), width, standardized(7, 2), None);
+    let stem = graph.conv("stem.conv", graph.output, width, standardized(7, 2), None);
     let pool = Pool { x: graph.extent(stem), kind: Kind::Max, window: 3, stride: 2, padding: 1, beyond: Beyond::Zeros };
     let mut x = graph.push(pool, stem, None);
     for (stage, blocks) in net.blocks().into_iter().enumerate() {

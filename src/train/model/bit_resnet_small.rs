@@ -12,7 +12,7 @@ use crate::train::ops::pool::GlobalMean;
 
 pub(super) fn build<T: Element>(net: &BitResnetSmall, input: Input, graph: &mut Graph<T>) {
     let (width, groups) = (net.width as usize, net.groups() as usize);
-    let mut x = graph.conv("stem.conv", graph.input(), width, standardized(3, 1), None);
+    let mut x = graph.conv("stem.conv", graph.output, width, standardized(3, 1), None);
     for stage in 0..3 {
         for index in 0..net.blocks_per_stage() {
             let name = |part: &str| format!("stages.{stage}.blocks.{index}.{part}");

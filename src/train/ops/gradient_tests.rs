@@ -5,6 +5,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::activation::Activation;
 use super::attention::Attention;
 use super::conv::Conv;
 use super::gelu::Gelu;
@@ -12,6 +13,7 @@ use super::kernel::Kernel;
 use super::layer::Extent;
 use super::loss::Loss;
 use super::pool::{Beyond, GlobalMean, Kind, Pool};
+use super::shortcut::Shortcut;
 use super::tokens::{FirstToken, Tokens};
 use super::winograd::Winograd;
 use crate::job::Precision;
@@ -55,7 +57,7 @@ fn network<T: super::element::Element>(extent: Extent, build: &impl Build) -> Gr
     let mut graph = Graph::new(extent);
     let shape = [extent.h, extent.w, extent.c];
     let positions = graph.tensor("shift".into(), &shape, Role::Embedding);
-    let x = graph.push(Tokens { x: extent, class: None, positions }, graph.input(), None);
+    let x = graph.push(Tokens { x: extent, class: None, positions, learned: true }, graph.input(), None);
     let y = build.build(&mut graph, x);
     assert_eq!(graph.output, y);
     graph
@@ -215,7 +217,7 @@ fn winograd_is_the_direct_convolution() {
         let run = |direct: bool| {
             let mut graph = Graph::<f32>::new(extent);
             let positions = graph.tensor("shift".into(), &[side, side, ci], Role::Embedding);
-            let x = graph.push(Tokens { x: extent, class: None, positions }, graph.input(), None);
+            let x = graph.push(Tokens { x: extent, class: None, positions, learned: true }, graph.input(), None);
             let weight = graph.tensor("conv.weight".into(), &[co, ci, 3, 3], Role::Kernel);
             let kernel =
                 Kernel { ci, co, kh: 3, kw: 3, groups: 1, stride: 1, padding: 1, standardize: Some(1e-10), weight };
@@ -295,6 +297,43 @@ fn norms() {
             reference::conv(&again, weight, Some(bias), (1, 1, 6))? + x
         },
     );
+    fn named_norm<'a>(named: &'a Named, name: &str) -> (&'a Tensor, &'a Tensor) {
+        (named.get(&format!("{name}.weight")), named.get(&format!("{name}.bias")))
+    }
+    check(
+        "stored group norm with hard-swish, squeeze and excite, and a norm with a residual",
+        (3, 4, 8),
+        &build!(|graph, x| {
+            let y = graph.stored_norm("a", x, (Some(2), 1e-5), Activation::HardSwish, None);
+            let y = graph.squeeze_excite("se", y, 3);
+            let y = graph.stored_norm("b", y, (Some(4), 1e-5), Activation::None, Some(x));
+            graph.activate(y, Activation::HardSwish)
+        }),
+        |x, named| {
+            let y = reference::group_norm(x, named_norm(named, "a").0, named_norm(named, "a").1, 2, 1e-5)?;
+            let (reduce, expand) = (named_norm(named, "se.conv_reduce"), named_norm(named, "se.conv_expand"));
+            let y = reference::squeeze_excite(&reference::hard_swish(&y)?, [reduce.0, reduce.1, expand.0, expand.1])?;
+            let y = reference::group_norm(&y, named_norm(named, "b").0, named_norm(named, "b").1, 4, 1e-5)?;
+            reference::hard_swish(&(y + x)?)
+        },
+    );
+    check(
+        "batch norm with ReLU, convolved, batch norm with a residual, ReLU, shortcut",
+        (3, 5, 4),
+        &build!(|graph, x| {
+            let y = graph.stored_norm("a", x, (None, 1e-5), Activation::Relu, None);
+            let y = graph.conv("conv", y, 4, window(3, 1, 1, 1), None);
+            let y = graph.stored_norm("b", y, (None, 1e-5), Activation::None, Some(x));
+            let y = graph.activate(y, Activation::Relu);
+            graph.push(Shortcut { x: graph.extent(y), stride: 2, channels: 7 }, y, None)
+        }),
+        |x, named| {
+            let y = reference::batch_norm(x, named_norm(named, "a").0, named_norm(named, "a").1, 1e-5)?.relu()?;
+            let y = conv_of_candle(&y, named, "conv", (1, 1, 1))?;
+            let y = reference::batch_norm(&y, named_norm(named, "b").0, named_norm(named, "b").1, 1e-5)?;
+            reference::shortcut(&(y + x)?.relu()?, 2, 7)
+        },
+    );
     check("layer norm", (5, 1, 7), &build!(|graph, x| graph.layer_norm("norm", x, 1e-6)), |x, named| {
         reference::layer_norm(x, named.get("norm.weight"), named.get("norm.bias"), 1e-6)
     });
@@ -327,7 +366,7 @@ fn transformer_layers() {
         &build!(|graph, x| {
             let class = graph.tensor("class".into(), &[1, 1, 5], Role::Embedding);
             let positions = graph.tensor("positions".into(), &[1, 7, 5], Role::Embedding);
-            let x = graph.push(Tokens { x: graph.extent(x), class: Some(class), positions }, x, None);
+            let x = graph.push(Tokens { x: graph.extent(x), class: Some(class), positions, learned: true }, x, None);
             let norm = graph.layer_norm("norm", x, 1e-6);
             let x = graph.linear("linear", norm, 5, Role::Linear, Some(x));
             graph.push(FirstToken { x: graph.extent(x) }, x, None)

@@ -37,8 +37,27 @@ fn fold<T: Element>(spread: &mut [T], channels: &mut [f64]) {
     spread.fill(T::ZERO);
 }
 
+/// Adds up, for every channel of one image, what `add` adds to two spread rows.
+pub fn fold_moments<T: Element>(
+    (x, dy): (&[T], &[T]),
+    (a, b): (&mut [T], &mut [T]),
+    (sum, product): (&mut [f64], &mut [f64]),
+    add: impl Fn((&[T], &[T]), &mut [T], &mut [T]),
+) {
+    let row = a.len();
+    a.fill(T::ZERO);
+    b.fill(T::ZERO);
+    for (x, dy) in x.chunks(ROWS * row).zip(dy.chunks(ROWS * row)) {
+        for (x, dy) in x.chunks(row).zip(dy.chunks(row)) {
+            add((x, dy), a, b);
+        }
+        fold(a, sum);
+        fold(b, product);
+    }
+}
+
 /// A few f64 a channel, on the stack for the networks there are.
-fn with_sums<R>(channels: usize, body: impl FnOnce(&mut [f64], &mut [f64]) -> R) -> R {
+pub fn with_sums<R>(channels: usize, body: impl FnOnce(&mut [f64], &mut [f64]) -> R) -> R {
     const MOST: usize = 512;
     if channels <= MOST {
         let (mut a, mut b) = ([0f64; MOST], [0f64; MOST]);
@@ -59,16 +78,8 @@ impl GroupNormRelu {
         let row = lanes::spread_len(c);
         let (a, rest) = scratch.split_at_mut(row);
         let b = &mut rest[..row];
-        a.fill(T::ZERO);
-        b.fill(T::ZERO);
         with_sums(c, |sum, square| {
-            for rows in x.chunks(ROWS * row) {
-                for x in rows.chunks(row) {
-                    lanes::add_moments(x, a, b);
-                }
-                fold(a, sum);
-                fold(b, square);
-            }
+            fold_moments((x, x), (a, b), (&mut *sum, &mut *square), |(x, _), a, b| lanes::add_moments(x, a, b));
             let count = (self.x.pixels() * self.each()) as f64;
             for group in 0..self.groups {
                 let range = group * self.each()..(group + 1) * self.each();
@@ -108,17 +119,11 @@ impl GroupNormRelu {
         lanes::spread(&lens[..c], scale);
         lanes::spread(&lens[c..2 * c], shift);
         lanes::spread(&lens[2 * c..3 * c], mean);
-        a.fill(T::ZERO);
-        b.fill(T::ZERO);
         with_sums(c, |sum, product| {
             // Per channel: the sum of the masked gradient, and of it times the normalised input.
-            for (x, dy) in x.chunks(ROWS * row).zip(dy.chunks(ROWS * row)) {
-                for (x, dy) in x.chunks(row).zip(dy.chunks(row)) {
-                    lanes::add_masked_moments(x, scale, shift, mean, dy, a, b);
-                }
-                fold(a, sum);
-                fold(b, product);
-            }
+            fold_moments((x, dy), (&mut *a, &mut *b), (&mut *sum, &mut *product), |(x, dy), a, b| {
+                lanes::add_masked_moments(x, scale, shift, mean, dy, a, b);
+            });
             // dx = rstd (g w - mean(g w) - xhat mean(g w xhat)), the means over the group.
             let count = (self.x.pixels() * self.each()) as f64;
             for group in 0..self.groups {

@@ -3,10 +3,11 @@
 //! Nothing here allocates: outputs, what is kept for the backward pass and scratch come from the caller, who has
 //! planned where they lie ([`crate::train::engine`]). A call handles a few images on one thread; layers that look at
 //! one image at a time, as all of the paper's networks do with GroupNorm and LayerNorm, can so run a whole network for
-//! one image while its numbers are in the cache.
+//! one image while its numbers are in the cache. A layer that looks at a whole batch says what it gathers of it.
 
 use std::ops::Range;
 
+use super::activation::Activate;
 use super::attention::Attention;
 use super::depthwise::Depthwise;
 use super::element::Element;
@@ -15,7 +16,11 @@ use super::group_norm::GroupNormRelu;
 use super::kernel::Kernel;
 use super::lanes;
 use super::layer_norm::LayerNorm;
+use super::norm::Norm;
 use super::pool::{GlobalMean, Pool};
+use super::rescale::Rescale;
+use super::shortcut::Shortcut;
+use super::squeeze_excite::SqueezeExcite;
 use super::tokens::{FirstToken, Tokens};
 use crate::job::Precision;
 
@@ -166,6 +171,15 @@ pub struct Forward<'a, T> {
     pub y: &'a mut [T],
     pub kept: &'a mut [T],
     pub scratch: &'a mut [T],
+    /// In training, for layers that [`Layer::gathers`].
+    pub batch: Option<Batch<'a>>,
+}
+
+/// What all images of a batch have added up.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub images: usize,
+    pub sums: &'a [f64],
 }
 
 pub struct Backward<'a, T> {
@@ -182,6 +196,8 @@ pub struct Backward<'a, T> {
     /// Whether this is the first to write `gradient`.
     pub gradient_write: Write,
     pub scratch: &'a mut [T],
+    /// As in [`Forward::batch`], of the sums that [`Layer::gather_backward`] made.
+    pub batch: Option<Batch<'a>>,
 }
 
 /// What a layer is, for an engine that computes it in its own way.
@@ -196,6 +212,11 @@ pub enum Description {
     },
     Depthwise(Depthwise),
     GroupNormRelu(GroupNormRelu),
+    Norm(Norm),
+    Activate(Activate),
+    SqueezeExcite(SqueezeExcite),
+    Shortcut(Shortcut),
+    Rescale(Rescale),
     LayerNorm(LayerNorm),
     Gelu(Gelu),
     Attention(Attention),
@@ -240,6 +261,17 @@ pub trait Layer<T: Element>: Send + Sync {
     fn gradient(&self) -> usize {
         <Self as Layer<T>>::parameters(self).iter().map(|range| range.len()).sum()
     }
+    /// How many sums over the whole batch it needs in training, before its forward pass and again before its backward
+    /// pass; none for a layer that looks at images one by one.
+    fn gathers(&self) -> usize {
+        0
+    }
+    /// Adds some images' share of the sums for the forward pass.
+    fn gather(&self, _x: Seen<'_, T>, _scratch: &mut [T], _sums: &mut [f64]) {}
+    /// Adds some images' share of the sums for the backward pass, and writes their share of `gradient`.
+    fn gather_backward(&self, _call: Backward<'_, T>, _sums: &mut [f64]) {}
+    /// Takes what the forward pass gathered into the running statistics among `weights`.
+    fn settle(&self, _batch: &Batch<'_>, _weights: &mut [T]) {}
     fn forward(&self, call: Forward<'_, T>);
     fn backward(&self, call: Backward<'_, T>);
     /// From the gradient in the layer's layout to that of its numbers, in the order of [`Layer::parameters`] as one run.

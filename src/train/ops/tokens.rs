@@ -6,7 +6,7 @@ use super::element::Element;
 use super::lanes;
 use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 
-/// Puts a learned class token before the patches, where there is one, and adds learned positions.
+/// Puts a learned class token before the patches, where there is one, and adds positions, learned or fixed.
 ///
 /// # Shapes
 /// x `[N, H, W, C]`, class `[C]`, positions `[1 + H W, C]`, y `[N, 1 + H W, 1, C]`; without a class token `[H W, C]` and
@@ -16,6 +16,8 @@ pub struct Tokens {
     pub x: Extent,
     pub class: Option<Range<usize>>,
     pub positions: Range<usize>,
+    /// Whether positions have a gradient.
+    pub learned: bool,
 }
 
 impl Tokens {
@@ -41,7 +43,7 @@ impl<T: Element> Layer<T> for Tokens {
     }
 
     fn parameters(&self) -> Vec<Range<usize>> {
-        self.class.clone().into_iter().chain([self.positions.clone()]).collect()
+        self.class.clone().into_iter().chain(self.learned.then(|| self.positions.clone())).collect()
     }
 
     fn needs_x(&self) -> bool {
@@ -71,7 +73,9 @@ impl<T: Element> Layer<T> for Tokens {
         let (class, positions) = call.gradient.split_at_mut(self.before());
         for (image, dy) in call.dy.chunks_exact(len).enumerate() {
             lanes::add(class, &dy[..class.len()]);
-            lanes::add(positions, dy);
+            if self.learned {
+                lanes::add(positions, dy);
+            }
             if let Some((dx, write)) = &mut call.dx {
                 let dx = &mut dx[image * self.x.len()..][..self.x.len()];
                 match write {

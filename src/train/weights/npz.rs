@@ -172,7 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Small, with the names of the large ones.
         let model = Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 });
-        let blueprint = Blueprint::new(&model, Input { channels: 3, classes: 5, resolution: 32 });
+        let blueprint = Blueprint::new(&model, Input::new(3, 5, 32));
         let mut flat = blueprint.scratch(1);
         flat.iter_mut().enumerate().for_each(|(i, number)| *number += (i % 7) as f32 * 1e-3);
         let write = |bit: bool, change: &dyn Fn(&mut Named)| {

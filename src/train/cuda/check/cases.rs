@@ -100,12 +100,12 @@ pub(super) fn layers() -> Vec<Case> {
             let x = graph.extent(graph.input());
             let class = Some(graph.tensor("class".into(), &[20], Role::Embedding));
             let positions = graph.tensor("positions".into(), &[13, 20], Role::Embedding);
-            graph.push(Tokens { x, class, positions }, graph.input(), None);
+            graph.push(Tokens { x, class, positions, learned: true }, graph.input(), None);
         }),
         case("tokens without", 40, (4, 3, 20), |graph| {
             let x = graph.extent(graph.input());
             let positions = graph.tensor("positions".into(), &[12, 20], Role::Embedding);
-            graph.push(Tokens { x, class: None, positions }, graph.input(), None);
+            graph.push(Tokens { x, class: None, positions, learned: true }, graph.input(), None);
         }),
         case("first_token", 5, (7, 1, 20), |graph| {
             let x = graph.extent(graph.input());

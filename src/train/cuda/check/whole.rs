@@ -23,7 +23,7 @@ const SLACK: f64 = 8.0;
 pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>> {
     let small = Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 });
     let bit = Model::BitResnet(BitResnet { depth: 26, width: 1 });
-    let vit = Model::Vit(Vit { width: 64, depth: 2, heads: 2, patch: 4 });
+    let vit = Model::Vit(Vit::new(64, 2, 2, 4));
     let adam = Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 });
     let sgd = |nesterov| Optimizer::Sgd(Sgd { momentum: 0.9, nesterov });
     let mut rows = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
         networks.push(("bit-resnet 26, nesterov", bit, 64, sgd(true)));
     }
     for (name, model, resolution, optimizer) in networks {
-        let input = Input { channels: 3, classes: 10, resolution };
+        let input = Input::new(3, 10, resolution);
         let precision = if number == Number::F32 { Precision::F32 } else { Precision::Bf16 };
         let job = Job { optimizer, clip: Clip::Norm(0.5), ..job(&model, input, IMAGES as u32, precision) };
         let found = compare(machine, &job, number)?;
