@@ -30,7 +30,7 @@ fn time(
     let extent = Extent { h: side, w: wide, c };
     let mut graph = Graph::new(extent);
     let positions = graph.tensor("shift".into(), &[side, wide, c], Role::Embedding);
-    let x = graph.push(Tokens { x: extent, class: None, positions }, graph.input(), None);
+    let x = graph.push(Tokens { x: extent, class: None, positions, learned: true }, graph.input(), None);
     build(&mut graph, x);
     let last = graph.output;
     graph.push(GlobalMean { x: graph.extent(last) }, last, None);

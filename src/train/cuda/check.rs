@@ -133,6 +133,9 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
     let mut scratch = Aligned::<f64>::zeros(layer.scratch(images));
     let mut y = Aligned::<f64>::zeros(dy.len());
     let seen = Seen { numbers: x, lens: None };
+    let gathers = layer.gathers();
+    let mut sums = vec![0.0; gathers];
+    layer.gather(seen, &mut scratch, &mut sums);
     layer.forward(layer::Forward {
         images,
         weights,
@@ -142,6 +145,7 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
         y: &mut y,
         kept: &mut kept,
         scratch: &mut scratch,
+        batch: (gathers > 0).then_some(layer::Batch { images, sums: &sums }),
     });
     if layer.is_lens() {
         let c = layer.output().c;
@@ -155,18 +159,32 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
     }
     let mut dx = Aligned::<f64>::zeros(x.len());
     let mut native = Aligned::<f64>::zeros(layer.gradient());
-    layer.backward(layer::Backward {
-        images,
-        weights,
-        packed: &packed,
-        x: seen,
-        kept: &mut kept,
-        dy,
-        dx: Some((&mut dx, Write::Set)),
-        gradient: &mut native,
-        gradient_write: Write::Set,
-        scratch: &mut scratch,
-    });
+    let mut sums = vec![0.0; gathers];
+    let mut call = |gradient_write, batch, gather: Option<&mut [f64]>| {
+        let call = layer::Backward {
+            images,
+            weights,
+            packed: &packed,
+            x: seen,
+            kept: &mut kept,
+            dy,
+            dx: Some((&mut dx, Write::Set)),
+            gradient: &mut native,
+            gradient_write,
+            scratch: &mut scratch,
+            batch,
+        };
+        match gather {
+            Some(sums) => layer.gather_backward(call, sums),
+            None => layer.backward(call),
+        }
+    };
+    if gathers > 0 {
+        call(Write::Set, None, Some(&mut sums));
+        call(Write::Add, Some(layer::Batch { images, sums: &sums }), None);
+    } else {
+        call(Write::Set, None, None);
+    }
     let parameters = layer.parameters();
     let mut own = vec![0.0; parameters.iter().map(Range::len).sum()];
     layer.collect(weights, &native, &mut own);
