@@ -35,7 +35,7 @@ pub use reference::Reference;
 pub use settings::Settings;
 
 use self::cache::{Cache, Found};
-use self::client::Client;
+use self::client::{Client, Described};
 use crate::digest;
 
 /// A file of the hub that lies in the cache.
@@ -119,17 +119,18 @@ async fn obtain(
         (Err(error), Some(found)) if error.will_pass() => return checked(reference, found),
         (described, _) => described?,
     };
-    if let Some(found) = cache.at(&described.commit, reference.file()) {
-        let fetched = checked(reference, Found { etag: Some(described.etag), ..found })?;
-        cache.note(revision, &fetched.commit)?;
-        return Ok(fetched);
+    let Described { commit, etag, .. } = &described;
+    if cache.at(commit, reference.file()).is_none() {
+        let _lock = cache.lock(etag)?;
+        // Another process may have brought it while this one waited.
+        if cache.at(commit, reference.file()).is_none() {
+            if !cache.blob(etag).exists() {
+                download::download(&client, reference, &described, &cache, tell).await?;
+            }
+            cache.link(commit, reference.file(), etag)?;
+        }
     }
-    // Held until the end. Another process may have brought the blob while this one waited.
-    let _lock = cache.lock(&described.etag)?;
-    if !cache.blob(&described.etag).exists() {
-        download::download(&client, reference, &described, &cache, tell).await?;
-    }
-    let path = cache.link(&described.commit, reference.file(), &described.etag)?;
+    let path = cache.pointer(commit, reference.file());
     let fetched = checked(reference, Found { path, commit: described.commit, etag: Some(described.etag) })?;
     cache.note(revision, &fetched.commit)?;
     Ok(fetched)

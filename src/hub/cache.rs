@@ -69,17 +69,15 @@ impl Cache {
         Ok(path)
     }
 
-    /// Gives the blob its name in the commit.
-    pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, Error> {
+    /// Gives the blob its name in the commit, where there is none that leads to it.
+    pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), Error> {
         let pointer = self.pointer(commit, file);
         make_parent(&pointer)?;
-        let failed = |source| Error::Write { path: pointer.clone(), source };
-        match fs::remove_file(&pointer) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        self.point(&pointer, file, etag).map_err(failed)?;
-        Ok(pointer)
+        let linked = match fs::remove_file(&pointer) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.point(&pointer, file, etag),
+        };
+        linked.map_err(|source| Error::Write { path: pointer, source })
     }
 
     /// Relative, so that the cache can be moved: up from the file's folder, the commit's and `snapshots`.
@@ -111,7 +109,8 @@ impl Cache {
         self.repository.join("refs").join(revision)
     }
 
-    fn pointer(&self, commit: &str, file: &str) -> PathBuf {
+    /// The file's name in the commit.
+    pub fn pointer(&self, commit: &str, file: &str) -> PathBuf {
         self.repository.join("snapshots").join(commit).join(file)
     }
 }

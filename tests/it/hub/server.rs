@@ -88,22 +88,17 @@ impl Server {
 fn answer(mut stream: TcpStream, port: u16, requests: &Mutex<Vec<Request>>, manners: &Mutex<Manners>) {
     let Some(request) = read(&stream) else { return };
     requests.lock().unwrap().push(request.clone());
-    let mut known = manners.lock().unwrap();
-    let manners = known.clone();
-    if request.method == "GET" {
-        known.cut = None;
-    }
-    drop(known);
-    let (status, headers, body) = respond(&request, port, &manners);
+    let now = manners.lock().unwrap().clone();
+    let (status, headers, body) = respond(&request, port, &now);
+    let cut = match request.method.as_str() {
+        "GET" if status < 300 => manners.lock().unwrap().cut.take(),
+        _ => None,
+    };
     let mut head = format!("HTTP/1.1 {status} .\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    let sent = match manners.cut {
-        Some(cut) if request.method == "GET" => cut.min(body.len()),
-        _ if request.method == "HEAD" => 0,
-        _ => body.len(),
-    };
+    let sent = if request.method == "HEAD" { 0 } else { cut.unwrap_or(body.len()).min(body.len()) };
     // Whoever asked may be gone.
     let _ = stream.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes());
     let _ = stream.write_all(&body[..sent]);
