@@ -1,7 +1,7 @@
 //! Weights and other files from the Hugging Face hub: `hf:owner/name`, found in the hub's cache or downloaded into it.
 //!
-//! In: a [`Reference`] and [`Settings`]. Out: a path in the cache, the commit it belongs to, and the file's SHA-256, which
-//! is compared to the hub's where the hub has one, on every call. The cache is the one of Python's `huggingface_hub`:
+//! In: a [`Reference`] and [`Settings`]. Out: a path in the cache, the commit it belongs to, and the file's SHA-256,
+//! which is compared to the hub's where the hub has one, on every call. The cache is that of Python's `huggingface_hub`:
 //!
 //! ```text
 //! hub/models--owner--name/
@@ -49,15 +49,15 @@ pub struct Fetched {
     pub commit: String,
 }
 
-/// Finds the file in the cache, or downloads it. A branch or tag is looked up on the hub each time; where the hub cannot
-/// be reached, what the cache has of it stands in. A commit that is in the cache asks nobody.
+/// Finds the file in the cache, or downloads it. A branch or tag is looked up on the hub each time; where the hub
+/// cannot be reached, what the cache has of it stands in. A commit that is in the cache asks nobody.
 ///
 /// While it downloads, `progress` hears the bytes that are there so far and, where the hub told it, how many there will
 /// be. The call blocks; it may be made from within an asynchronous program.
 ///
 /// # Errors
-/// When the file can neither be found nor downloaded, or is not what the hub says it is. A download that was cut off goes
-/// on at the next call; a file with a wrong SHA-256 is removed.
+/// When the file can neither be found nor downloaded, or is not what the hub says it is. A download that was cut off
+/// goes on at the next call; a file with a wrong SHA-256 is removed.
 pub fn fetch(
     reference: &Reference,
     settings: &Settings,
@@ -82,8 +82,8 @@ pub fn fetch(
     })
 }
 
-/// As [`fetch`], for a file that a repository may lack: `None` where it does, and where `settings` forbid to ask and the
-/// cache has none.
+/// As [`fetch`], for a file that a repository may lack: `None` where it does, and where `settings` forbid to ask and
+/// the cache has none.
 ///
 /// # Errors
 /// As [`fetch`]. A hub that cannot be reached is one: whether the file is there must not depend on the weather.
@@ -114,10 +114,14 @@ async fn obtain(
         }
         _ => {}
     }
-    let client = Client::new(settings)?;
-    let described = match (client.describe(reference).await, cached) {
-        (Err(error), Some(found)) if error.will_pass() => return checked(reference, found),
-        (described, _) => described?,
+    let asked = async {
+        let client = Client::new(settings)?;
+        let described = client.describe(reference).await?;
+        Ok((client, described))
+    };
+    let (client, described) = match (asked.await, cached) {
+        (Err(error), Some(found)) if Error::will_pass(&error) => return checked(reference, found),
+        (asked, _) => asked?,
     };
     let Described { commit, etag, .. } = &described;
     if cache.at(commit, reference.file()).is_none() {
@@ -146,7 +150,7 @@ fn checked(reference: &Reference, found: Found) -> Result<Fetched, Error> {
         Some(expected) => {
             let blob = fs::canonicalize(&path).map_err(reading)?;
             let error = Error::checksum(reference, expected, sha256, &blob);
-            // A name that is not the content itself is left over. Should it stay, it leads nowhere, which counts as absent.
+            // A name that is not the content itself is left. Should it stay, it leads nowhere, which counts as absent.
             let _ = fs::remove_file(&path);
             Err(error)
         }

@@ -48,13 +48,22 @@ impl<'a> Client<'a> {
         }
         // A proxy would look for this machine's own address on itself.
         let local = matches!(endpoint.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        let client = |redirects| {
+        let builder = |redirects| {
             let agent = concat!("distillery/", env!("CARGO_PKG_VERSION"));
             let builder = reqwest::Client::builder().user_agent(agent).connect_timeout(CONNECT).read_timeout(READ);
-            let builder = if local { builder.no_proxy() } else { builder };
-            builder.redirect(redirects).build().map_err(|source| Error::Client { source })
+            if local { builder.no_proxy().redirect(redirects) } else { builder.redirect(redirects) }
         };
-        Ok(Client { settings, endpoint, asking: client(Policy::none())?, getting: client(Policy::limited(REDIRECTS))? })
+        let plain = endpoint.scheme() == "http";
+        let client = |redirects: fn() -> Policy| {
+            let built = match builder(redirects()).build() {
+                // A system without certificates does without them here.
+                Err(_) if plain => builder(redirects()).tls_certs_only([]).build(),
+                built => built,
+            };
+            built.map_err(|source| Error::Client { source })
+        };
+        let (asking, getting) = (client(Policy::none)?, client(|| Policy::limited(REDIRECTS))?);
+        Ok(Client { settings, endpoint, asking, getting })
     }
 
     /// Asks for the file at its revision.
@@ -70,8 +79,8 @@ impl<'a> Client<'a> {
             if !status.is_success() && !status.is_redirection() {
                 return Err(self.refusal(reference, status, headers).await);
             }
-            // A repository of another name is told by a relative redirect, before anything else is known. An absolute one
-            // goes to where the bytes are, unless it knows nothing of the file: then to another hub.
+            // A repository of another name is told by a relative redirect, before anything else is known. An absolute
+            // one goes to where the bytes are, unless it knows nothing of the file: then to another hub.
             let onward = text(headers, LOCATION).filter(|_| status.is_redirection());
             match onward {
                 Some(onward) if is_relative(onward) || self.described(response.status(), headers).is_err() => {
@@ -83,8 +92,8 @@ impl<'a> Client<'a> {
         Err(self.no_hub("it redirects without end"))
     }
 
-    /// The file's bytes behind the first `from`. The answer may be all of them (200), those asked for (206), or that there
-    /// are none (416).
+    /// The file's bytes behind the first `from`. The answer may be all of them (200), those asked for (206), or that
+    /// there are none (416).
     pub async fn bytes(&self, reference: &Reference, commit: &str, from: u64) -> Result<Response, Error> {
         // By commit: the branch may have moved since it was asked for.
         let url = self.address(reference, commit)?;
@@ -191,8 +200,8 @@ impl<'a> Client<'a> {
         Error::Status { endpoint, reference, status: status.as_u16() }
     }
 
-    /// Names the host that did not answer: on the way of a download it may be another than the endpoint. The rest of its
-    /// address may hold a signature, so it is not shown.
+    /// Names the host that did not answer: on the way of a download it may be another than the endpoint. The rest of
+    /// its address may hold a signature, so it is not shown.
     fn unreachable(&self, reference: &Reference, error: &reqwest::Error) -> Error {
         let asked = error.url().map(Url::origin).filter(|origin| *origin != self.endpoint.origin());
         let endpoint = asked.map_or_else(|| self.settings.endpoint.clone(), |origin| origin.ascii_serialization());

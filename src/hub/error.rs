@@ -90,10 +90,10 @@ impl Error {
         Error::Checksum { reference: reference.to_string(), expected, found, hint }
     }
 
-    /// Whether what the cache has may stand in: the hub said nothing, or nothing about the file.
+    /// Whether what the cache has may stand in: the hub was not asked, or said nothing about the file.
     pub(super) fn will_pass(&self) -> bool {
         match self {
-            Error::Unreachable { .. } => true,
+            Error::Unreachable { .. } | Error::Client { .. } => true,
             Error::Status { status, .. } => *status == 408 || *status == 429 || *status >= 500,
             _ => false,
         }
