@@ -50,6 +50,8 @@ fn libraries_stay_in_their_rooms() {
         ("sqlx", vec!["store"]),
         ("plotters", vec!["report"]),
         ("resvg", vec!["report"]),
+        ("hf_hub", vec!["hub"]),
+        ("reqwest", vec!["hub"]),
         ("clap", vec!["cli", "main"]),
         ("indicatif", vec!["progress"]),
     ];

@@ -5,6 +5,7 @@ mod cli;
 mod cuda;
 mod fences;
 mod grid;
+mod hub;
 #[cfg(target_os = "linux")]
 mod kill;
 mod parity;

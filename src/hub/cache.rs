@@ -1,0 +1,137 @@
+//! One repository's part of the cache, in the layout that Python's `huggingface_hub` shares.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Reference};
+
+pub(super) struct Cache {
+    repository: PathBuf,
+    locks: PathBuf,
+}
+
+/// A file in the cache.
+pub(super) struct Found {
+    pub path: PathBuf,
+    pub commit: String,
+    /// None where the cache does not tell, as without symbolic links.
+    pub etag: Option<String>,
+}
+
+impl Cache {
+    pub fn new(root: &Path, reference: &Reference) -> Cache {
+        let folder = format!("models--{}--{}", reference.owner(), reference.name());
+        Cache { repository: root.join(&folder), locks: root.join(".locks").join(&folder) }
+    }
+
+    /// What the cache knows without asking the hub.
+    pub fn find(&self, revision: &str, file: &str) -> Option<Found> {
+        if is_commit(revision) {
+            return self.at(revision, file);
+        }
+        let commit = fs::read_to_string(self.reference(revision)).ok()?;
+        let commit = commit.trim();
+        if is_name(commit) { self.at(commit, file) } else { None }
+    }
+
+    pub fn at(&self, commit: &str, file: &str) -> Option<Found> {
+        let path = self.pointer(commit, file);
+        if !path.exists() {
+            return None;
+        }
+        let blob = fs::read_link(&path).ok();
+        let etag = blob.and_then(|blob| Some(blob.file_name()?.to_str()?.to_owned()));
+        Some(Found { path, commit: commit.to_owned(), etag })
+    }
+
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.repository.join("blobs").join(etag)
+    }
+
+    /// Waits until no other process downloads the same content. Freed when the file is dropped.
+    pub fn lock(&self, etag: &str) -> Result<File, Error> {
+        let path = self.locks.join(format!("{etag}.lock"));
+        make_parent(&path)?;
+        let failed = |source| Error::Write { path: path.clone(), source };
+        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        match file.lock() {
+            // Some network file systems have no locks. Two downloads at once are then told apart by their checksum.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(failed(error)),
+            _ => Ok(file),
+        }
+    }
+
+    /// Where an unfinished download lies, in a folder that is there.
+    pub fn incomplete(&self, etag: &str) -> Result<PathBuf, Error> {
+        let path = self.blob(&format!("{etag}.incomplete"));
+        make_parent(&path)?;
+        Ok(path)
+    }
+
+    /// Gives the blob its name in the commit, where there is none that leads to it.
+    pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), Error> {
+        let pointer = self.pointer(commit, file);
+        make_parent(&pointer)?;
+        let linked = match fs::remove_file(&pointer) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.point(&pointer, file, etag),
+        };
+        linked.map_err(|source| Error::Write { path: pointer, source })
+    }
+
+    /// Relative, so that the cache can be moved: up from the file's folder, the commit's and `snapshots`.
+    #[cfg(unix)]
+    fn point(&self, pointer: &Path, file: &str, etag: &str) -> io::Result<()> {
+        let mut blob: PathBuf = file.split('/').map(|_| "..").collect();
+        blob.push("../blobs");
+        std::os::unix::fs::symlink(blob.join(etag), pointer)
+    }
+
+    /// Symbolic links need a permission on Windows that few have.
+    #[cfg(not(unix))]
+    fn point(&self, pointer: &Path, _file: &str, etag: &str) -> io::Result<()> {
+        fs::hard_link(self.blob(etag), pointer)
+    }
+
+    /// Remembers what a branch or tag meant. A cache that cannot be written stays useful where nothing changes.
+    pub fn note(&self, revision: &str, commit: &str) -> Result<(), Error> {
+        let path = self.reference(revision);
+        let known = fs::read_to_string(&path).is_ok_and(|known| known.trim() == commit);
+        if is_commit(revision) || known {
+            return Ok(());
+        }
+        make_parent(&path)?;
+        fs::write(&path, commit).map_err(|source| Error::Write { path, source })
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.repository.join("refs").join(revision)
+    }
+
+    /// The file's name in the commit.
+    pub fn pointer(&self, commit: &str, file: &str) -> PathBuf {
+        self.repository.join("snapshots").join(commit).join(file)
+    }
+}
+
+fn make_parent(path: &Path) -> Result<(), Error> {
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+pub(super) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Whether a server's word for a commit or a content may become the name of a file.
+pub(super) fn is_name(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !text.is_empty() && text.len() <= 200 && text.chars().all(legal) && !text.starts_with('.')
+}
