@@ -36,14 +36,14 @@ fn narrow(numbers: &[f64]) -> Vec<f32> {
 
 /// Something that adds layers to a graph of any type.
 trait Build {
-    fn build<T: super::element::Element>(&self, graph: &mut Graph<T>, x: Value) -> Value;
+    fn build<T: crate::train::ops::element::Element>(&self, graph: &mut Graph<T>, x: Value) -> Value;
 }
 
 macro_rules! build {
     (|$graph:ident, $x:ident| $body:expr) => {{
         struct It;
         impl Build for It {
-            fn build<T: super::element::Element>(&self, $graph: &mut Graph<T>, $x: Value) -> Value {
+            fn build<T: crate::train::ops::element::Element>(&self, $graph: &mut Graph<T>, $x: Value) -> Value {
                 $body
             }
         }
@@ -53,7 +53,7 @@ macro_rules! build {
 
 mod norms;
 
-fn network<T: super::element::Element>(extent: Extent, build: &impl Build) -> Graph<T> {
+fn network<T: crate::train::ops::element::Element>(extent: Extent, build: &impl Build) -> Graph<T> {
     let mut graph = Graph::new(extent);
     let shape = [extent.h, extent.w, extent.c];
     let positions = graph.tensor("shift".into(), &shape, Role::Embedding);
@@ -180,7 +180,7 @@ fn wide_convolutions() {
     );
 }
 
-fn winograd<T: super::element::Element>(graph: &mut Graph<T>, x: Value, residual: Option<Value>) -> Value {
+fn winograd<T: crate::train::ops::element::Element>(graph: &mut Graph<T>, x: Value, residual: Option<Value>) -> Value {
     let from = graph.extent(x);
     let weight = graph.tensor("conv.weight".into(), &[32, from.c, 3, 3], Role::Kernel);
     let kernel =
