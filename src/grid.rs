@@ -30,8 +30,9 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use crate::card::Card;
 use crate::diagnostic::Report;
-use crate::job::{Data, Job, JobId, TeacherSource, short_hash};
+use crate::job::{Data, Job, JobId, NetworkSource, short_hash};
 use crate::plan::Places;
 use block::Block;
 use resolver::Resolver;
@@ -56,8 +57,19 @@ pub struct Source {
 pub trait Catalogue {
     fn data(&self, spec: &DataSpec) -> Result<Data, String>;
 
-    /// SHA-256 of the file, hexadecimal.
-    fn weights(&self, path: &Path) -> Result<String, String>;
+    /// A file of weights, or `hf:owner/name[/file][@revision]` of the hub.
+    fn weights(&self, name: &str) -> Result<WeightsFile, String>;
+}
+
+/// A file of weights that was looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightsFile {
+    /// Of its content, hexadecimal.
+    pub sha256: String,
+    /// Where it lies on this machine.
+    pub path: PathBuf,
+    /// What it says it holds.
+    pub card: Option<Card>,
 }
 
 /// A file that was read.
@@ -73,7 +85,7 @@ pub struct Experiment {
     pub run: RunSettings,
     /// Of the set of jobs: the same for files that ask the same, whatever their names.
     pub hash: String,
-    pub teachers: BTreeMap<String, TeacherSource>,
+    pub teachers: BTreeMap<String, NetworkSource>,
     /// Names of what is varied anywhere in the file, in file order.
     pub axes: Vec<String>,
     /// Where the data sets and weights lie that are not built in.
@@ -108,6 +120,7 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
         base: document.base,
         defaults: document.defaults,
         sections: document.teachers,
+        weights: HashMap::new(),
         data: HashMap::new(),
         teachers: BTreeMap::new(),
         open: Vec::new(),

@@ -9,6 +9,7 @@
 //! This module depends on nothing else of the crate.
 
 mod model;
+mod source;
 mod split;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,
 };
+pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
 pub use split::{Part, Slice, SliceText, Split};
 
 /// Stands before the canonical text when it is hashed; a change of meaning of any field must change it.
@@ -52,6 +54,9 @@ pub struct Job {
     pub schedule: Schedule,
     pub clip: Clip,
     pub precision: Precision,
+    /// Off is not written, so a job without has the id it had before there was such a choice.
+    #[serde(default, skip_serializing_if = "Ema::is_off")]
+    pub ema: Ema,
     /// Seeds order, views, mixing and initialisation, each through its own stream.
     pub seed: u64,
 }
@@ -70,14 +75,6 @@ pub struct Data {
     /// Images in the training and test files; splits are cut from these.
     pub train_images: u32,
     pub test_images: u32,
-}
-
-/// Where the student's weights come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Init {
-    /// Random convolutions (lecun-normal), GroupNorm at one and zero, head at zero (paper.md 1.2).
-    Scratch,
 }
 
 /// The geometry of crops. Which of them is used is the teaching mode's choice.
@@ -122,32 +119,6 @@ pub struct Distil {
     pub ensemble: Ensemble,
     pub teaching: Teaching,
     pub distance: Distance,
-}
-
-/// A frozen network whose answers are the target.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Teacher {
-    pub source: TeacherSource,
-    /// Side of the square this teacher sees, in pixels.
-    pub resolution: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TeacherSource {
-    /// Another job, trained first: its whole resolved text, so that a student's text says where its target comes from.
-    Job(Box<Job>),
-    /// A weights file (safetensors), by content.
-    Weights(Weights),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Weights {
-    /// Of the file.
-    pub sha256: String,
-    pub model: Model,
 }
 
 /// How several teachers become one answer.
@@ -269,6 +240,32 @@ pub enum Clip {
     Norm(f64),
 }
 
+/// An exponential moving average of the weights beside those that are trained. Where there is one, it is what is measured
+/// and what the job results in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ema {
+    #[default]
+    Off,
+    /// What it keeps of itself at each step, once as many steps are done: before, (1 + t) / (10 + t) after t steps, so
+    /// that it forgets where it began.
+    Decay(f64),
+}
+
+impl Ema {
+    pub fn is_off(&self) -> bool {
+        *self == Ema::Off
+    }
+
+    /// What step `step` (from 0) keeps; none where there is no average.
+    pub fn keeps(&self, step: u64) -> Option<f64> {
+        match *self {
+            Ema::Off => None,
+            Ema::Decay(decay) => Some(decay.min((2.0 + step as f64) / (11.0 + step as f64))),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -294,7 +291,21 @@ impl Job {
 
     /// What the student's network is fed.
     pub fn input(&self) -> Input {
-        Input::new(self.data.channels, self.data.classes, self.resolution)
+        let normalization = self.normalization();
+        Input { normalization, ..Input::new(self.data.channels, self.data.classes, self.resolution) }
+    }
+
+    /// What a teacher's network is fed.
+    pub fn teacher_input(&self, teacher: &Teacher) -> Input {
+        Input { resolution: teacher.resolution, normalization: teacher.source.normalization(), ..self.input() }
+    }
+
+    /// A student sees what the network it starts from saw; otherwise [-1, 1].
+    pub fn normalization(&self) -> Normalization {
+        match &self.init {
+            Init::Scratch => Normalization::default(),
+            Init::Trained(trained) => trained.source.normalization(),
+        }
     }
 
     /// The teachers, none where the job learns from labels.
@@ -307,10 +318,19 @@ impl Job {
 
     /// The jobs that must be done before this one can start.
     pub fn needs(&self) -> impl Iterator<Item = &Job> {
-        self.teachers().iter().filter_map(|teacher| match &teacher.source {
-            TeacherSource::Job(job) => Some(job.as_ref()),
-            TeacherSource::Weights(_) => None,
+        self.sources().filter_map(|source| match source {
+            NetworkSource::Job(job) => Some(job.as_ref()),
+            NetworkSource::Weights(_) => None,
         })
+    }
+
+    /// The trained networks this job is told about: its teachers, and what it starts from.
+    pub fn sources(&self) -> impl Iterator<Item = &NetworkSource> {
+        let init = match &self.init {
+            Init::Scratch => None,
+            Init::Trained(trained) => Some(&trained.source),
+        };
+        self.teachers().iter().map(|teacher| &teacher.source).chain(init)
     }
 
     pub fn train_images(&self) -> u64 {
@@ -350,15 +370,6 @@ impl Teaching {
             Teaching::ConsistentInceptionCrop => "consistent/ic",
             Teaching::FunctionMatching { .. } => "function-matching",
             Teaching::IndependentMixup { .. } => "independent-mixup",
-        }
-    }
-}
-
-impl TeacherSource {
-    pub fn model(&self) -> &Model {
-        match self {
-            TeacherSource::Job(job) => &job.student,
-            TeacherSource::Weights(weights) => &weights.model,
         }
     }
 }

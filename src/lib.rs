@@ -24,8 +24,8 @@
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`digest`] how content is named, [`hub`] fetches weights of the Hugging Face hub, [`commands`] is one file a verb and the
-//! only place that knows every module.
+//! fault is shown, [`digest`] how content is named, [`card`] what a weights file holds, [`hub`] fetches weights of the
+//! Hugging Face hub, [`commands`] is one file a verb and the only place that knows every module.
 //!
 //! # Three ideas
 //!
@@ -42,8 +42,8 @@
 //!
 //! A test (`tests/it/fences.rs`) holds what the compiler cannot:
 //!
-//! 1. `candle` is named only under `train`, `cudarc` only under `train::cuda`, `sqlx` only under `store`, `plotters` and `resvg` only under `report`,
-//!    `hf_hub` and `reqwest` only under `hub`, `clap` only in `cli.rs` and `main.rs`.
+//! 1. `candle` is named only under `train`, `cudarc` only under `train::cuda`, `sqlx` only under `store`, `plotters` and
+//!    `resvg` only under `report`, `hf_hub` and `reqwest` only under `hub`, `clap` only in `cli.rs` and `main.rs`.
 //! 2. `job`, `grid`, `plan` are pure: no clock, no network, no device.
 //! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is stopped
 //!    by a flag.
@@ -54,6 +54,7 @@
 //! 7. Experiments do not know reports; a report names an experiment.
 //! 8. Every row in the store leads to the resolved text of the job that made it, and to the attempt.
 
+pub mod card;
 pub mod cli;
 pub mod commands;
 pub mod diagnostic;

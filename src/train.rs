@@ -73,7 +73,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     let set = data::load(&locate(&job.data, &manifest.places)?)?;
     let mut students = Vec::new();
     for member in &manifest.students {
-        students.push(Student::open(member, folder, sink)?);
+        students.push(Student::open(member, folder, &manifest.places, sink)?);
     }
     let mut teachers = match &job.objective {
         Objective::Labels(_) => None,

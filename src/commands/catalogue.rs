@@ -1,10 +1,14 @@
 //! What the grid asks about the outside world: the content of data sets and weights files.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
+use anyhow::{Context, Result, anyhow};
+
+use crate::card::Card;
 use crate::digest;
-use crate::grid::{Catalogue, DataSpec};
+use crate::grid::{Catalogue, DataSpec, WeightsFile};
+use crate::hub::{self, Reference, Settings};
 use crate::job::Data;
 use crate::train::data::{self, Location};
 
@@ -22,9 +26,58 @@ impl Catalogue for Shelf {
         Ok(data::identify(&location, &set))
     }
 
-    fn weights(&self, path: &Path) -> Result<String, String> {
-        File::open(path)
-            .and_then(digest::of_reader)
-            .map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+    fn weights(&self, name: &str) -> Result<WeightsFile, String> {
+        weights(name).map_err(|error| format!("{error:#}"))
+    }
+}
+
+/// Looks up a file of weights on this machine, or on the hub, with the card that tells what it is.
+///
+/// # Errors
+/// When it cannot be read or fetched.
+pub fn weights(name: &str) -> Result<WeightsFile> {
+    match Reference::parse(name) {
+        None => local(Path::new(name)),
+        Some(reference) => fetched(&reference?),
+    }
+}
+
+fn local(path: &Path) -> Result<WeightsFile> {
+    let sha256 = File::open(path).and_then(digest::of_reader);
+    let sha256 = sha256.map_err(|error| anyhow!("cannot read `{}`: {error}", path.display()))?;
+    // The card of a file `name.safetensors` is `name.json`; a repository has one `config.json`.
+    let beside = [path.with_extension("json"), path.with_file_name("config.json")];
+    let card = match beside.iter().find(|card| card.is_file()) {
+        Some(card) => read_card(card)?,
+        None => None,
+    };
+    Ok(WeightsFile { sha256, path: path.to_owned(), card })
+}
+
+fn fetched(reference: &Reference) -> Result<WeightsFile> {
+    let settings = Settings::from_environment();
+    let found = hub::fetch(reference, &settings, &mut progress(reference))?;
+    let card = hub::fetch_optional(&reference.sibling("config.json")?, &settings, &mut |_, _| {})?;
+    let card = card.map(|card| read_card(&card.path)).transpose()?.flatten();
+    Ok(WeightsFile { sha256: found.sha256, path: found.path, card })
+}
+
+fn read_card(path: &Path) -> Result<Option<Card>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Card::from_json(&text)
+        .map_err(|error| anyhow!("`{}` is no card of weights: {error}\nhint: move it away, or mend it", path.display()))
+}
+
+/// Says once that something large is on its way, and every tenth of it.
+fn progress(reference: &Reference) -> impl FnMut(u64, Option<u64>) + use<> {
+    let name = reference.to_string();
+    let mut told = None;
+    move |done, total| {
+        let Some(total) = total.filter(|total| *total > 0) else { return };
+        let tenth = done * 10 / total;
+        if told.is_none_or(|told| tenth > told) {
+            told = Some(tenth);
+            eprintln!("fetching `{name}`: {} of {} MB", done / 1_000_000, total.div_ceil(1_000_000));
+        }
     }
 }

@@ -7,7 +7,9 @@ use toml::de::DeTable;
 use super::key;
 use super::merge;
 use super::text::Fault;
-use crate::job::{BitResnet, CifarResnet, Clip, Crop, Distance, Job, Model, Optimizer, Teaching, Vit, Warmup};
+use crate::job::{
+    BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Teaching, Vit, Warmup,
+};
 
 /// Looks up places in the table a job is read from.
 pub(super) struct Check<'a, 't> {
@@ -24,6 +26,7 @@ pub(super) struct Ranges<'a> {
     pub crop: &'a Crop,
     pub optimizer: &'a Optimizer,
     pub clip: &'a Clip,
+    pub ema: &'a Ema,
 }
 
 impl Check<'_, '_> {
@@ -60,6 +63,10 @@ impl Check<'_, '_> {
         self.number("weight-decay", of.weight_decay, (0.0..=1.0).contains(&of.weight_decay), "from 0 to 1", hint)?;
         self.crop(of.crop)?;
         self.optimizer(of.optimizer)?;
+        if let Ema::Decay(decay) = *of.ema {
+            let hint = "it is what the average keeps of itself at each step: 0.999, 0.9999";
+            self.number("ema.decay", decay, (0.0..1.0).contains(&decay), "from 0 to below 1", hint)?;
+        }
         match *of.clip {
             Clip::Off => Ok(()),
             Clip::Norm(norm) => {
@@ -106,6 +113,17 @@ impl Check<'_, '_> {
             }
             Model::CifarResnet(_) => Ok(()),
         }
+    }
+
+    pub fn normalization(&self, path: &str, value: &Normalization) -> Result<(), Fault> {
+        let hint = "of pixels in [0, 1], for red, green and blue: [0.5, 0.5, 0.5] and [0.5, 0.5, 0.5] are [-1, 1]";
+        for mean in value.mean {
+            self.number(&format!("{path}.mean"), mean, (-10.0..=10.0).contains(&mean), "from -10 to 10", hint)?;
+        }
+        for std in value.std {
+            self.number(&format!("{path}.std"), std, (1e-3..=1e3).contains(&std), "from 0.001 to 1000", hint)?;
+        }
+        Ok(())
     }
 
     fn vit(&self, path: &str, net: &Vit, resolution: Option<u32>) -> Result<(), Fault> {

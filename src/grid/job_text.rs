@@ -15,8 +15,8 @@ use super::resolver::{DataSpec, Resolver};
 use super::text::Fault;
 use crate::diagnostic::nearest;
 use crate::job::{
-    Clip, Crop, Data, Distance, Distil, Ensemble, Init, Job, Labels, Model, Objective, Optimizer, Part, Precision,
-    Schedule, Slice, SliceText, Split, Teacher, Teaching, View, Warmup,
+    Clip, Crop, Data, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Model, Normalization, Objective,
+    Optimizer, Part, Precision, Schedule, Slice, SliceText, Split, Teacher, Teaching, Trained, View, Warmup,
 };
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct JobText {
     data: DataSpec,
     split: SplitText,
     student: Model,
-    init: Init,
+    init: InitText,
     resolution: u32,
     crop: Crop,
     flip: bool,
@@ -47,7 +47,34 @@ struct JobText {
     schedule: Schedule,
     clip: Clip,
     precision: Precision,
+    ema: Ema,
     seed: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum InitText {
+    Scratch,
+    Teacher(TeacherInit),
+    Weights(WeightsInit),
+}
+
+/// A network under `[teachers]`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct TeacherInit {
+    name: String,
+    #[serde(default)]
+    head: Head,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct WeightsInit {
+    file: String,
+    normalization: Option<Normalization>,
+    #[serde(default)]
+    head: Head,
 }
 
 #[derive(Deserialize)]
@@ -91,11 +118,12 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         ObjectiveName::Labels => resolve_labels(&text, &check)?,
         ObjectiveName::Distil => resolve_distil(&text, &data, resolver, &check)?,
     };
+    let init = resolve_init(&text, &data, resolver, &check)?;
     let job = Job {
         data,
         split,
         student: text.student,
-        init: text.init,
+        init,
         resolution: text.resolution,
         crop: text.crop,
         flip: text.flip,
@@ -109,6 +137,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         schedule: text.schedule,
         clip: text.clip,
         precision: text.precision,
+        ema: text.ema,
         seed: text.seed,
     };
     check.warmup(&job)?;
@@ -142,6 +171,7 @@ impl JobText {
             crop: &self.crop,
             optimizer: &self.optimizer,
             clip: &self.clip,
+            ema: &self.ema,
         }
     }
 }
@@ -175,6 +205,41 @@ fn resolve_split(text: &SplitText, data: &Data, check: &Check<'_, '_>) -> Result
         }
     }
     Ok(Split { train, validation, test })
+}
+
+fn resolve_init(
+    text: &JobText,
+    data: &Data,
+    resolver: &mut Resolver<'_>,
+    check: &Check<'_, '_>,
+) -> Result<Init, Fault> {
+    let (source, classes, head, path) = match &text.init {
+        InitText::Scratch => return Ok(Init::Scratch),
+        InitText::Teacher(TeacherInit { name, head }) => {
+            let known = resolver.teacher(name, check.span("init.teacher.name"))?;
+            let classes = known.data().map(|data| data.classes).or(known.classes);
+            (known.source, classes, *head, "init.teacher.name")
+        }
+        InitText::Weights(WeightsInit { file, normalization, head }) => {
+            if let Some(normalization) = normalization {
+                check.normalization("init.weights.normalization", normalization)?;
+            }
+            let (span, student) = (check.span("init.weights.file"), text.student.clone());
+            let (source, classes) = resolver.weights_of(file, span, Some(student), *normalization)?;
+            (source, classes, *head, "init.weights.file")
+        }
+    };
+    if source.model() != &text.student {
+        let message = format!("a {} cannot start from a {}", text.student.label(), source.model().label());
+        return Err(check.fault(path, message).hint("`student` and what it starts from are the same network"));
+    }
+    if let (Head::Keep, Some(classes)) = (head, classes)
+        && classes != data.classes
+    {
+        let message = format!("it tells {classes} classes apart, `{}` has {}", data.name, data.classes);
+        return Err(check.fault(path, message).hint("`head = \"reset\"` beside it leaves its last layer behind"));
+    }
+    Ok(Init::Trained(Box::new(Trained { source, head })))
 }
 
 fn resolve_labels(text: &JobText, check: &Check<'_, '_>) -> Result<Objective, Fault> {
@@ -240,6 +305,13 @@ fn resolve_teachers(
             let classes = format!("{} classes and {} channels", of.classes, of.channels);
             return Err(Fault::new(span, message)
                 .hint(format!("it has {classes}, the student {} and {}", data.classes, data.channels)));
+        }
+        if let (Some(classes), None) = (known.classes, known.data())
+            && classes != data.classes
+        {
+            let message =
+                format!("teacher `{name}` tells {classes} classes apart, `{}` has {}", data.name, data.classes);
+            return Err(Fault::new(span, message).hint("a teacher answers for the classes of the data"));
         }
         let resolution = known.resolution.unwrap_or(resolution);
         if let Model::Vit(net) = known.source.model()

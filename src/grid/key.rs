@@ -7,17 +7,21 @@ use toml::de::DeTable;
 use super::merge::Value;
 
 /// Job keys and how each is written.
-const KEYS: [(&str, &str); 26] = [
+const KEYS: [(&str, &str); 27] = [
     ("batch", "batch = 512"),
     ("clip", "clip = { norm = 1.0 }` or `clip = \"off\""),
     ("crop", "crop = { area = [0.05, 1.0], aspect = [0.75, 1.333], tries = 100, margin = 1.25 }"),
     ("data", "data = \"fashion-mnist-8k2k\"` or `data = { idx = \"folder\" }"),
     ("distance", "distance = { kl = { temperature = 1.0 } }"),
+    ("ema", "ema = { decay = 0.9999 }` or `ema = \"off\""),
     ("ensemble", "ensemble = \"mean-logits\""),
     ("epochs", "epochs = 100"),
     ("fixed-crops", "fixed-crops = 1024"),
     ("flip", "flip = true"),
-    ("init", "init = \"scratch\""),
+    (
+        "init",
+        "init = \"scratch\"`, `init = { weights = { file = \"hf:owner/name\", head = \"reset\" } }` or `init = { teacher = { name = \"big\", head = \"keep\" } }",
+    ),
     ("label-smoothing", "label-smoothing = 0.1"),
     ("learning-rate", "learning-rate = 1e-3"),
     ("mixup", "mixup = 1.0"),

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use super::Catalogue;
 use super::document::{Defaults, Section};
 use super::job_text;
 use super::merge::{Key, merge};
 use super::teacher::Known;
 use super::text::{Fault, Texts};
+use super::{Catalogue, WeightsFile};
 use crate::job::{Data, Job};
 use crate::plan::Places;
 
@@ -27,6 +27,9 @@ pub enum DataSpec {
     Idx(PathBuf),
 }
 
+/// How names of weights on the hub begin.
+const HUB: &str = "hf:";
+
 pub(super) struct Resolver<'a> {
     pub texts: &'a Texts,
     pub catalogue: &'a dyn Catalogue,
@@ -36,6 +39,7 @@ pub(super) struct Resolver<'a> {
     pub defaults: Defaults<'a>,
     pub sections: Vec<(Key<'a>, Section<'a>)>,
     pub data: HashMap<DataSpec, Data>,
+    pub weights: HashMap<String, WeightsFile>,
     pub teachers: BTreeMap<String, Known>,
     /// Teachers being resolved, the outermost first.
     pub open: Vec<String>,
@@ -64,12 +68,19 @@ impl<'a> Resolver<'a> {
         Ok(data)
     }
 
-    /// The hash of a weights file.
-    pub fn weights(&mut self, path: &Path, span: Range<usize>) -> Result<String, Fault> {
-        let path = self.place(path, &span);
-        let sha256 = self.catalogue.weights(&path).map_err(|reason| fault_of_reason(span, &reason))?;
-        self.places.insert(sha256.clone(), path);
-        Ok(sha256)
+    /// Looks a weights file up, each once.
+    pub fn weights(&mut self, name: &str, span: Range<usize>) -> Result<WeightsFile, Fault> {
+        let name = match name.starts_with(HUB) {
+            true => name.to_owned(),
+            false => self.place(Path::new(name), &span).to_string_lossy().into_owned(),
+        };
+        if let Some(found) = self.weights.get(&name) {
+            return Ok(found.clone());
+        }
+        let found = self.catalogue.weights(&name).map_err(|reason| fault_of_reason(span, &reason))?;
+        self.places.insert(found.sha256.clone(), found.path.clone());
+        self.weights.insert(name, found.clone());
+        Ok(found)
     }
 
     /// Paths in the file are meant from the file's folder, those on the command line from where it was typed.

@@ -1,7 +1,6 @@
 //! `[teachers.NAME]`: a job that is trained first, or a weights file that exists.
 
 use std::ops::Range;
-use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -14,24 +13,28 @@ use super::merge::{self, merge};
 use super::resolver::Resolver;
 use super::text::Fault;
 use crate::diagnostic::one_of;
-use crate::job::{Data, Model, TeacherSource, Weights};
+use crate::job::{Data, Model, NetworkSource, Normalization, Weights};
 
 /// A teacher that was read.
 #[derive(Clone)]
 pub(super) struct Known {
-    pub source: TeacherSource,
+    pub source: NetworkSource,
     /// None: the same as its student's.
     pub resolution: Option<u32>,
+    /// Where that is known.
+    pub classes: Option<u32>,
 }
 
-const KEYS: [&str; 4] = ["train", "weights", "model", "resolution"];
+const KEYS: [&str; 5] = ["train", "weights", "model", "normalization", "resolution"];
+/// Keys that tell what a weights file holds.
+const DESCRIBE: [&str; 2] = ["model", "normalization"];
 
 impl Known {
     /// What it was trained on, where that is known.
     pub fn data(&self) -> Option<&Data> {
         match &self.source {
-            TeacherSource::Job(job) => Some(&job.data),
-            TeacherSource::Weights(_) => None,
+            NetworkSource::Job(job) => Some(&job.data),
+            NetworkSource::Weights(_) => None,
         }
     }
 }
@@ -85,11 +88,12 @@ impl<'a> Resolver<'a> {
         };
         let source = match (table.get("train"), table.get("weights")) {
             (Some(train), None) => {
-                if let Some(model) = merge::in_order(&table).find(|key| key.get_ref() == "model") {
-                    return Err(Fault::new(model.span(), "`model` describes a weights file, and there is none")
-                        .hint("write `student` under `train`"));
+                if let Some(key) = merge::in_order(&table).find(|key| DESCRIBE.contains(&key.get_ref().as_ref())) {
+                    let message = format!("`{}` describes a weights file, and there is none", key.get_ref());
+                    return Err(Fault::new(key.span(), message).hint("write `student` under `train`"));
                 }
-                self.read_train(section(train.clone())?, span)?
+                let source = self.read_train(section(train.clone())?, span)?;
+                (source, None)
             }
             (None, Some(weights)) => self.read_weights(weights, &check)?,
             (Some(_), Some(weights)) => {
@@ -101,17 +105,18 @@ impl<'a> Resolver<'a> {
                 return Err(fault.hint("`train = { epochs = 10 }` trains one like `[base]`, on labels"));
             }
         };
-        Ok(Known { source, resolution })
+        let (source, classes) = source;
+        Ok(Known { source, resolution, classes })
     }
 
-    /// Like `[base]`, but for how a student is taught: a teacher does not inherit its student's teachers.
-    fn read_train(&mut self, train: Section<'a>, header: Range<usize>) -> Result<TeacherSource, Fault> {
+    /// Like `[base]`, but for how a student is taught and what it starts from: a teacher inherits neither.
+    fn read_train(&mut self, train: Section<'a>, header: Range<usize>) -> Result<NetworkSource, Fault> {
         let objective = match train.table.get("objective").map(Spanned::get_ref) {
             Some(DeValue::String(objective)) => objective.clone(),
             _ => "labels".into(),
         };
         let inherited = self.base.clone();
-        for name in key::DISTILLATION.into_iter().chain(["objective"]) {
+        for name in key::DISTILLATION.into_iter().chain(["objective", "init"]) {
             self.base.table.remove(name);
         }
         let mut table = self.base_for(&objective);
@@ -121,24 +126,55 @@ impl<'a> Resolver<'a> {
             table.insert(Spanned::new(header.clone(), "objective".into()), objective);
         }
         merge(&mut table, &train.table);
-        Ok(TeacherSource::Job(Box::new(self.job(&table, header)?)))
+        Ok(NetworkSource::Job(Box::new(self.job(&table, header)?)))
     }
 
-    fn read_weights(&mut self, weights: &Spanned<DeValue<'_>>, check: &Check<'_, '_>) -> Result<TeacherSource, Fault> {
-        let Some(path) = weights.get_ref().as_str() else {
+    fn read_weights(
+        &mut self,
+        weights: &Spanned<DeValue<'_>>,
+        check: &Check<'_, '_>,
+    ) -> Result<(NetworkSource, Option<u32>), Fault> {
+        let Some(name) = weights.get_ref().as_str() else {
             let fault = expected("a path", weights.span(), weights.get_ref());
-            return Err(fault.hint("for instance `weights = \"teacher.safetensors\"`"));
+            return Err(fault.hint("for instance `weights = \"teacher.safetensors\"` or `weights = \"hf:owner/name\"`"));
         };
-        let Some(model) = check.table.get("model") else {
-            let fault = Fault::new(weights.span(), "`model` is missing");
-            return Err(
-                fault.hint("say what the file holds: `model = { bit-resnet-small = { depth = 8, width = 16 } }`")
-            );
+        let model: Option<Model> = check.table.get("model").map(read_value).transpose()?;
+        if let Some(model) = &model {
+            check.model("model", model, None)?;
+        }
+        let normalization = check.table.get("normalization").map(read_value).transpose()?;
+        if let Some(normalization) = &normalization {
+            check.normalization("normalization", normalization)?;
+        }
+        self.weights_of(name, weights.span(), model, normalization)
+    }
+
+    /// A weights file with what is told about it, and by whom: the experiment, or the card beside the file. And the
+    /// classes that its card tells.
+    pub fn weights_of(
+        &mut self,
+        name: &str,
+        span: Range<usize>,
+        model: Option<Model>,
+        normalization: Option<Normalization>,
+    ) -> Result<(NetworkSource, Option<u32>), Fault> {
+        let found = self.weights(name, span.clone())?;
+        let card = found.card.as_ref();
+        let model = match (model, card) {
+            (Some(told), Some(card)) if told != card.model => {
+                let message = format!("`{name}` is said to be a {}", told.label());
+                return Err(Fault::new(span, message).hint(format!("its card says {}", card.model.label())));
+            }
+            (Some(told), _) => told,
+            (None, Some(card)) => card.model.clone(),
+            (None, None) => {
+                return Err(Fault::new(span, "`model` is missing: no card beside the weights tells what they are")
+                    .hint("say what the file holds: `model = { bit-resnet-small = { depth = 8, width = 16 } }`"));
+            }
         };
-        let model: Model = read_value(model)?;
-        check.model("model", &model, None)?;
-        let sha256 = self.weights(Path::new(path), weights.span())?;
-        Ok(TeacherSource::Weights(Weights { sha256, model }))
+        let normalization = normalization.or(card.map(|card| card.normalization)).unwrap_or_default();
+        let classes = card.map(|card| card.classes);
+        Ok((NetworkSource::Weights(Weights { sha256: found.sha256, model, normalization }), classes))
     }
 }
 

@@ -53,9 +53,9 @@ pub struct Vit {
     pub heads: u32,
     /// Side of a patch in pixels; divides the resolution.
     pub patch: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Pool::is_default")]
     pub pool: Pool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Positions::is_default")]
     pub positions: Positions,
 }
 
@@ -77,6 +77,18 @@ pub enum Positions {
     Learned,
     /// Fixed sines and cosines of row and column, as in big_vision (`sincos2d`); a class token has zeros.
     SinCos,
+}
+
+impl Pool {
+    fn is_default(&self) -> bool {
+        *self == Pool::default()
+    }
+}
+
+impl Positions {
+    fn is_default(&self) -> bool {
+        *self == Positions::default()
+    }
 }
 
 /// What a network is fed and asked.
@@ -102,6 +114,12 @@ impl Default for Normalization {
     /// [-1, 1], as the paper's networks (paper.md 1.8).
     fn default() -> Normalization {
         Normalization { mean: [0.5; 3], std: [0.5; 3] }
+    }
+}
+
+impl Normalization {
+    pub fn is_default(&self) -> bool {
+        *self == Normalization::default()
     }
 }
 

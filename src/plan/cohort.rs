@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Device, Places, Planned};
-use crate::job::{Distil, Job, JobId, Objective, Teaching, canonical_text, short_hash};
+use crate::job::{Distil, Init, Job, JobId, NetworkSource, Objective, Teaching, canonical_text, short_hash};
 
 /// Jobs that are trained together by one worker on one device.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,18 @@ pub struct Manifest {
 pub struct Student {
     pub attempt: u32,
     pub job: Job,
+}
+
+/// Jobs with equal keys are trained together. A student that starts from another job's waits for it, so it is not put
+/// with that one, nor with others that need not wait.
+fn cohort_key(job: &Job) -> String {
+    match &job.init {
+        Init::Trained(trained) => match &trained.source {
+            NetworkSource::Job(first) => format!("{}\nafter {}", stream_key(job), first.id()),
+            NetworkSource::Weights(_) => stream_key(job),
+        },
+        Init::Scratch => stream_key(job),
+    }
 }
 
 /// Two jobs with equal keys can share loader and teacher. Canonical JSON, readable in a debugger.
@@ -96,7 +108,7 @@ pub(super) fn gather(jobs: &[Planned]) -> Vec<Cohort> {
     let mut order: Vec<String> = Vec::new();
     let mut groups: BTreeMap<String, Vec<(JobId, Job)>> = BTreeMap::new();
     for planned in jobs.iter().filter(|planned| !planned.done) {
-        let key = stream_key(&planned.job);
+        let key = cohort_key(&planned.job);
         let group = groups.entry(key.clone()).or_default();
         if group.is_empty() {
             order.push(key);

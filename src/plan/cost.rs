@@ -3,7 +3,7 @@
 use std::iter::Sum;
 
 use super::Cohort;
-use crate::job::{Input, Job, Objective, Teaching};
+use crate::job::{Job, Objective, Teaching};
 
 /// Floating-point operations. A training step counts three forwards of the student and one of each teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -50,9 +50,6 @@ pub fn teacher_flops(job: &Job, images: f64) -> f64 {
         Teaching::FixedInceptionEnsemble { crops } => job.train_images() as f64 * f64::from(crops),
         _ => images,
     };
-    let each = distil.teachers.iter().map(|teacher| {
-        let input = Input { resolution: teacher.resolution, ..job.input() };
-        teacher.source.model().forward_flops(input)
-    });
+    let each = distil.teachers.iter().map(|teacher| teacher.source.model().forward_flops(job.teacher_input(teacher)));
     asked * each.sum::<f64>()
 }

@@ -26,8 +26,8 @@ use super::ops::tile;
 use super::random::{Purpose, Stream};
 use super::{cuda, memory, optimizer};
 use crate::job::{
-    Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Init, Input, Job, Labels, Model, Objective, Optimizer, Part,
-    Precision, Schedule, Slice, Split, View, Vit, Warmup,
+    Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Ema, Init, Input, Job, Labels, Model, Objective, Optimizer,
+    Part, Precision, Schedule, Slice, Split, View, Vit, Warmup,
 };
 use crate::plan::Device;
 
@@ -136,6 +136,7 @@ pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> J
         split: Split { train: slice.clone(), validation: slice.clone(), test: slice },
         student: student.clone(),
         init: Init::Scratch,
+        ema: Ema::Off,
         resolution: input.resolution,
         crop: Crop { area: [0.05, 1.0], aspect: [0.75, 1.33], tries: 100, margin: 1.0 },
         flip: false,

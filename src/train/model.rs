@@ -119,6 +119,12 @@ impl Blueprint {
         self.tensors.iter().filter(|entry| entry.role.learns()).map(Entry::len).sum()
     }
 
+    /// Names of the last layer's tensors.
+    pub fn head(&self) -> Vec<String> {
+        let weights = self.tensors.iter().filter(|entry| entry.role == Role::Head).map(|entry| &entry.name);
+        weights.flat_map(|name| [name.clone(), name.replace(".weight", ".bias")]).collect()
+    }
+
     /// Every tensor with its place in the flat vector.
     pub fn places(&self) -> impl Iterator<Item = (&Entry, Range<usize>)> {
         let mut end = 0;
@@ -143,13 +149,8 @@ impl Blueprint {
                     (1.0 / fan_in as f64).sqrt() / 0.879_625_66
                 }
                 Role::Linear | Role::Embedding => 0.02,
-                Role::SinCos { class } => {
-                    flat.extend(vit::sin_cos(entry.shape[1] - usize::from(class), entry.shape[2], class));
-                    continue;
-                }
-                Role::Scale | Role::RunningVariance | Role::Head | Role::Bias | Role::RunningMean => {
-                    let value = if matches!(entry.role, Role::Scale | Role::RunningVariance) { 1.0 } else { 0.0 };
-                    flat.extend(std::iter::repeat_n(value, entry.len()));
+                _ => {
+                    flat.extend(entry.fixed());
                     continue;
                 }
             };
@@ -167,6 +168,15 @@ impl Blueprint {
 }
 
 impl Entry {
+    /// What it begins with where that is not random.
+    pub fn fixed(&self) -> Vec<f32> {
+        match self.role {
+            Role::SinCos { class } => vit::sin_cos(self.shape[1] - usize::from(class), self.shape[2], class),
+            Role::Scale | Role::RunningVariance => vec![1.0; self.len()],
+            _ => vec![0.0; self.len()],
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }

@@ -124,6 +124,16 @@ pub fn apply(
     norm
 }
 
+/// `average = keep average + (1 - keep) weights`
+pub fn average(average: &mut [f32], weights: &[f32], keep: f64) {
+    let take = (1.0 - keep) as f32;
+    average.par_chunks_mut(PIECE).zip(weights.par_chunks(PIECE)).for_each(|(average, weights)| {
+        for (average, weight) in average.iter_mut().zip(weights) {
+            *average = take.mul_add(*weight - *average, *average);
+        }
+    });
+}
+
 fn norm(gradient: &[f32]) -> f64 {
     let squares: Vec<f64> = gradient.par_chunks(PIECE).map(squares).collect();
     squares.iter().sum::<f64>().sqrt()

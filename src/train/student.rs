@@ -17,12 +17,20 @@ use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
+use super::teacher::weights_file;
 use super::views::{Look, student_look};
+use super::weights::{load_body, load_weights};
 use super::{optimizer, teacher};
+use crate::card::Card;
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
-use crate::job::{Distance, Init, Job, JobId};
-use crate::plan::{self, teacher_flops};
+use crate::job::{Distance, Head, Init, Job, JobId};
+use crate::plan::{self, Places, teacher_flops};
+
+/// The moving average's name in a checkpoint.
+const AVERAGE: &str = "ema";
+/// The weights themselves, beside the student's file, where that is their average.
+const LAST_WEIGHTS: &str = "student.last.safetensors";
 
 /// At most this often an [`Event::Step`].
 const STEP_EVENT: Duration = Duration::from_millis(500);
@@ -56,6 +64,8 @@ pub struct Student {
     blueprint: Blueprint,
     decayed: Vec<Range<usize>>,
     weights: Vec<f32>,
+    /// Their moving average, where the job has one.
+    average: Option<Vec<f32>>,
     gradient: Vec<f32>,
     optimizer: optimizer::State,
     place: Place,
@@ -70,7 +80,12 @@ pub struct Student {
 
 impl Student {
     /// From its newest whole checkpoint, or from its beginning.
-    pub fn open(member: &plan::Student, folder: &Folder, sink: &mut dyn FnMut(Message)) -> Result<Student> {
+    pub fn open(
+        member: &plan::Student,
+        folder: &Folder,
+        places: &Places,
+        sink: &mut dyn FnMut(Message),
+    ) -> Result<Student> {
         let job = member.job.clone();
         let id = job.id();
         let own = folder.job(&id);
@@ -86,6 +101,7 @@ impl Student {
             result: folder.student(&id),
             decayed: blueprint.decayed(),
             weights: Vec::new(),
+            average: None,
             gradient: Vec::new(),
             optimizer: optimizer::State::new(&job.optimizer, blueprint.len()),
             place: Place { job: id.as_str().to_owned(), ..Place::default() },
@@ -104,14 +120,17 @@ impl Student {
         }
         match found.checkpoint {
             None => {
-                student.weights = match student.job.init {
-                    Init::Scratch => student.blueprint.scratch(student.job.seed),
-                }
+                student.weights = student.first_weights(folder, places)?;
+                student.average = (!student.job.ema.is_off()).then(|| student.weights.clone());
             }
             Some(checkpoint) => {
                 for (name, moment) in &mut student.optimizer.moments {
                     let saved = checkpoint.moments.iter().find(|(saved, _)| saved == name);
                     *moment = saved.with_context(|| format!("the checkpoint has no `{name}`"))?.1.clone();
+                }
+                if !student.job.ema.is_off() {
+                    let saved = checkpoint.moments.into_iter().find(|(saved, _)| saved == AVERAGE);
+                    student.average = Some(saved.with_context(|| format!("the checkpoint has no `{AVERAGE}`"))?.1);
                 }
                 (student.weights, student.place) = (checkpoint.weights, checkpoint.place);
             }
@@ -121,6 +140,21 @@ impl Student {
             student.finish(sink)?;
         }
         Ok(student)
+    }
+
+    fn first_weights(&self, folder: &Folder, places: &Places) -> Result<Vec<f32>> {
+        let scratch = || self.blueprint.scratch(self.job.seed);
+        let Init::Trained(trained) = &self.job.init else { return Ok(scratch()) };
+        let path = weights_file(&trained.source, folder, places)?;
+        match trained.head {
+            Head::Keep => load_weights(&path, &self.blueprint),
+            Head::Reset => load_body(&path, &self.blueprint, &scratch()),
+        }
+    }
+
+    /// What is measured, and what the job results in.
+    fn result_weights(&self) -> &[f32] {
+        self.average.as_deref().unwrap_or(&self.weights)
     }
 
     /// The step it waits for; none when it has ended.
@@ -177,6 +211,7 @@ impl Student {
             self.diverge(&format!("the loss is {value}"), sink);
             return Ok(());
         }
+        engine.settle(&mut self.weights);
         let norm = optimizer::apply(
             &self.job,
             self.place.step,
@@ -188,6 +223,9 @@ impl Student {
         if !norm.is_finite() || self.weights.iter().any(|weight| !weight.is_finite()) {
             self.diverge(&format!("the gradient's norm is {norm:e}, or a weight is not finite"), sink);
             return Ok(());
+        }
+        if let (Some(average), Some(keep)) = (&mut self.average, self.job.ema.keeps(self.place.step)) {
+            optimizer::average(average, &self.weights, keep);
         }
         let seconds = (shared + started.elapsed()).as_secs_f64();
         let place = &mut self.place;
@@ -247,8 +285,9 @@ impl Student {
         match (machine, &self.on_gpu) {
             (Machine::Cpu(engines), _) => {
                 let engine = engines.get(&self.job);
-                engine.load(&self.weights);
-                teacher::in_chunks(images, |some| Ok(forward(engine, &self.weights, some)?))
+                let weights = self.average.as_deref().unwrap_or(&self.weights);
+                engine.load(weights);
+                teacher::in_chunks(images, |some| Ok(forward(engine, weights, some)?))
             }
             (Machine::Cuda(_), trained) => trained.as_ref().context("the student is on the GPU")?.forward(images),
         }
@@ -318,14 +357,23 @@ impl Student {
 
     fn save(&mut self) -> Result<()> {
         self.place.serial += 1;
-        let moments: Vec<(&str, &[f32])> =
-            self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice())).collect();
+        let moments = self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice()));
+        let average = self.average.as_deref().map(|average| (AVERAGE, average));
+        let moments: Vec<(&str, &[f32])> = moments.chain(average).collect();
         checkpoint::save(&self.folder, &self.place, &self.weights, &moments)
     }
 
     /// The result first, then the word that it is there: whoever reads the word finds the file.
     fn finish(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        checkpoint::save_student(&self.result, &self.blueprint, &self.weights, self.id.as_str())?;
+        if self.average.is_some() {
+            let path = self.result.with_file_name(LAST_WEIGHTS);
+            checkpoint::save_student(&path, &self.blueprint, &self.weights, self.id.as_str())?;
+        }
+        let card = Card::of(&self.job);
+        let text = serde_json::to_string_pretty(&card.to_json())?;
+        let path = self.result.with_extension("json");
+        replace(&path, text.as_bytes()).with_context(|| format!("cannot write `{}`", path.display()))?;
+        checkpoint::save_student(&self.result, &self.blueprint, self.result_weights(), self.id.as_str())?;
         self.ended = true;
         self.say(Event::Finished, sink);
         checkpoint::remove(&self.folder)

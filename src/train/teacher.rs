@@ -4,7 +4,7 @@ mod kept;
 mod recorded;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::views::{Asked, Batch, Look, Still, Views, asked};
 use super::weights::load_weights;
 use crate::digest::hex;
 use crate::folder::Folder;
-use crate::job::{Distil, Ensemble, Input, Job, Precision, Teacher, TeacherSource};
+use crate::job::{Distil, Ensemble, Job, NetworkSource, Precision, Teacher};
 use crate::plan::Places;
 
 /// Images a forward pass outside training takes at once.
@@ -53,13 +53,7 @@ impl Teachers {
     pub fn load(machine: &Machine, job: &Job, distil: &Distil, folder: &Folder, places: &Places) -> Result<Teachers> {
         let mut hash = Sha256::new();
         let networks = distil.teachers.iter().map(|teacher| {
-            let path = match &teacher.source {
-                TeacherSource::Job(job) => folder.student(&job.id()),
-                TeacherSource::Weights(weights) => {
-                    let place = places.get(&weights.sha256);
-                    place.context("the teacher's weights have no place on this machine")?.clone()
-                }
-            };
+            let path = weights_file(&teacher.source, folder, places)?;
             network(machine, job, teacher, &path, &mut hash).map(|network| (network, teacher.resolution))
         });
         let networks = networks.collect::<Result<_>>()?;
@@ -295,6 +289,16 @@ fn mean_probabilities(answers: impl Iterator<Item = Result<Tensor>>) -> Result<T
     Ok((sum.context("an ensemble has members")? / count)?.maximum(1e-30)?.log()?)
 }
 
+/// Where a trained network's weights lie on this machine.
+pub fn weights_file(source: &NetworkSource, folder: &Folder, places: &Places) -> Result<PathBuf> {
+    match source {
+        NetworkSource::Job(job) => Ok(folder.student(&job.id())),
+        NetworkSource::Weights(weights) => {
+            places.get(&weights.sha256).cloned().context("a network's weights have no place on this machine")
+        }
+    }
+}
+
 /// Logits of many images, a chunk at a time.
 pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let count = images.dim(0)?;
@@ -307,7 +311,7 @@ pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> Result<Tensor>) ->
 
 fn network(machine: &Machine, job: &Job, teacher: &Teacher, path: &Path, hash: &mut Sha256) -> Result<Frozen> {
     let model = teacher.source.model();
-    let input = Input { resolution: teacher.resolution, ..job.input() };
+    let input = job.teacher_input(teacher);
     let weights = load_weights(path, &Blueprint::new(model, input))?;
     weights.iter().for_each(|weight| hash.update(weight.to_le_bytes()));
     Frozen::new(machine, model, input, job.precision, job.batch, weights)

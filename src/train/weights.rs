@@ -4,6 +4,7 @@
 //! say. What does not fit is told all at once, by name.
 
 mod npz;
+mod positions;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use safetensors::{Dtype, SafeTensors};
 
-use super::model::Blueprint;
+use super::model::{Blueprint, Entry, Role};
+
+/// Of a vision transformer.
+const POSITIONS: &str = "pos_embed";
 
 /// The first bytes of a zip archive, which an `.npz` is.
 const ARCHIVE: &[u8] = b"PK\x03\x04";
@@ -26,35 +30,99 @@ struct Found {
     numbers: Option<Vec<f32>>,
 }
 
-/// Reads weights into the blueprint's order. A linear layer may be kept as a 1x1 convolution, and the other way.
+/// At most so many names of a kind are told.
+const NAMED: usize = 20;
+
+/// Reads weights into the blueprint's order. A linear layer may be kept as a 1x1 convolution, and the other way;
+/// positions of a square of patches are brought to that of this network, as timm does it.
 ///
 /// # Errors
-/// Lists every tensor that is missing, unexpected or of another shape or type, in one message; and names a file that
-/// cannot be read, is torn, or holds numbers that are not finite.
+/// Lists the tensors that are missing, unexpected, of another shape or type, or not finite, in one message; and names a
+/// file that cannot be read or is torn.
 pub fn load_weights(path: &Path, blueprint: &Blueprint) -> Result<Vec<f32>> {
+    load(path, blueprint, None)
+}
+
+/// As [`load_weights`], but the head is that of `fresh` whatever the file has.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_body(path: &Path, blueprint: &Blueprint, fresh: &[f32]) -> Result<Vec<f32>> {
+    load(path, blueprint, Some(fresh))
+}
+
+fn load(path: &Path, blueprint: &Blueprint, fresh: Option<&[f32]>) -> Result<Vec<f32>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut found = if bytes.starts_with(ARCHIVE) { npz::read(path)? } else { safetensors(path, &bytes)? };
-    let mut wrong = Vec::new();
+    // Torch counts a BatchNorm's batches; nobody needs to know.
+    found.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+    let head = blueprint.head();
+    let (mut missing, mut other, mut infinite) = (Vec::new(), Vec::new(), Vec::new());
     let mut flat = Vec::with_capacity(blueprint.len());
-    for entry in &blueprint.tensors {
-        match found.remove(&entry.name) {
-            None => wrong.push(format!("missing `{}`", entry.name)),
-            Some(Found { shape, numbers: Some(numbers), .. }) if squeezed(&shape) == squeezed(&entry.shape) => {
-                flat.extend(numbers);
-            }
-            Some(Found { shape, kind, .. }) => {
-                wrong.push(format!("`{}` is {kind} {shape:?}, expected F32 {:?}", entry.name, entry.shape));
-            }
+    for (entry, range) in blueprint.places() {
+        let tensor = found.remove(&entry.name);
+        if let (Some(fresh), true) = (fresh, head.contains(&entry.name)) {
+            flat.extend(&fresh[range]);
+            continue;
+        }
+        match tensor {
+            // Given by a formula.
+            None if matches!(entry.role, Role::SinCos { .. }) => flat.extend(entry.fixed()),
+            None => missing.push(format!("`{}`", entry.name)),
+            Some(tensor) => match tensor.fitted(entry) {
+                Ok(numbers) => {
+                    if numbers.iter().any(|number| !number.is_finite()) {
+                        infinite.push(format!("`{}`", entry.name));
+                    }
+                    flat.extend(numbers);
+                }
+                Err(Found { shape, kind, .. }) => {
+                    let only_head = head.contains(&entry.name);
+                    other.push((
+                        only_head,
+                        format!("`{}` is {kind} {shape:?}, expected F32 {:?}", entry.name, entry.shape),
+                    ));
+                }
+            },
         }
     }
-    wrong.extend(found.into_keys().map(|name| format!("unexpected `{name}`")));
-    if !wrong.is_empty() {
-        bail!("`{}` does not fit the network: {}", path.display(), wrong.join(", "));
+    let unexpected: Vec<String> = found.into_keys().map(|name| format!("`{name}`")).collect();
+    let only_head = missing.is_empty() && unexpected.is_empty() && other.iter().all(|(only_head, _)| *only_head);
+    let other: Vec<String> = other.into_iter().map(|(_, text)| text).collect();
+    let kinds = [("missing", missing), ("unexpected", unexpected), ("of another shape or type", other)];
+    let problems: Vec<String> = kinds.iter().filter_map(|(kind, names)| told(kind, names)).collect();
+    if !problems.is_empty() {
+        let hint = match only_head {
+            true => "the head is of other classes than the data; a student that starts from it says `head = \"reset\"`",
+            false => "is it of another architecture? `distillery models` lists those there are",
+        };
+        bail!("`{}` does not fit the network: {}\nhint: {hint}", path.display(), problems.join("; "));
     }
-    if flat.iter().any(|value| !value.is_finite()) {
-        bail!("`{}` holds numbers that are not finite", path.display());
+    if let Some(told) = told("not finite", &infinite) {
+        bail!("`{}` holds numbers that are no numbers: {told}", path.display());
     }
     Ok(flat)
+}
+
+fn told(kind: &str, names: &[String]) -> Option<String> {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = &names[..names.len().min(NAMED)];
+    (!names.is_empty()).then(|| format!("{kind}: {}{more}", names.join(", ")))
+}
+
+impl Found {
+    /// The numbers as the entry wants them; itself where it does not fit.
+    fn fitted(mut self, entry: &Entry) -> Result<Vec<f32>, Found> {
+        let Some(numbers) = self.numbers.take() else { return Err(self) };
+        if squeezed(&self.shape) == squeezed(&entry.shape) {
+            return Ok(numbers);
+        }
+        match entry.name == POSITIONS {
+            true => positions::fitted(&numbers, &self.shape, &entry.shape).ok_or(self),
+            false => Err(self),
+        }
+    }
 }
 
 fn safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Found>> {
@@ -83,6 +151,8 @@ fn numbers(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
         _ => None,
     }
 }
+
+pub use positions::resampled;
 
 #[cfg(test)]
 mod tests {
@@ -113,6 +183,7 @@ mod tests {
         assert_eq!(write(Dtype::F32, &[2, 3, 1], f32).unwrap(), expected);
         let error = write(Dtype::F16, &[3, 2], f16.clone()).unwrap_err().to_string();
         assert!(error.contains("`head.weight` is F16 [3, 2], expected F32 [2, 3, 1, 1]"), "{error}");
+        assert!(error.contains("hint: the head is of other classes"), "{error}");
         assert!(write(Dtype::I16, &[2, 3], f16).unwrap_err().to_string().contains("is I16"));
     }
 }

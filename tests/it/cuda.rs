@@ -247,7 +247,7 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
     for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities] {
         for precision in [Precision::F32, Precision::Bf16] {
             let of =
-                |job: &Job| Teacher { source: TeacherSource::Job(Box::new(job.clone())), resolution: job.resolution };
+                |job: &Job| Teacher { source: NetworkSource::Job(Box::new(job.clone())), resolution: job.resolution };
             let job = Job {
                 objective: Objective::Distil(Distil {
                     teachers: teachers.iter().map(of).collect(),

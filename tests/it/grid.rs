@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
-use distillery::grid::{self, Catalogue, DataSpec, Experiment, Source};
-use distillery::job::{Data, Job, Objective, TeacherSource, Teaching, Warmup};
+use distillery::grid::{self, Catalogue, DataSpec, Experiment, Source, WeightsFile};
+use distillery::job::{Data, Head, Init, Job, Model, NetworkSource, Normalization, Objective, Teaching, Vit, Warmup};
 
 /// Knows one data set and says so without reading anything.
 #[derive(Default)]
@@ -29,13 +30,33 @@ impl Catalogue for FakeCatalogue {
         Ok(Data { name: name.to_owned(), sha256, classes: 10, channels: 1, train_images: 8000, test_images: 2000 })
     }
 
-    fn weights(&self, path: &Path) -> Result<String, String> {
-        match path.file_stem().and_then(|stem| stem.to_str()) {
-            Some("missing") => {
-                Err("there is no file `missing.safetensors`\nhint: paths start at the experiment's folder".to_owned())
+    fn weights(&self, name: &str) -> Result<WeightsFile, String> {
+        let card = |model, classes| {
+            let normalization = Normalization { mean: [0.485; 3], std: [0.229; 3] };
+            Some(Card {
+                model,
+                classes,
+                channels: 1,
+                resolution: 28,
+                normalization,
+                crop: 0.8,
+                interpolation: Interpolation::Area,
+                job: None,
+                data: None,
+            })
+        };
+        let vit = Model::Vit(Vit::new(48, 2, 3, 4));
+        let (letter, card) = match name {
+            "missing.safetensors" => {
+                return Err(
+                    "there is no file `missing.safetensors`\nhint: paths start at the experiment's folder".into()
+                );
             }
-            _ => Ok("a".repeat(64)),
-        }
+            "hf:someone/vit" => ("b", card(vit, 10)),
+            "imagenet.safetensors" => ("c", card(vit, 1000)),
+            _ => ("a", None),
+        };
+        Ok(WeightsFile { sha256: letter.repeat(64), path: name.into(), card })
     }
 }
 
@@ -281,7 +302,7 @@ fn a_teacher_follows_the_base_but_not_the_grid() {
     let experiment = read_base(
         "mixup = 0.5\nseed = 7\n[[grid]]\nproduct = { batch = [100, 200], teaching = [\"fixed/cc\", \"function-matching\"] }",
     );
-    let TeacherSource::Job(teacher) = &experiment.teachers["big"] else { panic!("a job") };
+    let NetworkSource::Job(teacher) = &experiment.teachers["big"] else { panic!("a job") };
     assert_eq!((teacher.batch, teacher.epochs, teacher.seed), (512, 4, 7));
     let Objective::Labels(labels) = &teacher.objective else { panic!("labels") };
     assert_eq!(labels.mixup, 0.0);
@@ -310,7 +331,7 @@ train = { objective = "distil", teaching = "consistent/ic", teachers = ["big"] }
     let old = &experiment.jobs[0].job.teachers()[0];
     assert_eq!(old.resolution, 56);
     assert_eq!(experiment.places[&"a".repeat(64)], Path::new("old.safetensors"));
-    let TeacherSource::Job(middle) = &experiment.teachers["middle"] else { panic!("a job") };
+    let NetworkSource::Job(middle) = &experiment.teachers["middle"] else { panic!("a job") };
     assert_eq!(middle.needs().count(), 1);
 }
 
@@ -451,4 +472,81 @@ fn the_shipped_experiments_can_be_read() {
     for entry in fs::read_dir(folder).unwrap() {
         read(&fs::read_to_string(entry.unwrap().path()).unwrap());
     }
+}
+
+fn try_read(text: &str) -> Result<Experiment, Report> {
+    read_with(text, &[])
+}
+
+/// A card beside a file, or in its repository on the hub, says what need not be written; what is written must agree.
+#[test]
+fn cards_tell_what_weights_are() {
+    let teacher = |keys: &str| {
+        BASE.replace("train = { epochs = 4, student = { bit-resnet-small = { depth = 14, width = 32 } } }", keys)
+    };
+    let source = |text: &str| try_read(text).map(|experiment| experiment.teachers["big"].clone());
+    let NetworkSource::Weights(weights) = source(&teacher("weights = \"hf:someone/vit\"")).unwrap() else {
+        panic!("weights")
+    };
+    assert_eq!(weights.model, Model::Vit(Vit::new(48, 2, 3, 4)));
+    assert_eq!(weights.normalization.mean, [0.485; 3]);
+    let own = "weights = \"hf:someone/vit\"\nnormalization = { mean = [0.1, 0.1, 0.1], std = [1.0, 1.0, 1.0] }";
+    let NetworkSource::Weights(weights) = source(&teacher(own)).unwrap() else { panic!("weights") };
+    assert_eq!(weights.normalization.mean, [0.1; 3]);
+    for (keys, message) in [
+        ("weights = \"plain.safetensors\"", "`model` is missing"),
+        ("weights = \"imagenet.safetensors\"", "tells 1000 classes apart"),
+        ("weights = \"hf:someone/vit\"\nmodel = { cifar-resnet = { depth = 20 } }", "is said to be a cifar-resnet 20"),
+        ("weights = \"plain.safetensors\"\nmodel = { cifar-resnet = { depth = 21 } }", "no such network has 21 layers"),
+        ("weights = \"hf:someone/vit\"\nnormalization = { mean = [0, 0, 0], std = [0, 1, 1] }", "`std` is 0"),
+    ] {
+        let report = try_read(&teacher(keys)).unwrap_err().to_string();
+        assert!(report.contains(message), "{keys}: {report}");
+    }
+}
+
+/// A student may start from a file, or from a network under `[teachers]`; its head goes only when that is said.
+#[test]
+fn students_start_from_trained_networks() {
+    let with = |init: &str, student: &str| {
+        let text = BASE.replace("student = { bit-resnet-small = { depth = 8, width = 16 } }", student);
+        let text = text.replace("[base]", &format!("[base]\ninit = {init}"));
+        try_read(&text)
+    };
+    let (small, vit) = (
+        "student = { bit-resnet-small = { depth = 14, width = 32 } }",
+        "student = { vit = { width = 48, depth = 2, heads = 3, patch = 4 } }",
+    );
+    let init = |experiment: Experiment| experiment.jobs[0].job.init.clone();
+
+    // The teacher itself starts from nothing: it does not inherit what its student starts from.
+    let text = BASE.replace("student = { bit-resnet-small = { depth = 8, width = 16 } }", small);
+    let text = format!("{text}\ninit = {{ teacher = {{ name = \"big\", head = \"reset\" }} }}\n");
+    let Init::Trained(trained) = init(try_read(&text).unwrap()) else { panic!() };
+    assert!(matches!(trained.source, NetworkSource::Job(_)) && trained.head == Head::Reset);
+    let job = &try_read(&text).unwrap().jobs[0].job;
+    assert_eq!(job.needs().count(), 2, "its teacher, and what it starts from");
+
+    let file = "{ weights = { file = \"hf:someone/vit\" } }";
+    let Init::Trained(trained) = init(with(file, vit).unwrap()) else { panic!() };
+    assert_eq!(trained.head, Head::Keep);
+    for (value, student, message) in [
+        (file, small, "is said to be a bit-resnet-small 14x32"),
+        (
+            "{ weights = { file = \"imagenet.safetensors\" } }",
+            vit,
+            "it tells 1000 classes apart, `fashion-mnist-8k2k` has 10",
+        ),
+        ("{ teacher = { name = \"bog\" } }", small, "teacher `bog` is not defined"),
+        (
+            "{ teacher = { name = \"big\" } }",
+            "student = { cifar-resnet = { depth = 20 } }",
+            "a cifar-resnet 20 cannot start from a bit-resnet-small 14x32",
+        ),
+        ("\"scrtch\"", small, "unknown"),
+    ] {
+        let report = with(value, student).unwrap_err().to_string();
+        assert!(report.contains(message) && report.contains("hint"), "{value}: {report}");
+    }
+    assert!(with("{ weights = { file = \"imagenet.safetensors\", head = \"reset\" } }", vit).is_ok());
 }

@@ -13,6 +13,7 @@ mod progress;
 mod report;
 mod schedule;
 mod small;
+mod start;
 mod store;
 mod train;
 mod views;

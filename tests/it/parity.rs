@@ -9,6 +9,7 @@ use distillery::job::{BitResnet, CifarResnet, Input, MobilenetSize, MobilenetV3,
 use distillery::train::engine::Engine;
 use distillery::train::model::graph;
 use distillery::train::ops::loss::Loss;
+use distillery::train::weights::resampled;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -92,6 +93,19 @@ fn model(name: &str) -> Model {
 
 fn near(found: f64, expected: f64, scale: f64, tolerance: f64, what: &str) {
     assert!((found - expected).abs() < tolerance * scale, "{what}: {found} instead of {expected}");
+}
+
+#[test]
+fn positions_are_interpolated_as_by_timm() {
+    for Positions { before, after, prefix, numbers: expected } in golden().positions {
+        let from: Vec<f32> =
+            numbers(&format!("positions {before}"), (prefix + before * before) * 4).iter().map(|x| *x as f32).collect();
+        let found = resampled(&from, prefix, (before, after), 4);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{before} to {after}: {found} instead of {expected}");
+        }
+    }
 }
 
 macro_rules! families {

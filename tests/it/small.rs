@@ -27,6 +27,7 @@ pub fn labels(epochs: u32) -> Job {
         },
         student: Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 4 }),
         init: Init::Scratch,
+        ema: Ema::Off,
         resolution: 10,
         crop: Crop { area: [0.25, 1.0], aspect: [0.75, 1.3333], tries: 100, margin: 1.2 },
         flip: true,
@@ -48,7 +49,7 @@ pub fn labels(epochs: u32) -> Job {
 pub fn distil(teacher: &Job, teaching: Teaching, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: TeacherSource::Job(Box::new(teacher.clone())), resolution: 10 }],
+            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher.clone())), resolution: 10 }],
             ensemble: Ensemble::MeanLogits,
             teaching,
             distance: Distance::Kl(Kl { temperature: 2.0 }),

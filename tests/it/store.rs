@@ -26,6 +26,7 @@ pub fn labels_job(seed: u64, epochs: u32) -> Job {
         },
         student: Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 4 }),
         init: Init::Scratch,
+        ema: Ema::Off,
         resolution: 16,
         crop: Crop { area: [0.25, 1.0], aspect: [0.75, 1.25], tries: 10, margin: 1.0 },
         flip: true,
@@ -46,7 +47,7 @@ pub fn labels_job(seed: u64, epochs: u32) -> Job {
 pub fn student_job(teacher: &Job, learning_rate: f64, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: TeacherSource::Job(Box::new(teacher.clone())), resolution: 16 }],
+            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher.clone())), resolution: 16 }],
             ensemble: Ensemble::MeanLogits,
             teaching: Teaching::FunctionMatching { mixup: 1.0 },
             distance: Distance::Kl(Kl { temperature: 2.0 }),

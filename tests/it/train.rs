@@ -323,7 +323,8 @@ fn weights_on_disk_teach() {
     let from_file = |model: Model| {
         let mut job = distil(&teacher, Teaching::ConsistentInceptionCrop, 1);
         let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
-        distil.teachers[0].source = TeacherSource::Weights(Weights { sha256: "w".into(), model });
+        distil.teachers[0].source =
+            NetworkSource::Weights(Weights { sha256: "w".into(), model, normalization: Normalization::default() });
         let mut manifest = manifest(&[&job], 1);
         manifest.places.insert("w".into(), path.clone());
         (job, manifest)
@@ -336,7 +337,11 @@ fn weights_on_disk_teach() {
     let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 14, width: 4 }));
     let error = train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     let error = format!("{error:#}");
-    assert!(error.contains("missing `stages.0.blocks.1.conv1.weight`"), "{error}");
+    assert!(
+        error.contains("missing: `stages.0.blocks.1.norm1.weight`")
+            && error.contains("`stages.0.blocks.1.conv1.weight`"),
+        "{error}"
+    );
     let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 8 }));
     let error = format!("{:#}", train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err());
     assert!(error.contains("expected F32 [8, 1, 3, 3]"), "{error}");
@@ -353,7 +358,7 @@ fn two_teachers_are_an_ensemble() {
         let mut job = distil(&first, Teaching::FunctionMatching { mixup: 1.0 }, 1);
         let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
         distil.ensemble = ensemble;
-        distil.teachers.push(Teacher { source: TeacherSource::Job(Box::new(second.clone())), resolution: 14 });
+        distil.teachers.push(Teacher { source: NetworkSource::Job(Box::new(second.clone())), resolution: 14 });
         let said = train(&manifest(&[&job], 1), &folder);
         let checked: Vec<Option<u32>> = said
             .iter()
@@ -423,6 +428,7 @@ fn bits_are_those_of_lesser_processors() {
         (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 11, Precision::Bf16),
         (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 33, Precision::F32),
         (Model::Vit(Vit::new(48, 1, 3, 4)), 12, Precision::F32),
+        (Model::MobilenetV3(MobilenetV3 { size: MobilenetSize::Small, norm: Norm::Batch }), 32, Precision::F32),
     ];
     for (student, resolution, precision) in networks {
         let mut job = Job { student, resolution, precision, ..labels(1) };
@@ -469,6 +475,9 @@ fn every_network_and_optimizer_trains() {
         (Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 16 }), 10),
         (Model::BitResnet(BitResnet { depth: 26, width: 1 }), 32),
         (Model::Vit(Vit::new(32, 1, 2, 4)), 12),
+        (Model::MobilenetV3(MobilenetV3 { size: MobilenetSize::Small, norm: Norm::Group }), 32),
+        (Model::MobilenetV3(MobilenetV3 { size: MobilenetSize::Large, norm: Norm::Batch }), 32),
+        (Model::CifarResnet(CifarResnet { depth: 20 }), 12),
     ];
     for (student, resolution) in networks {
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true });

@@ -209,7 +209,7 @@ mod tests {
         };
         let error = write(true, &wrong).0.unwrap_err().to_string();
         for part in
-            ["missing `stem.conv.weight`", "unexpected `resnet/else`", "`norm.weight` is F32 [1], expected F32 [64]"]
+            ["missing: `stem.conv.weight`", "unexpected: `resnet/else`", "`norm.weight` is F32 [1], expected F32 [64]"]
         {
             assert!(error.contains(part), "{error}");
         }

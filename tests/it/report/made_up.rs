@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use distillery::event::{Epoch, Evaluation, TeacherCheck, Which};
 use distillery::job::{
-    Adam, BitResnetSmall, Clip, Crop, Data, Distance, Distil, Ensemble, Init, Job, Kl, Labels, Model, Objective,
-    Optimizer, Part, Precision, Schedule, Slice, Split, Teacher, TeacherSource, Teaching, View, Warmup,
+    Adam, BitResnetSmall, Clip, Crop, Data, Distance, Distil, Ema, Ensemble, Init, Job, Kl, Labels, Model,
+    NetworkSource, Objective, Optimizer, Part, Precision, Schedule, Slice, Split, Teacher, Teaching, View, Warmup,
 };
 use distillery::store::{Outcome, State};
 
@@ -48,6 +48,7 @@ pub fn from_labels(epochs: u32, seed: u64) -> Job {
         },
         student: net(8, 8),
         init: Init::Scratch,
+        ema: Ema::Off,
         resolution: 28,
         crop: Crop { area: [0.08, 1.0], aspect: [0.75, 4.0 / 3.0], tries: 10, margin: 1.25 },
         flip: true,
@@ -70,7 +71,7 @@ pub fn from_teacher(teaching: Teaching, epochs: u32, seed: u64) -> Job {
     teacher.student = net(14, 32);
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: TeacherSource::Job(Box::new(teacher)), resolution: 28 }],
+            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher)), resolution: 28 }],
             ensemble: Ensemble::MeanLogits,
             teaching,
             distance: Distance::Kl(Kl { temperature: 1.0 }),
