@@ -30,9 +30,12 @@ pub struct Card {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
-    /// The mean of what a pixel covers, as in training; of an image that grows, the nearest two each way.
+    /// As views in training: between the centres of the four nearest pixels, whatever is covered.
     #[default]
+    Plain,
+    /// The mean of what a pixel covers.
     Area,
+    /// These two as in PIL and timm, with a wider kernel where an image shrinks.
     Bilinear,
     Bicubic,
 }
@@ -40,6 +43,7 @@ pub enum Interpolation {
 impl Interpolation {
     pub fn name(self) -> &'static str {
         match self {
+            Interpolation::Plain => "plain",
             Interpolation::Area => "area",
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
@@ -57,7 +61,7 @@ impl Card {
             resolution: job.resolution,
             normalization: job.normalization(),
             crop: 1.0 / job.crop.margin,
-            interpolation: Interpolation::Area,
+            interpolation: Interpolation::Plain,
             job: Some(job.id().as_str().to_owned()),
             data: Some(job.data.name.clone()),
         }
@@ -78,9 +82,9 @@ impl Card {
             arguments.insert("in_chans".into(), json!(self.channels));
         }
         let colours = self.channels.min(3) as usize;
-        // timm has no name for areas; the nearest it has is this.
+        // The nearest that timm has.
         let interpolation = match self.interpolation {
-            Interpolation::Area => "bilinear",
+            Interpolation::Plain | Interpolation::Area => "bilinear",
             other => other.name(),
         };
         let (stem, head) = ends(&self.model);
@@ -132,7 +136,8 @@ impl Card {
         let named = |name: &str| match name {
             "bilinear" => Interpolation::Bilinear,
             "bicubic" => Interpolation::Bicubic,
-            _ => Interpolation::Area,
+            "area" => Interpolation::Area,
+            _ => Interpolation::Plain,
         };
         Ok(Some(Card {
             model,

@@ -36,6 +36,11 @@ pub enum Verb {
     Query(Query),
     /// The networks there are: parameters, multiply-adds, published weights.
     Models(Models),
+    /// Measure trained weights on a data set: accuracy, by class, and against a teacher.
+    ///
+    /// The card beside the weights (`NAME.json`, `config.json`, or that of the repository on the hub) tells what they hold and
+    /// how images are shown to them; every part of it can be said here instead.
+    Evaluate(Box<Evaluate>),
     /// Time whole training steps on this machine, workloads that have twins in PyTorch; or compare a GPU with the CPU.
     Bench(Bench),
     /// Train one cohort: what `run` starts.
@@ -154,6 +159,80 @@ pub struct Models {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// A weights file, `hf:owner/name[/file][@revision]` of the hub, or the id of a finished job or its beginning.
+    pub weights: String,
+    /// `fashion-mnist-8k2k`, or a folder of IDX or parquet files [default: the built-in one]
+    #[arg(long, value_name = "NAME|DIR", default_value = "fashion-mnist-8k2k", hide_default_value = true)]
+    pub data: String,
+    /// Which images: `test`, `test[:1000]`, `train[90%:]`
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Weights of a teacher to compare with; several are an ensemble.
+    #[arg(long, value_name = "WEIGHTS", num_args = 1..)]
+    pub against: Vec<String>,
+    /// How several teachers become one answer.
+    #[arg(long, value_enum, default_value_t = Ensemble::MeanLogits)]
+    pub ensemble: Ensemble,
+    /// The network, for weights without a card: as an experiment writes it, or timm's name.
+    #[arg(long, value_name = "TOML|NAME")]
+    pub model: Option<String>,
+    /// What pixels in [0, 1] are made to, for weights without a card [default: 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
+    pub mean: Option<Vec<f64>>,
+    /// [default: 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    pub std: Option<Vec<f64>>,
+    /// Side in pixels of what the network sees [default: the card's; the images']
+    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u32).range(4..=1024))]
+    pub resolution: Option<u32>,
+    /// Share of the shorter side that is seen: 0.875 of ImageNet's 224 px, 0.8 of the paper's 128 px [default: the card's; 1]
+    #[arg(long, value_name = "SHARE")]
+    pub crop: Option<f64>,
+    /// How images come to that size [default: the card's; plain]
+    #[arg(long, value_enum)]
+    pub interpolation: Option<Interpolation>,
+    /// Write a row for every class to this file.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a row for every image, with its logits, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// `cpu`, or `cuda` or `cuda:N` for an NVIDIA GPU [default: the first GPU, or the CPU where there is none]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
+    /// What matrix products are computed in.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ensemble {
+    MeanLogits,
+    MeanProbabilities,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Interpolation {
+    /// As in training: between the four nearest pixels.
+    Plain,
+    /// The mean of what is covered.
+    Area,
+    /// As timm's, by PIL.
+    Bilinear,
+    /// As timm's, by PIL.
+    Bicubic,
 }
 
 #[derive(Debug, Args)]

@@ -32,9 +32,10 @@ use toml::de::DeTable;
 
 use crate::card::Card;
 use crate::diagnostic::Report;
-use crate::job::{Data, Job, JobId, NetworkSource, short_hash};
+use crate::job::{Data, Job, JobId, Model, NetworkSource, short_hash};
 use crate::plan::Places;
 use block::Block;
+use check::Check;
 use resolver::Resolver;
 use text::{Fault, Texts};
 
@@ -107,6 +108,30 @@ const IDENTITY: &str = "distillery experiment 1\n";
 pub fn read(source: &Source, overrides: &[String], catalogue: &dyn Catalogue) -> Result<Experiment, Report> {
     let texts = Texts::new(&source.name, &source.text, overrides);
     expand(source, &texts, catalogue).map_err(|fault| texts.report(fault))
+}
+
+/// A network as an experiment writes it, `{ vit = { ... } }`, from somewhere else; `name` is what the text is called.
+///
+/// # Errors
+/// As [`read`].
+pub fn network(name: &str, text: &str, resolution: Option<u32>) -> Result<Model, Report> {
+    #[derive(serde::Deserialize)]
+    struct Text {
+        model: Model,
+    }
+    let texts = Texts::new(name, &format!("model = {text}"), &[]);
+    let read = || {
+        let table = texts.file()?;
+        let (span, table) = (table.span(), table.into_inner());
+        let deserializer = toml::Deserializer::from(toml::Spanned::new(span.clone(), table.clone()));
+        let Text { model } = serde::Deserialize::deserialize(deserializer).map_err(|error| {
+            Fault::from_toml(&error)
+                .or_hint("for instance `{ cifar-resnet = { depth = 20 } }`; `distillery models` lists all")
+        })?;
+        Check { table: &table, header: span }.model("model", &model, resolution)?;
+        Ok(model)
+    };
+    read().map_err(|fault: Fault| texts.report(fault))
 }
 
 fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<Experiment, Fault> {

@@ -18,6 +18,7 @@ pub mod cuda;
 pub mod cuda;
 pub mod data;
 pub mod engine;
+pub mod evaluate;
 pub mod graph;
 pub mod memory;
 pub mod metric;
@@ -29,6 +30,7 @@ mod probe;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod resample;
 pub mod status;
 mod student;
 pub mod teacher;
@@ -214,7 +216,7 @@ fn leave(students: &mut [Student], asked: f64, sink: &mut dyn FnMut(Message)) ->
 /// Where a job's data lies on this machine.
 pub fn locate(data: &Data, places: &Places) -> Result<Location> {
     match places.get(&data.sha256) {
-        Some(path) => Ok(Location::Idx(path.clone())),
+        Some(path) => Ok(Location::folder(path)),
         None if data.name == FASHION_MNIST_8K2K => Ok(Location::FashionMnist8k2k),
         None => anyhow::bail!("data set `{}` has no place on this machine", data.name),
     }

@@ -21,6 +21,7 @@ impl Catalogue for Shelf {
         let location = match spec {
             DataSpec::FashionMnist8k2k => Location::FashionMnist8k2k,
             DataSpec::Idx(folder) => Location::Idx(folder.clone()),
+            DataSpec::Parquet(folder) => Location::Parquet(folder.clone()),
         };
         let set = data::load(&location).map_err(|error| format!("{error:#}"))?;
         Ok(data::identify(&location, &set))

@@ -36,7 +36,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else {
-        let device = device(&arguments)?;
+        let device = device(arguments.device)?.with_determinism(arguments.deterministic);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = arguments.threads.map_or(cores, usize::from);
         // A GPU is filled by one cohort; several would only share its memory.
@@ -73,24 +73,23 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
 }
 
 /// What to train on: what was asked for, if it is there; else the first GPU, or the CPU.
-fn device(arguments: &cli::Run) -> Result<Device> {
-    let device = match arguments.device {
+pub fn device(wanted: Option<Device>) -> Result<Device> {
+    match wanted {
         Some(Device::Cuda { ordinal, .. }) => {
             cuda::find(ordinal)?;
-            Device::Cuda { ordinal, deterministic: false }
+            Ok(Device::Cuda { ordinal, deterministic: false })
         }
-        Some(Device::Cpu) => Device::Cpu,
+        Some(Device::Cpu) => Ok(Device::Cpu),
         None => match cuda::find(0) {
-            Ok(()) => Device::Cuda { ordinal: 0, deterministic: false },
+            Ok(()) => Ok(Device::Cuda { ordinal: 0, deterministic: false }),
             Err(error) => {
                 if cuda::library::has_driver() {
-                    eprintln!("note: training on the CPU: {error:#}");
+                    eprintln!("note: computing on the CPU: {error:#}");
                 }
-                Device::Cpu
+                Ok(Device::Cpu)
             }
         },
-    };
-    Ok(device.with_determinism(arguments.deterministic))
+    }
 }
 
 /// Writes the experiment down: its text, its jobs, and those they need.

@@ -109,7 +109,8 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
-    let data = resolver.data(&text.data, check.span("data.idx"))?;
+    let place = if matches!(text.data, DataSpec::Parquet(_)) { "data.parquet" } else { "data.idx" };
+    let data = resolver.data(&text.data, check.span(place))?;
     let split = resolve_split(&text.split, &data, &check)?;
     check.ranges(&text.ranges())?;
     check.model("student", &text.student, Some(text.resolution))?;

@@ -25,6 +25,8 @@ pub enum DataSpec {
     FashionMnist8k2k,
     /// A folder with the four IDX files of MNIST and its relatives.
     Idx(PathBuf),
+    /// A folder of `train*.parquet` and `test*.parquet` as the Hugging Face hub has them.
+    Parquet(PathBuf),
 }
 
 /// How names of weights on the hub begin.
@@ -56,12 +58,13 @@ impl<'a> Resolver<'a> {
         let spec = match spec {
             DataSpec::FashionMnist8k2k => spec.clone(),
             DataSpec::Idx(path) => DataSpec::Idx(self.place(path, &span)),
+            DataSpec::Parquet(path) => DataSpec::Parquet(self.place(path, &span)),
         };
         if let Some(data) = self.data.get(&spec) {
             return Ok(data.clone());
         }
         let data = self.catalogue.data(&spec).map_err(|reason| fault_of_reason(span, &reason))?;
-        if let DataSpec::Idx(path) = &spec {
+        if let DataSpec::Idx(path) | DataSpec::Parquet(path) = &spec {
             self.places.insert(data.sha256.clone(), path.clone());
         }
         self.data.insert(spec, data.clone());

@@ -4,8 +4,9 @@
 //! have the same name on every machine, gzipped or not.
 
 mod idx;
+mod parquet;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
@@ -20,6 +21,8 @@ pub enum Location {
     FashionMnist8k2k,
     /// A folder with the four IDX files of MNIST and its relatives, gzipped or not.
     Idx(PathBuf),
+    /// A folder of parquet files as the hub has them: an image and a label a row.
+    Parquet(PathBuf),
 }
 
 /// The name of the data set that is in the binary.
@@ -31,6 +34,8 @@ pub struct DataSet {
     pub train: Images,
     pub test: Images,
     pub classes: u32,
+    /// Of the classes, where the files tell.
+    pub names: Option<Vec<String>>,
 }
 
 /// Images of one size with their labels.
@@ -62,6 +67,7 @@ pub fn load(location: &Location) -> Result<DataSet> {
     let set = match location {
         Location::FashionMnist8k2k => idx::embedded(),
         Location::Idx(folder) => idx::folder(folder),
+        Location::Parquet(folder) => parquet::folder(folder),
     }?;
     for (part, images) in [("train", &set.train), ("test", &set.test)] {
         if images.labels.is_empty() {
@@ -95,10 +101,18 @@ impl Location {
     pub fn name(&self) -> String {
         match self {
             Location::FashionMnist8k2k => FASHION_MNIST_8K2K.to_owned(),
-            Location::Idx(folder) => {
+            Location::Idx(folder) | Location::Parquet(folder) => {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-                name.unwrap_or_else(|| "idx".to_owned())
+                name.unwrap_or_else(|| "data".to_owned())
             }
+        }
+    }
+
+    /// What a folder holds is seen by its files.
+    pub fn folder(path: &Path) -> Location {
+        match parquet::is_here(path) {
+            true => Location::Parquet(path.to_owned()),
+            false => Location::Idx(path.to_owned()),
         }
     }
 }

@@ -24,6 +24,38 @@ impl Answers<'_> {
         (first as f64 / n, five as f64 / n)
     }
 
+    /// Of each class, how many images there are and how many are answered right.
+    pub fn by_class(&self) -> Vec<(u64, u64)> {
+        let mut counts = vec![(0, 0); self.classes];
+        for (row, label) in self.logits.chunks_exact(self.classes).zip(self.labels) {
+            let (images, right) = &mut counts[*label as usize];
+            *images += 1;
+            *right += u64::from(rank(row, *label as usize) == 0);
+        }
+        counts
+    }
+
+    /// Of each image, the answer and its probability.
+    pub fn predictions(&self) -> Vec<(usize, f64)> {
+        let log_q = log_softmax_rows(self.logits, self.classes, 1.0);
+        let rows = self.logits.chunks_exact(self.classes).zip(log_q.chunks_exact(self.classes));
+        rows.map(|(row, log_q)| (first(row), log_q[first(row)].exp())).collect()
+    }
+
+    /// The share of images where the teacher's answer is among the student's first `k` (paper.md 1.8).
+    pub fn agreement_at(&self, k: usize, teacher: &[f32]) -> f64 {
+        let pairs = self.logits.chunks_exact(self.classes).zip(teacher.chunks_exact(self.classes));
+        pairs.filter(|(student, teacher)| rank(student, first(teacher)) < k).count() as f64 / self.labels.len() as f64
+    }
+
+    /// The mean Euclidean distance between both networks' logits.
+    pub fn distance(&self, teacher: &[f32]) -> f64 {
+        let pairs = self.logits.chunks_exact(self.classes).zip(teacher.chunks_exact(self.classes));
+        let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+        let lengths = pairs.map(|(a, b)| a.iter().zip(b).map(square).sum::<f64>().sqrt());
+        lengths.sum::<f64>() / self.labels.len() as f64
+    }
+
     /// Everything an epoch's row says of a split. `teacher` holds the teacher's logits for the same images.
     pub fn evaluate(&self, split: Which, teacher: Option<&[f32]>) -> Evaluation {
         let n = self.labels.len() as f64;
@@ -80,6 +112,12 @@ mod tests {
         close(evaluation.top5, 1.0);
         close(evaluation.loss, -(0.75f64.ln() * 2.0 + 0.25f64.ln()) / 3.0);
         close(evaluation.agreement.unwrap(), 2.0 / 3.0);
+        close(answers.agreement_at(1, &teacher), 2.0 / 3.0);
+        close(answers.agreement_at(2, &teacher), 1.0);
+        assert_eq!(answers.by_class(), [(0, 0), (3, 2)]);
+        assert_eq!(answers.predictions().iter().map(|(class, _)| *class).collect::<Vec<_>>(), [1, 0, 1]);
+        close(answers.predictions()[0].1, 0.75);
+        close(answers.distance(&teacher), f64::from(b) * 2f64.sqrt() / 3.0);
         // KL((1/4, 3/4) || (3/4, 1/4)) on one image of three.
         close(evaluation.kl.unwrap(), (0.25 * (1.0f64 / 3.0).ln() + 0.75 * 3f64.ln()) / 3.0);
     }

@@ -180,7 +180,7 @@ impl Teachers {
                     };
                     logits.push(network.forward(&images)?);
                 }
-                self.combine(logits)
+                combine(logits, self.ensemble)
             }
             Asked::Once(_) => {
                 let answers = self.answers.as_ref().context("the teacher was prepared")?;
@@ -197,7 +197,7 @@ impl Teachers {
         for (network, resolution) in &self.networks {
             each.push(in_chunks(&show(*resolution)?, |some| network.forward(some))?);
         }
-        let together = self.combine(each.clone())?;
+        let together = combine(each.clone(), self.ensemble)?;
         Ok((each, together))
     }
 
@@ -241,7 +241,7 @@ impl Teachers {
             for (network, resolution) in &self.networks {
                 logits.push(network.forward(&views.still(range.clone(), still, crop, *resolution)?)?);
             }
-            self.combine(logits)
+            combine(logits, self.ensemble)
         };
         match still {
             Still::Window(_) if stop.load(Ordering::Relaxed) => Ok(None),
@@ -255,22 +255,26 @@ impl Teachers {
             }
         }
     }
+}
 
-    fn combine(&self, mut logits: Vec<Tensor>) -> Result<Tensor> {
-        if logits.len() == 1 {
-            return Ok(logits.remove(0));
-        }
-        match self.ensemble {
-            Ensemble::MeanLogits => {
-                let count = logits.len() as f64;
-                let mut sum = logits.remove(0);
-                for logits in &logits {
-                    sum = (sum + logits)?;
-                }
-                Ok((sum / count)?)
+/// What several teachers answer together.
+///
+/// # Errors
+/// candle's.
+pub fn combine(mut logits: Vec<Tensor>, ensemble: Ensemble) -> Result<Tensor> {
+    if logits.len() == 1 {
+        return Ok(logits.remove(0));
+    }
+    match ensemble {
+        Ensemble::MeanLogits => {
+            let count = logits.len() as f64;
+            let mut sum = logits.remove(0);
+            for logits in &logits {
+                sum = (sum + logits)?;
             }
-            Ensemble::MeanProbabilities => mean_probabilities(logits.into_iter().map(Ok)),
+            Ok((sum / count)?)
         }
+        Ensemble::MeanProbabilities => mean_probabilities(logits.into_iter().map(Ok)),
     }
 }
 

@@ -271,7 +271,7 @@ fn render<'a>(
 }
 
 /// To [-1, 1] (paper.md 1.8).
-fn normalized(pixels: &[u8]) -> Vec<f32> {
+pub fn normalized(pixels: &[u8]) -> Vec<f32> {
     pixels.iter().map(|pixel| f32::from(*pixel) / 127.5 - 1.0).collect()
 }
 

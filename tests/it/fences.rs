@@ -47,6 +47,8 @@ fn libraries_stay_in_their_rooms() {
         ("candle_core", vec!["train"]),
         ("candle_nn", vec!["train"]),
         ("candle_datasets", vec!["train"]),
+        ("parquet", vec!["train"]),
+        ("image", vec!["train"]),
         ("sqlx", vec!["store"]),
         ("plotters", vec!["report"]),
         ("resvg", vec!["report"]),

@@ -62,6 +62,7 @@ fn read(folder: &Path) -> Result<DataSet> {
         train: images(train, &set.train_images, &set.train_labels)?,
         test: images(test, &set.test_images, &set.test_labels)?,
         classes: CLASSES,
+        names: None,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Positions of a square of patches brought to another: a vision transformer at another resolution.
 
+use crate::train::resample::Filter;
+
 /// As timm's `resample_abs_pos_embed`: the tokens before the patches stay, the rest is a picture that is resized by
 /// bicubic interpolation with a wider kernel where it shrinks (torch's `antialias=True`).
 ///
@@ -7,7 +9,7 @@
 /// `numbers` `[prefix + before², width]` to `[prefix + after², width]`.
 pub fn resampled(numbers: &[f32], prefix: usize, (before, after): (usize, usize), width: usize) -> Vec<f32> {
     let (tokens, patches) = numbers.split_at(prefix * width);
-    let taps: Vec<(usize, Vec<f64>)> = (0..after).map(|place| taps(place, before, after)).collect();
+    let taps: Vec<(usize, Vec<f64>)> = (0..after).map(|place| Filter::Cubic.taps(place, before, after)).collect();
     let mut wide = vec![0f64; before * after * width];
     for (row, to) in wide.chunks_exact_mut(after * width).enumerate() {
         for (to, (first, weights)) in to.chunks_exact_mut(width).zip(&taps) {
@@ -27,31 +29,6 @@ pub fn resampled(numbers: &[f32], prefix: usize, (before, after): (usize, usize)
         made.extend(row.into_iter().map(|number| number as f32));
     }
     made
-}
-
-/// The first place that output `place` reads, and its weights.
-fn taps(place: usize, before: usize, after: usize) -> (usize, Vec<f64>) {
-    let scale = before as f64 / after as f64;
-    let wide = scale.max(1.0);
-    let (centre, support) = (scale * (place as f64 + 0.5), 2.0 * wide);
-    let first = ((centre - support + 0.5).floor().max(0.0)) as usize;
-    let end = ((centre + support + 0.5).floor() as usize).min(before);
-    let weights: Vec<f64> = (first..end).map(|from| cubic((from as f64 - centre + 0.5) / wide)).collect();
-    let sum: f64 = weights.iter().sum();
-    (first, weights.into_iter().map(|weight| weight / sum).collect())
-}
-
-/// Keys' kernel with a = -0.5, as torch has it where it resizes without aliasing.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
 }
 
 /// From one network's `[1, T, C]` to another's; none where they differ by more than the resolution.

@@ -1,0 +1,90 @@
+//! Networks on a data set, outside of training: what `evaluate` computes.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::data::Images;
+use super::model::Blueprint;
+use super::network::{Frozen, Machine};
+use super::resample::{Filter, centre_crop};
+use super::teacher::combine;
+use super::views;
+use super::weights::load_weights;
+use crate::card::{Card, Interpolation};
+use crate::job::{Crop, Ensemble, Input, Precision};
+
+/// Images a forward pass takes at once.
+const CHUNK: usize = 100;
+
+/// A trained network and how images are shown to it.
+pub struct Network {
+    frozen: Frozen,
+    card: Card,
+}
+
+impl Network {
+    /// The card tells what the file holds.
+    ///
+    /// # Errors
+    /// When the weights do not fit the card, or the machine has no room.
+    pub fn load(machine: &Machine, card: &Card, weights: &Path, precision: Precision) -> Result<Network> {
+        let input = Input {
+            channels: card.channels,
+            classes: card.classes,
+            resolution: card.resolution,
+            normalization: card.normalization,
+        };
+        let flat = load_weights(weights, &Blueprint::new(&card.model, input))?;
+        let frozen = Frozen::new(machine, &card.model, input, precision, CHUNK as u32, flat)?;
+        Ok(Network { frozen, card: card.clone() })
+    }
+}
+
+/// Logits `[N, classes]` of several networks together, of one alone its own. `tick` is told how many images are done.
+///
+/// # Errors
+/// The machine's.
+pub fn logits(
+    networks: &[Network],
+    ensemble: Ensemble,
+    images: &Images,
+    range: Range<usize>,
+    tick: &mut dyn FnMut(usize),
+) -> Result<Vec<f32>> {
+    ensure!(!networks.is_empty(), "somebody must answer");
+    let mut all = Vec::new();
+    for start in range.clone().step_by(CHUNK) {
+        let some = start..(start + CHUNK).min(range.end);
+        let answers =
+            networks.iter().map(|network| network.frozen.forward(&show(images, some.clone(), &network.card)?));
+        let together = combine(answers.collect::<Result<_>>()?, ensemble)?;
+        all.extend(together.flatten_all()?.to_vec1::<f32>()?);
+        tick(some.end - range.start);
+    }
+    Ok(all)
+}
+
+/// `[N, S, S, C]` in [-1, 1].
+fn show(images: &Images, range: Range<usize>, card: &Card) -> candle_core::Result<Tensor> {
+    let filter = match card.interpolation {
+        Interpolation::Plain => {
+            // Only the margin counts where nothing is drawn.
+            let crop = Crop { area: [1.0; 2], aspect: [1.0; 2], tries: 1, margin: 1.0 / card.crop };
+            return views::evaluation(images, range, &crop, card.resolution);
+        }
+        Interpolation::Area => Filter::Box,
+        Interpolation::Bilinear => Filter::Triangle,
+        Interpolation::Bicubic => Filter::Cubic,
+    };
+    let (side, first) = (card.resolution as usize, range.start);
+    let size = side * side * images.channels;
+    let mut pixels = vec![0u8; range.len() * size];
+    pixels.par_chunks_mut(size).enumerate().for_each(|(i, to)| {
+        centre_crop(images.get(first + i), card.crop, side, filter, to);
+    });
+    Tensor::from_vec(views::normalized(&pixels), (range.len(), side, side, images.channels), &Device::Cpu)
+}
