@@ -185,7 +185,7 @@ pub fn models(arguments: &cli::Models) -> Result<ExitCode> {
         .collect();
     print(&table::table(&["network", "parameters", "GMACs", "at", "classes", "in an experiment"], &cells))?;
     print(
-        "\nPublished weights, by timm's names on the hub or as files of gs://bit_models/distill/ (in21k: 21,843 classes);\ndownload one and name it: `weights = \"FILE\"`\n",
+        "\nPublished weights: `weights = \"hf:timm/NAME\"`; those that end in .npz are files of gs://bit_models/distill/ (in21k: 21,843\nclasses, so `head = \"reset\"`)\n",
     )?;
     for row in rows.iter().filter(|row| !row.weights.is_empty()) {
         print(&format!("{}: {}\n", row.name, row.weights.join(", ")))?;

@@ -81,10 +81,17 @@ def weight(name, shape):
     return torch.tensor(u.reshape(shape), dtype=torch.float32)
 
 
-def record(model, resolution, network=None, **create):
-    """Logits as the network is used, loss and gradient as it is trained: with BatchNorm they are not of one mode."""
+def record(model, resolution, network=None, architecture=None, **arguments):
+    """Logits as the network is used, loss and gradient as it is trained: with BatchNorm they are not of one mode.
+
+    Of `architecture`, where there is one, timm makes the network from nothing but its name and `arguments`.
+    """
     if network is None:
-        network = timm.create_model(model, pretrained=False, num_classes=CLASSES, **create)
+        network = timm.create_model(architecture, pretrained=False, num_classes=CLASSES, **arguments)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        network.drop_rate = 0.0
     state = network.state_dict()
     counters = {name for name in state if name.endswith("num_batches_tracked")}
     network.load_state_dict(
@@ -100,9 +107,6 @@ def record(model, resolution, network=None, **create):
     logits = network(images)
     if counters:
         network.train()
-        for module in network.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.eval()
     loss = F.cross_entropy(network(images), torch.tensor(LABELS))
     loss.backward()
     gradient = {}
@@ -116,7 +120,8 @@ def record(model, resolution, network=None, **create):
             flat = tensor.flatten().numpy()
             running[name] = [float(numpy.linalg.norm(flat)), float(flat @ numbers(f"along {name}", flat.size))]
     print(model, resolution, loss.item())
-    return {"model": model, "resolution": resolution, "logits": logits.flatten().tolist(), "loss": loss.item(),
+    shapes = {name: list(tensor.shape) for name, tensor in state.items() if name not in counters}
+    return {"model": model, "architecture": architecture, "arguments": arguments, "shapes": shapes, "resolution": resolution, "logits": logits.flatten().tolist(), "loss": loss.item(),
             "gradient": gradient, "running": running}
 
 
@@ -144,18 +149,23 @@ def in_groups(network):
     return network
 
 
+def vit(model, side, width, heads, patch, **more):
+    """As cards of vision transformers have it: any of them from one name."""
+    return record(model, side, architecture="vit_tiny_patch16_224", img_size=side, patch_size=patch, embed_dim=width,
+                  depth=12, num_heads=heads, **more)
+
+
 MEAN = {"class_token": False, "global_pool": "avg", "fc_norm": False}
-recorded = [record("resnetv2_50x1_bit", side) for side in (64, 96)]
+recorded = [record("resnetv2_50x1_bit", side, architecture="resnetv2_50x1_bit") for side in (64, 96)]
 recorded += [record("bit 26x2", side, bit([2, 2, 2, 2], 2)) for side in (32, 64)]
-recorded += [record("vit_tiny_patch16_224", side, img_size=side) for side in (32, 64)]
-recorded += [record("vit_tiny_patch16_224 mean", side, timm.create_model(
-    "vit_tiny_patch16_224", num_classes=CLASSES, img_size=side, **MEAN)) for side in (32, 64)]
-recorded += [record("vit_small_patch32_224", side, img_size=side) for side in (64, 96)]
+recorded += [vit("vit_tiny_patch16_224", side, 192, 3, 16) for side in (32, 64)]
+recorded += [vit("vit_tiny_patch16_224 mean", side, 192, 3, 16, **MEAN) for side in (32, 64)]
+recorded += [vit("vit_small_patch32_224", side, 384, 6, 32) for side in (64, 96)]
 for size in ("large", "small"):
     name = f"mobilenetv3_{size}_100"
     recorded += [record(f"{name} group", side, in_groups(timm.create_model(name, num_classes=CLASSES, drop_rate=0)))
                  for side in (64, 96)]
-    recorded += [record(name, side, drop_rate=0) for side in (64, 96)]
+    recorded += [record(name, side, architecture=name) for side in (64, 96)]
 recorded += [record("cifar-resnet 20", side, CifarResnet(20)) for side in (24, 32)]
 answer = {"networks": recorded, "positions": [positions(*of) for of in ((2, 4, 1), (6, 4, 0), (3, 7, 1), (5, 2, 1))]}
 with open(sys.argv[1], "w") as file:

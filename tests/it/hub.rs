@@ -1,6 +1,6 @@
 //! The hub, its cache and the way between them, against a server on this machine.
 
-mod server;
+pub mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};

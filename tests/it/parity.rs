@@ -5,16 +5,24 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use distillery::card::{Card, Interpolation};
 use distillery::job::{BitResnet, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Pool, Vit};
+use distillery::train::checkpoint::save_student;
 use distillery::train::engine::Engine;
-use distillery::train::model::graph;
+use distillery::train::model::{Blueprint, graph};
 use distillery::train::ops::loss::Loss;
 use distillery::train::weights::resampled;
+use safetensors::SafeTensors;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Recorded {
     model: String,
+    /// timm's name and what it was told, where that alone makes the network.
+    architecture: Option<String>,
+    arguments: serde_json::Map<String, serde_json::Value>,
+    /// By tensor.
+    shapes: BTreeMap<String, Vec<usize>>,
     resolution: u32,
     logits: Vec<f64>,
     loss: f64,
@@ -108,6 +116,40 @@ fn positions_are_interpolated_as_by_timm() {
     }
 }
 
+/// What is exported is what timm loads, strictly: every tensor of its state by name and shape, to the same bits, and a card
+/// from which it makes that network. So its logits are the recorded ones.
+fn exported(model: &Model, input: Input, network: &Recorded, weights: &[f64]) {
+    let (place, blueprint) = (tempfile::tempdir().unwrap(), Blueprint::new(model, input));
+    let path = place.path().join("student.safetensors");
+    let single: Vec<f32> = weights.iter().map(|x| *x as f32).collect();
+    save_student(&path, &blueprint, &single, "none").unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let found: BTreeMap<String, Vec<usize>> =
+        file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+    assert_eq!(found, network.shapes, "{}", model.label());
+    for (name, view) in file.iter() {
+        let expected = weight(name, view.shape()).into_iter().flat_map(|x| (x as f32).to_le_bytes());
+        assert!(view.data().iter().copied().eq(expected), "{}: `{name}`", model.label());
+    }
+    let card = Card {
+        model: model.clone(),
+        classes: input.classes,
+        channels: input.channels,
+        resolution: input.resolution,
+        normalization: input.normalization,
+        crop: 1.0,
+        interpolation: Interpolation::Plain,
+        job: None,
+        data: None,
+    };
+    let card = card.to_json();
+    assert_eq!(card["architecture"].as_str(), network.architecture.as_deref(), "{}", model.label());
+    if network.architecture.is_some() {
+        assert_eq!(card["model_args"].as_object(), Some(&network.arguments), "{}", model.label());
+    }
+}
+
 macro_rules! families {
     ($($test:ident: $family:literal, $count:literal;)*) => {
         $(#[test]
@@ -136,12 +178,15 @@ fn networks_and_gradients_are_timms(family: &str, count: usize) {
     let recorded: Vec<Recorded> =
         golden().networks.into_iter().filter(|network| network.model.starts_with(family)).collect();
     assert_eq!(recorded.len(), count);
-    for Recorded { model: name, resolution, logits, loss, gradient, running } in recorded {
+    for network in recorded {
+        let Recorded { model: name, resolution, logits, loss, gradient, running, .. } = &network;
+        let (resolution, loss) = (*resolution, *loss);
         let input = Input::new(3, CLASSES as u32, resolution);
-        let mut engine = Engine::<f64>::trainable(graph(&model(&name), input));
+        let mut engine = Engine::<f64>::trainable(graph(&model(name), input));
         let blueprint = engine.graph().blueprint.clone();
         let mut weights: Vec<f64> =
             blueprint.tensors.iter().flat_map(|entry| weight(&entry.name, &entry.shape)).collect();
+        exported(&model(name), input, &network, &weights);
         let images = numbers("images", 2 * 3 * resolution.pow(2) as usize);
         let mut targets = vec![0.0; 2 * CLASSES];
         LABELS.iter().enumerate().for_each(|(image, label)| targets[image * CLASSES + label] = 1.0);
@@ -155,7 +200,7 @@ fn networks_and_gradients_are_timms(family: &str, count: usize) {
         logits.iter().zip(&found_logits).for_each(|(a, b)| near(*b, *a, scale, 1e-4, &what));
         near(found_loss, loss, loss, 1e-4, &what);
         // In f32 as well, by the engine that trains.
-        let mut narrow = Engine::<f32>::frozen(graph(&model(&name), input));
+        let mut narrow = Engine::<f32>::frozen(graph(&model(name), input));
         let single: Vec<f32> = weights.iter().map(|x| *x as f32).collect();
         narrow.load(&single);
         let images: Vec<f32> = images.iter().map(|x| *x as f32).collect();

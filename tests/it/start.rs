@@ -105,6 +105,10 @@ fn a_head_of_other_classes_is_replaced_only_when_that_is_said() {
     train(&reset, &folder);
     let trained = student(&folder, &job);
     assert!(near(&trained[..100], &weights[..100]));
+    // candle reads it too.
+    let tensors = candle_core::safetensors::load(folder.student(&job.id()), &candle_core::Device::Cpu).unwrap();
+    assert_eq!(tensors["head.fc.weight"].dims(), [10, 16, 1, 1]);
+    assert_eq!(tensors.len(), blueprint.tensors.len());
     // What the file was trained on goes with its weights, to the exported card and to who learns from it.
     let card = Card::from_json(&fs::read_to_string(folder.student(&job.id()).with_extension("json")).unwrap());
     let card = card.unwrap().unwrap();
