@@ -1,4 +1,5 @@
-//! Weights of BiT-ResNets as Google published them: `.npz` files of BiT's TensorFlow code and of big_vision's JAX code.
+//! Weights as Google published them: `.npz` files of BiT-ResNets by BiT's TensorFlow code and big_vision's JAX code, and of
+//! vision transformers (`npz/vit.rs`).
 //!
 //! # Names
 //! As in `paper.md` 2.6: `resnet/block1/unit01/a/standardized_conv2d/kernel` (BiT; layers may be numbered by a suffix) and
@@ -7,6 +8,8 @@
 //!
 //! # Shapes
 //! Kernels are `[H, W, I, O]` or, of a linear layer, `[I, O]`; timm's are `[O, I, H, W]` and `[O, I]`.
+
+mod vit;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,22 +28,25 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Found>> {
     let file = NpzTensors::new(path).with_context(context)?;
     let names: Vec<&str> = file.names().into_iter().map(String::as_str).collect();
     let below = BELOW.into_iter().find(|below| names.iter().any(|name| name.starts_with(below)));
+    let is_vit = names.iter().any(|name| name.contains("Transformer/"));
     let mut found = BTreeMap::new();
     for name in names {
         let Some(own) = name.strip_prefix(below.unwrap_or_default()) else { continue };
         let tensor = file.get(name).with_context(context)?.with_context(context)?;
         let kind = tensor.dtype();
         let floats = matches!(kind, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+        let tensor = vit::flattened(own, &tensor)?;
         let tensor = if own.ends_with("kernel") { turned(&tensor)? } else { tensor };
         let shape = tensor.dims().to_vec();
         let numbers = match floats {
             true => Some(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?),
             false => None,
         };
-        let known = timm_name(own).unwrap_or_else(|| name.to_owned());
+        let known = timm_name(own, is_vit).unwrap_or_else(|| name.to_owned());
         let before = found.insert(known.clone(), Found { shape, kind: format!("{kind:?}"), numbers });
         ensure!(before.is_none(), "`{}` has two tensors that are `{known}`", path.display());
     }
+    vit::join(&mut found);
     Ok(found)
 }
 
@@ -53,8 +59,11 @@ fn turned(kernel: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// None for what is no part of a BiT-ResNet.
-fn timm_name(name: &str) -> Option<String> {
+/// None for what is no part of a network that is known.
+fn timm_name(name: &str, is_vit: bool) -> Option<String> {
+    if let Some(token) = vit::token(name) {
+        return Some(token.to_owned());
+    }
     // BiT numbers its layers in some files.
     let parts: Vec<&str> = name.strip_prefix("resnet/").unwrap_or(name).split('/').map(unnumbered).collect();
     let (layer, number) = parts.split_at(parts.len() - 1);
@@ -63,9 +72,14 @@ fn timm_name(name: &str) -> Option<String> {
         "bias" | "beta" => "bias",
         _ => return None,
     };
+    let whole: Vec<&str> = name.split('/').collect();
+    if let Some(layer) = vit::layer(&whole[..whole.len() - 1]) {
+        return Some(format!("{layer}.{number}"));
+    }
     let layer = match layer {
         ["root_block", "standardized_conv2d" | "conv_root"] => "stem.conv".to_owned(),
         ["group_norm" | "norm-pre-head"] => "norm".to_owned(),
+        ["head"] if is_vit => "head".to_owned(),
         ["head", "conv2d"] | ["head"] => "head.fc".to_owned(),
         [block, unit, rest @ ..] => {
             let place = |text: &str, kind: &str| text.strip_prefix(kind)?.parse::<u32>().ok()?.checked_sub(1);
@@ -101,7 +115,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::job::{BitResnetSmall, Input, Model};
+    use crate::job::{BitResnetSmall, Input, Model, Vit};
     use crate::train::model::Blueprint;
     use crate::train::weights::load_weights;
 
@@ -122,11 +136,11 @@ mod tests {
             ("norm-pre-head/bias", "norm.bias"),
             ("head/kernel", "head.fc.weight"),
         ] {
-            assert_eq!(timm_name(published).as_deref(), Some(timm), "{published}");
+            assert_eq!(timm_name(published, false).as_deref(), Some(timm), "{published}");
         }
         for other in ["step", "block0/unit01/conv1/kernel", "block1/unit01/d/group_norm/gamma", "head/kernel/mean", ""]
         {
-            assert_eq!(timm_name(other), None, "{other}");
+            assert_eq!(timm_name(other, false), None, "{other}");
         }
     }
 
@@ -219,6 +233,90 @@ mod tests {
             fs::write(&path, &whole[..length]).unwrap();
             let error = load_weights(&path, &blueprint).unwrap_err().to_string();
             assert!(error.contains("is no whole `.npz` file"), "{length}: {error}");
+        }
+    }
+
+    /// A ViT written as `vit_jax` and as big_vision do: the same numbers in their own names, orders and shapes.
+    #[test]
+    fn vision_transformers_of_both_kinds_are_read() {
+        let (width, heads) = (32, 2);
+        let model = Model::Vit(Vit::new(width as u32, 2, heads as u32, 4));
+        let blueprint = Blueprint::new(&model, Input::new(3, 5, 8));
+        let flat: Vec<f32> = (0..blueprint.len()).map(|i| (i % 8191) as f32 / 100.0).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vit.npz");
+        for big_vision in [false, true] {
+            let mut tensors = Named::new();
+            let mut put = |name: String, tensor: Tensor| {
+                tensors.push((if big_vision { format!("params/{name}") } else { name }, tensor))
+            };
+            let numbered = |kind: &str, place: usize| {
+                let place = match (big_vision, kind) {
+                    (false, _) => place,
+                    (true, "LayerNorm") => place / 2,
+                    (true, _) => 0,
+                };
+                format!("{kind}_{place}")
+            };
+            for (entry, range) in blueprint.places() {
+                let tensor = Tensor::from_slice(&flat[range], &entry.shape[..], &Device::Cpu).unwrap();
+                let (layer, number) = entry.name.rsplit_once('.').unwrap_or((&entry.name, ""));
+                let number = match number {
+                    "weight" if layer.contains("norm") => "scale",
+                    "weight" => "kernel",
+                    other => other,
+                };
+                let turned = match tensor.rank() {
+                    4 => tensor.permute((2, 3, 1, 0)).unwrap().contiguous().unwrap(),
+                    2 => tensor.t().unwrap().contiguous().unwrap(),
+                    _ => tensor.clone(),
+                };
+                let parts: Vec<&str> = layer.split('.').collect();
+                match &parts[..] {
+                    ["cls_token"] => put("cls".into(), tensor),
+                    ["pos_embed"] if big_vision => put("pos_embedding".into(), tensor),
+                    ["pos_embed"] => put("Transformer/posembed_input/pos_embedding".into(), tensor),
+                    ["patch_embed", _] => put(format!("embedding/{number}"), turned),
+                    ["norm"] => put(format!("Transformer/encoder_norm/{number}"), tensor),
+                    ["head"] => put(format!("head/{number}"), turned),
+                    ["blocks", block, rest @ ..] => {
+                        let block = format!("Transformer/encoderblock_{block}");
+                        let attention = format!("{block}/{}", numbered("MultiHeadDotProductAttention", 1));
+                        match rest {
+                            ["norm1"] => put(format!("{block}/{}/{number}", numbered("LayerNorm", 0)), tensor),
+                            ["norm2"] => put(format!("{block}/{}/{number}", numbered("LayerNorm", 2)), tensor),
+                            ["mlp", fc] => {
+                                let dense = if *fc == "fc1" { "Dense_0" } else { "Dense_1" };
+                                put(format!("{block}/{}/{dense}/{number}", numbered("MlpBlock", 3)), turned);
+                            }
+                            ["attn", "proj"] if number == "bias" => put(format!("{attention}/out/bias"), tensor),
+                            ["attn", "proj"] => {
+                                let kernel = turned.reshape((heads, width / heads, width)).unwrap();
+                                put(format!("{attention}/out/kernel"), kernel);
+                            }
+                            _ => {
+                                for (third, part) in ["query", "key", "value"].iter().enumerate() {
+                                    let own = tensor.narrow(0, third * width, width).unwrap();
+                                    let own = match number {
+                                        "bias" => own.reshape((heads, width / heads)).unwrap(),
+                                        _ => own
+                                            .t()
+                                            .unwrap()
+                                            .contiguous()
+                                            .unwrap()
+                                            .reshape((width, heads, width / heads))
+                                            .unwrap(),
+                                    };
+                                    put(format!("{attention}/{part}/{number}"), own);
+                                }
+                            }
+                        }
+                    }
+                    _ => panic!("{}", entry.name),
+                }
+            }
+            Tensor::write_npz(&tensors, &path).unwrap();
+            assert_eq!(load_weights(&path, &blueprint).unwrap(), flat, "big_vision: {big_vision}");
         }
     }
 }
