@@ -62,6 +62,20 @@ pub fn conv(
     let (_, h, wide, ci) = x.dims4()?;
     let (co, per_group, kh, kw) = w.dims4()?;
     let (ho, wo) = ((h - kh) / stride + 1, (wide - kw) / stride + 1);
+    if groups == ci && groups == co {
+        // Every channel by itself: a product for every place of the window, without a matrix.
+        let mut sum: Option<Tensor> = None;
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let seen = every(&every(&x, 1, ky, stride, ho)?, 2, kx, stride, wo)?;
+            let product = seen.broadcast_mul(&w.narrow(2, ky, 1)?.narrow(3, kx, 1)?.flatten_all()?)?;
+            sum = Some(match sum {
+                None => product,
+                Some(sum) => (sum + product)?,
+            });
+        }
+        let y = sum.unwrap_or_else(|| unreachable!("a window has a place"));
+        return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
+    }
     let mut parts = Vec::new();
     for group in 0..groups {
         let x = x.narrow(3, group * ci / groups, per_group)?;
