@@ -30,6 +30,7 @@ pub mod mark;
 pub mod operation;
 pub mod products;
 pub mod program;
+pub mod running;
 mod source;
 pub mod trained;
 mod transfer;

@@ -139,7 +139,7 @@ __device__ float block_max(float x, float* room) {
 
 // Sums columns of `room`, `rows` (a power of two) rows of `width` numbers, into its first row. Every thread of the block
 // comes here after writing.
-__device__ __forceinline__ void sum_rows(float* room, u32 rows, u32 width) {
+template <class T> __device__ __forceinline__ void sum_rows(T* room, u32 rows, u32 width) {
     for (u32 half = rows / 2; half; half /= 2) {
         __syncthreads();
         for (u32 i = threadIdx.x; i < half * width; i += blockDim.x) room[i] += room[i + half * width];
