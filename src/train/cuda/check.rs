@@ -5,6 +5,7 @@
 //! made twice, set and then added, so both ways of writing are seen.
 
 mod cases;
+mod norms;
 mod whole;
 
 use std::ops::Range;
@@ -54,7 +55,7 @@ pub fn check(machine: &Rc<Machine>) -> Result<Vec<Row>> {
     let numbers: &[Number] =
         if machine.libraries.gpu.has_bf16() { &[Number::F32, Number::Bf16] } else { &[Number::F32] };
     for &number in numbers {
-        for case in cases::layers() {
+        for case in cases::layers().into_iter().chain(norms::layers()) {
             let error = one(&machine.libraries, &case, number).with_context(|| format!("`{}`", case.name))?;
             rows.push(Row::new(case.name, number, error));
         }
@@ -70,6 +71,8 @@ struct Case {
     images: usize,
     layer: Box<dyn Layer<f64>>,
     x: usize,
+    /// Of its input's numbers, in both directions.
+    reach: f64,
     /// Numbers of the flat vector.
     numbers: usize,
 }
@@ -114,7 +117,8 @@ struct Made {
 
 fn one(libraries: &Rc<Libraries>, case: &Case, number: Number) -> Result<f64> {
     let y = case.images * case.layer.output().len();
-    let x = rounded(some(case.images * case.x, 1), number);
+    let x = some(case.images * case.x, 1).into_iter().map(|x| case.reach * x).collect();
+    let x = rounded(x, number);
     let residual = case.layer.adds_residual().then(|| rounded(some(y, 2), number));
     let dy = rounded(some(y, 3), number);
     // Matrices that are not standardised are rounded, all else is read as f32.
@@ -143,7 +147,9 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
     let seen = Seen { numbers: x, lens: None };
     let gathers = layer.gathers();
     let mut sums = vec![0.0; gathers];
-    layer.gather(seen, &mut scratch, &mut sums);
+    if gathers > 0 {
+        layer.gather(seen, &mut scratch, &mut sums);
+    }
     let mut forward = |batch| {
         layer.forward(layer::Forward {
             images,

@@ -82,9 +82,10 @@ BOTH(group_norm, (const NUMBER* x, const float* weight, const float* bias, float
      (x, weight, bias, kept, residual, y, c, chunk, each, pixels, eps, activation))
 
 // What is known when it is compiled costs nothing.
-BOTH(group_norm_relu, (const NUMBER* x, const float* weight, const float* bias, float* kept, NUMBER* y, u32 c,
-                       u32 chunk, u32 each, u32 pixels, float eps),
-     (x, weight, bias, kept, (const NUMBER*)0, y, c, chunk, each, pixels, eps, RELU))
+BOTH_OF(group_norm_relu, group_norm,
+        (const NUMBER* x, const float* weight, const float* bias, float* kept, NUMBER* y, u32 c, u32 chunk, u32 each,
+         u32 pixels, float eps),
+        (x, weight, bias, kept, (const NUMBER*)0, y, c, chunk, each, pixels, eps, RELU))
 
 // dx (+)= rstd (g w - mean(g w) - xhat mean(g xhat w)), g the gradient that the activation lets through;
 // partial [N, 2, C]: the image's share of the gradients of weight and bias. Grid and block as above.
@@ -172,7 +173,7 @@ BOTH(group_norm_gradient,
       float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 activation, u32 add),
      (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, activation, add))
 
-BOTH(group_norm_relu_gradient,
-     (const NUMBER* x, const float* weight, const float* bias, const float* kept, const NUMBER* dy, NUMBER* dx,
-      float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 add),
-     (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, RELU, add))
+BOTH_OF(group_norm_relu_gradient, group_norm_gradient,
+        (const NUMBER* x, const float* weight, const float* bias, const float* kept, const NUMBER* dy, NUMBER* dx,
+         float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 add),
+        (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, RELU, add))

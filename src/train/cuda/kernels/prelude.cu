@@ -149,6 +149,7 @@ template <class T> __device__ __forceinline__ void sum_rows(T* room, u32 rows, u
 
 #define KERNEL extern "C" __global__ void
 // The same kernel for vectors of eight numbers and for single ones.
-#define BOTH(name, parameters, arguments)                  \
-    KERNEL name##_8 parameters { name<8> arguments; }      \
-    KERNEL name##_1 parameters { name<1> arguments; }
+#define BOTH_OF(name, body, parameters, arguments)         \
+    KERNEL name##_8 parameters { body<8> arguments; }      \
+    KERNEL name##_1 parameters { body<1> arguments; }
+#define BOTH(name, parameters, arguments) BOTH_OF(name, name, parameters, arguments)
