@@ -17,7 +17,7 @@ use crate::train::cuda::device::Number;
 use crate::train::cuda::frozen::Frozen;
 use crate::train::cuda::trained::Trained;
 use crate::train::engine::Engine;
-use crate::train::model::{Role, graph};
+use crate::train::model::{Blueprint, Role, graph};
 use crate::train::ops::loss;
 use crate::train::optimizer::{self, State};
 use crate::train::status::{Loss, Sums};
@@ -73,6 +73,9 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
     for (name, model) in [("bit-resnet-small", small), ("mobilenet-v3 with batches", mobilenet(Norm::Batch))] {
         let error = teacher(machine, &model, number)?;
         rows.push(Row::new(format!("{name} with its own range of pixels: answers"), number, error));
+    }
+    if number == Number::F32 {
+        rows.push(Row::new("running statistics of steps that do not count", number, unmoved(machine)?));
     }
     Ok(rows)
 }
@@ -180,6 +183,27 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
         answers_known,
         known,
     })
+}
+
+/// What a step without an update, and one that is not finite, move: nothing.
+fn unmoved(machine: &Rc<Machine>) -> Result<f64> {
+    let model = Model::CifarResnet(CifarResnet { depth: 20 });
+    let job = job(&model, Input::new(3, 10, 8), IMAGES as u32, Precision::F32);
+    let blueprint = Blueprint::new(&model, job.input());
+    let start = blueprint.scratch(3);
+    let mut state = State::new(&job.optimizer, start.len());
+    let mut trained = Trained::new(machine, &job, &start, &state, Sums::default())?;
+    let gpu = &machine.libraries.gpu;
+    let numbers = vec![0.5; IMAGES * 8 * 8 * 3];
+    let (good, bad) = (gpu.holding_floats(&numbers)?, gpu.holding_floats(&vec![f32::NAN; numbers.len()])?);
+    let target = gpu.holding_floats(&[0.1; 10 * IMAGES])?;
+    trained.step(&job, 0, (good.address, target.address), Loss::CrossEntropy, false)?;
+    trained.step(&job, 0, (bad.address, target.address), Loss::CrossEntropy, true)?;
+    trained.step(&job, 1, (good.address, target.address), Loss::CrossEntropy, true)?;
+    let mut after = vec![0.0; start.len()];
+    trained.save(&mut after, &mut state)?;
+    let wide = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+    Ok(distance(&wide(&after), &wide(&start)))
 }
 
 /// A frozen network that is fed another range of pixels than the views', and has running statistics of its own.
