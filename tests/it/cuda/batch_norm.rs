@@ -4,8 +4,6 @@ use safetensors::SafeTensors;
 
 use super::*;
 
-const COVERED: [&str; 2] = ["running_mean", "running_var"];
-
 /// A network of batches, gently trained, so that roundings do not grow.
 fn job(student: Model, resolution: u32, epochs: u32) -> Job {
     let optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false });
@@ -30,7 +28,7 @@ fn tensors(folder: &Path, job: &Job) -> BTreeMap<String, Vec<f64>> {
     file.iter().map(|(name, view)| (name.to_owned(), numbers(view.data()))).collect()
 }
 
-/// Compares two students tensor by tensor; running statistics have moved from where they begin.
+/// Compares two students tensor by tensor; running variances have moved from one, where they begin.
 fn same_student(a: &Path, b: &Path, job: &Job, tolerance: f64) {
     let (a, b) = (tensors(a, job), tensors(b, job));
     let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
@@ -40,14 +38,13 @@ fn same_student(a: &Path, b: &Path, job: &Job, tolerance: f64) {
         let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
         let error = difference / norm(&mut b.iter().copied()).max(1e-3);
         assert!(error < tolerance, "`{name}` differs by {error}");
-        if COVERED.iter().any(|end| name.ends_with(end)) {
-            let beginning = if name.ends_with("var") { 1.0 } else { 0.0 };
-            let moved = norm(&mut a.iter().map(|x| x - beginning));
-            assert!(moved > 1e-4, "`{name}` stayed where it was");
+        // Means may be zero: those of a linear layer after another norm are.
+        if name.ends_with("running_var") {
+            assert!(norm(&mut a.iter().map(|x| x - 1.0)) > 1e-2, "`{name}` stayed where it was");
             statistics += 1;
         }
     }
-    assert!(statistics > 30, "{statistics}");
+    assert!(statistics > 15, "{statistics}");
 }
 
 /// Losses, evaluations by running statistics, and what the student is in the end.
