@@ -8,7 +8,8 @@ typedef unsigned short u16;
 typedef unsigned char u8;
 
 #ifndef DISTILLERY_STAND_IN
-#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+// Aligned for vectors.
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 // Nanoseconds.
 __device__ __forceinline__ u64 global_timer() {
     u64 now;
