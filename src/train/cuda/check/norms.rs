@@ -34,6 +34,7 @@ pub(super) fn layers() -> Vec<Case> {
         ("group_norm, hard-swish", (9, 8, 64), 8, HardSwish),
         ("group_norm, hard-swish, 72 channels", (7, 5, 72), 8, HardSwish),
         ("group_norm, relu, 6 channels", (6, 5, 6), 2, Relu),
+        ("group_norm, hard-swish, 36 channels", (7, 5, 36), 4, HardSwish),
         ("group_norm with a residual", (7, 5, 40), 8, Nothing),
         ("group_norm with a residual, 6 channels", (6, 5, 6), 2, Nothing),
         ("group_norm, hard-swish, one pixel", (1, 1, 576), 8, HardSwish),

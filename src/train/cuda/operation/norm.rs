@@ -53,8 +53,10 @@ impl GroupNorm {
     ) -> Result<GroupNorm> {
         let c = x.c;
         let each = c / groups;
-        let together = (1..=groups).find(|some| groups.is_multiple_of(*some) && some * each >= LEAST_CHANNELS);
-        let chunk = each * together.unwrap_or(groups);
+        // As few groups as are wide enough together, and vectors of eight if there is a way.
+        let wide = (1..=groups).filter(|some| groups.is_multiple_of(*some)).map(|some| some * each);
+        let wide: Vec<usize> = wide.filter(|channels| *channels >= LEAST_CHANNELS).collect();
+        let chunk = wide.iter().find(|channels| channels.is_multiple_of(8)).or(wide.first()).copied().unwrap_or(c);
         let eights = chunk.is_multiple_of(8);
         let lanes = if eights { chunk / 8 } else { chunk };
         // Enough threads for one to take each group.
