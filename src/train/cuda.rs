@@ -8,6 +8,8 @@
 //!   step allocates nothing, waits for nothing, and from the second on is one call: a recorded graph of its launches.
 //! - f32 or bf16: activations and the matrices that products read are of the element type; weights, their gradients,
 //!   moments, statistics of norms, logits and losses are f32.
+//! - Running statistics take in a batch's moments after it is known that the step was finite ([`running`]). Where images
+//!   meet in BatchNorm, a batch is never cut into passes.
 //! - What the host learns of a step - loss, norm, time, failure - is added up on the GPU and read now and then
 //!   ([`trained`]).
 //!
@@ -30,6 +32,7 @@ pub mod mark;
 pub mod operation;
 pub mod products;
 pub mod program;
+pub mod running;
 mod source;
 pub mod trained;
 mod transfer;

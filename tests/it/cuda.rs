@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use super::small::{MODES, distil, labels, manifest};
 
+mod batch_norm;
+
 const GPU: Device = Device::Cuda { ordinal: 0, deterministic: true };
 
 /// The folder of the stand-in's libraries, built once.
@@ -98,7 +100,7 @@ fn operations_agree_with_the_cpu() {
     let check = |command: &mut Command| {
         let output = command.args(["bench", "check", "--device", "cuda", "--json"]).output().unwrap();
         let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
-        assert!(rows.len() > 90, "{} rows", rows.len());
+        assert!(rows.len() > 190, "{} rows", rows.len());
         for row in &rows {
             let (error, bound) = (row["error"].as_f64(), row["bound"].as_f64());
             assert!(row["ok"] == true && error < bound, "{row}");
@@ -385,6 +387,29 @@ fn determinism_is_what_was_asked_for() {
     assert_ne!(run("c", false), run("d", false), "the test shows nothing: no algorithm was free to differ");
 }
 
+/// Trains until an epoch is over, and stops.
+fn until(job: &Job, epoch: u32, folder: &Path, device: Device) -> Vec<Message> {
+    // The job's rows say when to stop it: there is a checkpoint then.
+    let file = folder.join("manifest.json");
+    fs::create_dir_all(folder).unwrap();
+    fs::write(&file, serde_json::to_string(&Manifest { device, ..manifest(&[job], 1) }).unwrap()).unwrap();
+    let mut command = distillery();
+    command.arg("worker").arg("--manifest").arg(&file).arg("--folder").arg(folder);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut messages = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        let message: Message = serde_json::from_str(&line).unwrap();
+        if matches!(&message.event, Event::Epoch(row) if row.epoch == epoch) {
+            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+        messages.push(message);
+    }
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(75), "it should have been stopped on its way");
+    messages
+}
+
 /// A job begun on a GPU goes on on the CPU, and the other way.
 #[test]
 fn a_job_changes_its_device_on_the_way() {
@@ -395,24 +420,7 @@ fn a_job_changes_its_device_on_the_way() {
     let expected = epochs(&train(&manifest(&[&job], 1), &place.path().join("cpu"), Device::Cpu), &job);
     for (first, second) in [(GPU, Device::Cpu), (Device::Cpu, GPU)] {
         let folder = place.path().join(first.to_string());
-        // The first job's rows say when to stop it: there is a checkpoint then.
-        let file = folder.join("manifest.json");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(&file, serde_json::to_string(&Manifest { device: first, ..manifest(&[&job], 1) }).unwrap()).unwrap();
-        let mut command = distillery();
-        command.arg("worker").arg("--manifest").arg(&file).arg("--folder").arg(&folder);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut messages = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            let message: Message = serde_json::from_str(&line).unwrap();
-            if matches!(&message.event, Event::Epoch(epoch) if epoch.epoch == 2) {
-                let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            }
-            messages.push(message);
-        }
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(75), "it should have been stopped on its way");
+        let mut messages = until(&job, 2, &folder, first);
         messages.extend(train(&manifest(&[&job], 2), &folder, second));
         alike(&epochs(&messages, &job), &expected, 1e-3, &format!("{first}, then {second}"));
     }

@@ -2,6 +2,8 @@
 
 use std::ffi::c_void;
 
+use crate::train::ops::activation::Activation;
+
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub enum Argument {
@@ -9,6 +11,16 @@ pub enum Argument {
     U32(u32),
     F32(f32),
     Window([u32; 9]),
+    Channels(Channels),
+}
+
+/// `struct Channels` of `kernels/activation.cu`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Channels {
+    pub scale: [f32; 4],
+    pub shift: [f32; 4],
+    pub count: u32,
 }
 
 impl Argument {
@@ -18,6 +30,7 @@ impl Argument {
             Argument::U64(value) => (std::ptr::from_ref(value).cast_mut().cast(), 8),
             Argument::U32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
             Argument::F32(value) => (std::ptr::from_ref(value).cast_mut().cast(), 4),
+            Argument::Channels(value) => (std::ptr::from_ref(value).cast_mut().cast(), size_of::<Channels>()),
             Argument::Window(value) => (value.as_ptr().cast_mut().cast(), 36),
         }
     }
@@ -26,6 +39,17 @@ impl Argument {
 impl From<u64> for Argument {
     fn from(value: u64) -> Argument {
         Argument::U64(value)
+    }
+}
+
+impl From<Activation> for Argument {
+    /// As `kernels/activation.cu` counts them.
+    fn from(value: Activation) -> Argument {
+        Argument::U32(match value {
+            Activation::None => 0,
+            Activation::Relu => 1,
+            Activation::HardSwish => 2,
+        })
     }
 }
 

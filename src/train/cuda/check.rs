@@ -5,6 +5,7 @@
 //! made twice, set and then added, so both ways of writing are seen.
 
 mod cases;
+mod norms;
 mod whole;
 
 use std::ops::Range;
@@ -18,9 +19,11 @@ use super::device::{Address, Number};
 use super::libraries::Libraries;
 use super::machine::Machine;
 use super::operation::{Backward, Batch, Forward, Numbers, operation};
+use super::running::Running;
 use super::weights::Rows;
 use crate::train::ops::aligned::Aligned;
-use crate::train::ops::layer::{self, LENS, Layer, Seen, Write};
+use crate::train::ops::layer::{self, Description, LENS, Layer, Seen, Write};
+use crate::train::ops::norm::{Norm, Over};
 use crate::train::random::{Purpose, Stream};
 
 /// One comparison.
@@ -52,7 +55,7 @@ pub fn check(machine: &Rc<Machine>) -> Result<Vec<Row>> {
     let numbers: &[Number] =
         if machine.libraries.gpu.has_bf16() { &[Number::F32, Number::Bf16] } else { &[Number::F32] };
     for &number in numbers {
-        for case in cases::layers() {
+        for case in cases::layers().into_iter().chain(norms::layers()) {
             let error = one(&machine.libraries, &case, number).with_context(|| format!("`{}`", case.name))?;
             rows.push(Row::new(case.name, number, error));
         }
@@ -68,6 +71,8 @@ struct Case {
     images: usize,
     layer: Box<dyn Layer<f64>>,
     x: usize,
+    /// Of its input's numbers, in both directions.
+    reach: f64,
     /// Numbers of the flat vector.
     numbers: usize,
 }
@@ -102,6 +107,8 @@ fn distance(found: &[f64], expected: &[f64]) -> f64 {
 
 /// What a layer makes, and its gradients.
 struct Made {
+    /// Outside of training.
+    answer: Vec<f64>,
     y: Vec<f64>,
     dx: Vec<f64>,
     /// Of its parameters, as in the flat vector.
@@ -110,15 +117,20 @@ struct Made {
 
 fn one(libraries: &Rc<Libraries>, case: &Case, number: Number) -> Result<f64> {
     let y = case.images * case.layer.output().len();
-    let x = rounded(some(case.images * case.x, 1), number);
+    let x = some(case.images * case.x, 1).into_iter().map(|x| case.reach * x).collect();
+    let x = rounded(x, number);
     let residual = case.layer.adds_residual().then(|| rounded(some(y, 2), number));
     let dy = rounded(some(y, 3), number);
     // Matrices that are not standardised are rounded, all else is read as f32.
-    let weights = rounded(some(case.numbers, 4), Number::F32);
+    let mut weights = rounded(some(case.numbers, 4), Number::F32);
+    if let Description::Norm(Norm { over: Over::Batch { variance, .. }, .. }) = case.layer.describe() {
+        weights[variance].iter_mut().for_each(|variance| *variance = variance.abs());
+    }
     let expected = on_cpu(case, &weights, &x, residual.as_deref(), &dy);
     let found = on_gpu(libraries, case, number, &weights, &x, residual.as_deref(), &dy)?;
     let twice = |numbers: &[f64]| numbers.iter().map(|x| 2.0 * x).collect::<Vec<_>>();
     let mut error = distance(&found.y, &expected.y).max(distance(&found.dx, &twice(&expected.dx)));
+    error = error.max(distance(&found.answer, &expected.answer));
     for range in case.layer.parameters() {
         error = error.max(distance(&found.gradient[range.clone()], &twice(&expected.gradient[range])));
     }
@@ -135,28 +147,35 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
     let seen = Seen { numbers: x, lens: None };
     let gathers = layer.gathers();
     let mut sums = vec![0.0; gathers];
-    layer.gather(seen, &mut scratch, &mut sums);
-    layer.forward(layer::Forward {
-        images,
-        weights,
-        packed: &packed,
-        x: seen,
-        residual,
-        y: &mut y,
-        kept: &mut kept,
-        scratch: &mut scratch,
-        batch: (gathers > 0).then_some(layer::Batch { images, sums: &sums }),
-    });
-    if layer.is_lens() {
-        let c = layer.output().c;
-        let each = layer.output().len();
-        for (image, (y, x)) in y.chunks_exact_mut(each).zip(x.chunks_exact(each)).enumerate() {
-            let lens = &kept[image * LENS * c..];
-            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                *y = (x * lens[i % c] + lens[c + i % c]).max(0.0);
+    if gathers > 0 {
+        layer.gather(seen, &mut scratch, &mut sums);
+    }
+    let mut forward = |batch| {
+        layer.forward(layer::Forward {
+            images,
+            weights,
+            packed: &packed,
+            x: seen,
+            residual,
+            y: &mut y,
+            kept: &mut kept,
+            scratch: &mut scratch,
+            batch,
+        });
+        if layer.is_lens() {
+            let c = layer.output().c;
+            let each = layer.output().len();
+            for (image, (y, x)) in y.chunks_exact_mut(each).zip(x.chunks_exact(each)).enumerate() {
+                let lens = &kept[image * LENS * c..];
+                for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                    *y = (x * lens[i % c] + lens[c + i % c]).max(0.0);
+                }
             }
         }
-    }
+        y.to_vec()
+    };
+    let answer = forward(None);
+    let y = forward((gathers > 0).then_some(layer::Batch { images, sums: &sums }));
     let mut dx = Aligned::<f64>::zeros(x.len());
     let mut native = Aligned::<f64>::zeros(layer.gradient());
     let mut sums = vec![0.0; gathers];
@@ -195,7 +214,7 @@ fn on_cpu(case: &Case, weights: &[f64], x: &[f64], residual: Option<&[f64]>, dy:
         gradient[range].copy_from_slice(part);
         rest = after;
     }
-    Made { y: y.to_vec(), dx: dx.to_vec(), gradient }
+    Made { answer, y, dx: dx.to_vec(), gradient }
 }
 
 fn on_gpu(
@@ -223,15 +242,24 @@ fn on_gpu(
     let kept = gpu.allocate(operation.kept())?;
     let (forward, backward) = operation.scratch();
     let scratch = gpu.allocate(forward.max(backward))?;
-    operation.forward(&Forward {
-        libraries,
-        weights,
-        x: x.0.address,
-        residual: residual.as_ref().map(|buffer| buffer.0.address),
-        y: y.address,
-        kept: kept.address,
-        scratch: scratch.address,
-    })?;
+    let running = Running::new(gpu, &operations)?;
+    let moments = gpu.allocate(4 * running.numbers)?;
+    let forward = |moments| {
+        operation.forward(&Forward {
+            libraries,
+            weights,
+            x: x.0.address,
+            residual: residual.as_ref().map(|buffer| buffer.0.address),
+            y: y.address,
+            kept: kept.address,
+            scratch: scratch.address,
+            moments,
+        })
+    };
+    // With what running statistics know, first; a layer without any does the same twice.
+    forward(None)?;
+    let answer = get(libraries, y.address, dy.1, number)?;
+    forward(running.of(0, moments.address))?;
     let own = (gpu.allocate(4 * case.numbers)?, gpu.allocate(4 * rows.matrices)?);
     let gradient = Numbers { flat: own.0.address, matrices: own.1.address };
     for add in [false, true] {
@@ -259,6 +287,7 @@ fn on_gpu(
         gpu.launch(number, "collect_rows", rows.spread(), &arguments)?;
     }
     Ok(Made {
+        answer,
         y: get(libraries, y.address, dy.1, number)?,
         dx: get(libraries, dx.address, x.1, number)?,
         gradient: get(libraries, gradient.flat, case.numbers, Number::F32)?,

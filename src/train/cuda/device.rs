@@ -11,7 +11,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use cudarc::driver::{DriverError, result, sys};
 
-pub use super::argument::{Argument, Spread};
+pub use super::argument::{Argument, Channels, Spread};
 use super::buffer::{Buffer, OutOfMemory, write_floats};
 use super::library;
 use super::mark::Recorded;

@@ -69,7 +69,7 @@ impl Frozen {
         self.replay.borrow_mut().run(&self.machine, generation, [images, to], || {
             for pass in 0..*passes {
                 let from = images + (pass * some * program.image * program.number.bytes()) as u64;
-                program.forward(piece, self.weights(), from)?;
+                program.answer(piece, self.weights(), from)?;
                 let to = to + (pass * some * classes * 4) as u64;
                 let (place, count) = (u32_of(place), u32_of(count));
                 if count > 1 && ensemble == Ensemble::MeanProbabilities {

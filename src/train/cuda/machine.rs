@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 
 use super::buffer::{Buffer, OutOfMemory, floats, write_floats};
@@ -132,9 +132,10 @@ impl Machine {
     }
 
     /// A network planned for batches, cut into as few passes as memory asks for. `beside` are bytes that are needed too.
+    /// Where images of a training step meet, as in BatchNorm, there is one pass.
     ///
     /// # Errors
-    /// When not even one image fits.
+    /// When not even one image fits, or not the whole batch where it must.
     pub fn plan(
         &self,
         model: &Model,
@@ -152,10 +153,11 @@ impl Machine {
         // In how many parts a batch is taken decides roundings, so what is free now must not decide it where bits count.
         let room = if self.libraries.gpu.deterministic { self.most()? } else { self.free()? };
         let room = room.saturating_sub(beside);
+        let whole = training && network.steps.iter().any(|step| step.layer.gathers() > 0);
         let mut fitting = None;
         let cut = passes(batch, |images| {
             let cut = batch / images;
-            if images > MOST_IMAGES {
+            if images > MOST_IMAGES || whole && cut > 1 {
                 return Ok(false);
             }
             match Program::new(&self.libraries, &network, number(precision), images, cut, training) {
@@ -169,6 +171,13 @@ impl Machine {
             }
         })?;
         let (Some(program), Some(passes)) = (fitting, cut) else {
+            if whole {
+                bail!(
+                    "BatchNorm needs all {batch} images of a step at once, and the GPU has no room for them ({} MiB are \
+                     free)\nhint: give it a smaller batch or cohort, or a network with GroupNorm",
+                    room >> 20
+                )
+            }
             return Err(OutOfMemory { wanted: room + 1, free: room })
                 .context("not even one image fits beside the network");
         };
@@ -263,7 +272,7 @@ impl Machine {
             let (piece, _) = self.piece(program.bytes)?;
             for some in numbers.chunks(all) {
                 self.put(some, number, staging)?;
-                program.forward(piece, weights, staging)?;
+                program.answer(piece, weights, staging)?;
                 let mut bytes = vec![0; some.len() / program.image * program.classes * 4];
                 self.libraries.gpu.download(program.logits(piece), &mut bytes)?;
                 logits.extend(floats(&bytes));

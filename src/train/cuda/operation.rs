@@ -7,12 +7,15 @@
 //! Nothing here allocates or waits: where everything lies was planned before ([`super::program`]), so a whole step can
 //! be recorded and enqueued again in one call. [`super::check`] compares every operation with the CPU's.
 
+mod activation;
 mod attention;
+mod batch_norm;
 mod conv;
 mod depthwise;
 mod norm;
 mod pool;
 mod simple;
+mod squeeze_excite;
 mod tokens;
 
 use std::ops::Range;
@@ -22,6 +25,7 @@ use anyhow::Result;
 use super::device::{Address, Number};
 use super::libraries::Libraries;
 use crate::train::ops::layer::Description;
+use crate::train::ops::norm::Over;
 
 /// Numbers of a layer in the flat vector, and how products want them.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +68,9 @@ pub struct Forward<'a> {
     pub y: Address,
     pub kept: Address,
     pub scratch: Address,
+    /// In a step of training: where a norm over the batch leaves the moments that its running statistics are to take
+    /// in ([`super::running`]). Otherwise it is those statistics that it normalises with.
+    pub moments: Option<Address>,
 }
 
 pub struct Backward<'a> {
@@ -82,12 +89,17 @@ pub struct Backward<'a> {
 
 /// One layer for a batch of fixed size.
 pub trait Operation {
-    /// In the order of the places given to [`Operation::place`].
+    /// What learns, in the order of the places given to [`Operation::place`]. The optimiser sees nothing else.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
     }
     /// Where its matrices and copies lie among the network's, in numbers; for plain parameters it is of no meaning.
     fn place(&mut self, _at: &[usize]) {}
+    /// Running means and variances, which do not learn: they take in a batch's moments, laid one after the other at
+    /// [`Forward::moments`].
+    fn running(&self) -> Option<[Range<usize>; 2]> {
+        None
+    }
     fn needs_x(&self) -> bool {
         true
     }
@@ -135,12 +147,17 @@ pub fn operation(
             Box::new(conv::Conv::new(batch, (*x, *y), kernel, bias.clone(), last, libraries)?)
         }
         Description::Depthwise(layer) => Box::new(depthwise::Depthwise::new(batch, layer)),
-        Description::GroupNormRelu(layer) => Box::new(norm::GroupNorm::new(batch, layer)?),
-        Description::Norm(_)
-        | Description::Activate(_)
-        | Description::SqueezeExcite(_)
-        | Description::Shortcut(_)
-        | Description::Rescale(_) => anyhow::bail!("not yet"),
+        Description::GroupNormRelu(layer) => Box::new(norm::GroupNorm::relu(batch, layer)?),
+        Description::Norm(layer) => match &layer.over {
+            Over::Groups(groups) => Box::new(norm::GroupNorm::stored(batch, layer, *groups)?),
+            Over::Batch { mean, variance } => {
+                Box::new(batch_norm::BatchNorm::new(batch, layer, [mean.clone(), variance.clone()]))
+            }
+        },
+        Description::Activate(layer) => Box::new(activation::Activate::new(batch, layer)),
+        Description::SqueezeExcite(layer) => Box::new(squeeze_excite::SqueezeExcite::new(batch, layer)),
+        Description::Shortcut(layer) => Box::new(activation::Shortcut::new(batch, layer)),
+        Description::Rescale(layer) => Box::new(activation::Rescale::new(batch, layer)),
         Description::LayerNorm(layer) => Box::new(norm::LayerNorm::new(batch, layer)),
         Description::Gelu(layer) => Box::new(simple::Gelu::new(batch, layer)),
         Description::Attention(layer) => Box::new(attention::Attention::new(batch, layer)),

@@ -5,6 +5,7 @@
 //! allocates nothing. A gradient that passes a residual connection unchanged keeps its place. Programs take turns, so they
 //! share the piece ([`super::machine`]).
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
@@ -12,6 +13,7 @@ use anyhow::{Result, ensure};
 use super::device::{Address, Number, Spread};
 use super::libraries::Libraries;
 use super::operation::{Backward, Batch, Forward, Numbers, Operation, operation, u32_of};
+use super::running::Running;
 use super::weights::Rows;
 use crate::train::buffers::Buffers;
 use crate::train::graph::Graph;
@@ -52,6 +54,9 @@ pub struct Program {
     /// Numbers of the flat vector.
     pub numbers: usize,
     pub rows: Rows,
+    pub running: Running,
+    /// Numbers of the flat vector that have no gradient.
+    pub fixed: Vec<Range<usize>>,
     operations: Vec<Box<dyn Operation>>,
     places: Vec<StepPlaces>,
     logits: Place,
@@ -68,6 +73,7 @@ struct After {
     matrices: Place,
     squares: Place,
     losses: Place,
+    moments: Place,
 }
 
 impl Program {
@@ -96,6 +102,9 @@ impl Program {
         ensure!(ends, "a network for the GPU ends with a linear layer");
         let numbers = graph.blueprint.len();
         let rows = Rows::new(&libraries.gpu, &mut operations, numbers, &graph.blueprint.decayed())?;
+        let running = Running::new(&libraries.gpu, &operations)?;
+        let fixed =
+            graph.blueprint.places().filter(|(entry, _)| !entry.role.learns()).map(|(_, range)| range).collect();
         let Planned { places, logits, slope, end } = plan(graph, &operations, batch, training);
         let mut program = Program {
             libraries: Rc::clone(libraries),
@@ -105,6 +114,8 @@ impl Program {
             classes: graph.extent(graph.output).len(),
             numbers,
             rows,
+            running,
+            fixed,
             operations,
             places,
             logits,
@@ -123,6 +134,7 @@ impl Program {
                 matrices: place(4 * program.rows.matrices),
                 squares: place(8 * program.rows.count),
                 losses: place(4 * images * passes),
+                moments: place(4 * program.running.numbers),
             };
         }
         Ok(program)
@@ -144,13 +156,22 @@ impl Program {
         (piece + self.after.squares as u64, piece + self.after.losses as u64)
     }
 
-    /// Logits of `images` images at `images`, in [`Program::logits`].
+    /// Where a step leaves the moments of its batch.
+    pub fn moments(&self, piece: Address) -> Address {
+        piece + self.after.moments as u64
+    }
+
+    /// Logits of `images` images at `images`, in [`Program::logits`]: a network's answer, with running statistics.
     ///
     /// # Errors
     /// The driver's and the libraries'.
-    pub fn forward(&self, piece: Address, weights: Numbers, images: Address) -> Result<()> {
+    pub fn answer(&self, piece: Address, weights: Numbers, images: Address) -> Result<()> {
+        self.forward(piece, weights, images, None)
+    }
+
+    fn forward(&self, piece: Address, weights: Numbers, images: Address, moments: Option<Address>) -> Result<()> {
         let at = |place: Place| piece + place as u64;
-        for (operation, place) in self.operations.iter().zip(&self.places) {
+        for (index, (operation, place)) in self.operations.iter().zip(&self.places).enumerate() {
             operation.forward(&Forward {
                 libraries: &self.libraries,
                 weights,
@@ -159,6 +180,7 @@ impl Program {
                 y: at(place.y),
                 kept: at(place.kept),
                 scratch: at(place.forward_scratch),
+                moments: moments.and_then(|moments| self.running.of(index, moments)),
             })?;
         }
         Ok(())
@@ -181,7 +203,7 @@ impl Program {
         let gradient = self.gradient(piece);
         for pass in 0..passes {
             let from = images + (pass * self.images * self.image * self.number.bytes()) as u64;
-            self.forward(piece, weights, from)?;
+            self.forward(piece, weights, from, Some(self.moments(piece)))?;
             let (teacher, temperature) = match loss {
                 Loss::Kl { temperature } => (true, temperature),
                 Loss::CrossEntropy => (false, 1.0),

@@ -8,13 +8,16 @@ use cudarc::nvrtc::{result, sys};
 use super::device::Number;
 
 /// In the order in which they lean on each other.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 12] = [
     include_str!("kernels/prelude.cu"),
     include_str!("kernels/elementwise.cu"),
+    include_str!("kernels/activation.cu"),
     include_str!("kernels/group_norm.cu"),
+    include_str!("kernels/batch_norm.cu"),
     include_str!("kernels/layer_norm.cu"),
     include_str!("kernels/sums.cu"),
     include_str!("kernels/window.cu"),
+    include_str!("kernels/squeeze_excite.cu"),
     include_str!("kernels/attention.cu"),
     include_str!("kernels/loss.cu"),
     include_str!("kernels/weights.cu"),

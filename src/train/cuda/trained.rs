@@ -203,6 +203,7 @@ impl Trained {
                     gpu.launch(number, "sgd_rows", rows.spread(), &arguments)?;
                 }
             }
+            program.running.settle(gpu, number, program.moments(piece), self.flat.address, status)?;
         }
         gpu.launch(number, "end_step", single, &[status.into()])
     }
@@ -215,7 +216,10 @@ impl Trained {
         let (piece, _) = self.machine.piece(self.planned.program.bytes)?;
         let mut bytes = vec![0; 4 * self.planned.program.numbers];
         self.machine.libraries.gpu.download(self.planned.program.gradient(piece).flat, &mut bytes)?;
-        Ok(floats(&bytes).collect())
+        let mut gradient: Vec<f32> = floats(&bytes).collect();
+        // Nobody writes or reads what is there.
+        self.planned.program.fixed.iter().for_each(|range| gradient[range.clone()].fill(0.0));
+        Ok(gradient)
     }
 
     /// Copies weights and moments to the host.

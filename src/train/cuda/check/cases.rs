@@ -1,4 +1,4 @@
-//! What is compared: every kind of layer in its variants, losses, ensembles and views.
+//! What is compared: most kinds of layers in their variants, losses, ensembles and views.
 
 use std::rc::Rc;
 
@@ -16,13 +16,18 @@ use crate::train::ops::loss::Loss;
 use crate::train::ops::pool::{Beyond, GlobalMean, Kind, Pool};
 use crate::train::ops::tokens::{FirstToken, Tokens};
 
-fn case(name: &'static str, images: usize, extent: (usize, usize, usize), build: impl Fn(&mut Graph<f64>)) -> Case {
+pub(super) fn case(
+    name: &'static str,
+    images: usize,
+    extent: (usize, usize, usize),
+    build: impl Fn(&mut Graph<f64>),
+) -> Case {
     let (h, w, c) = extent;
     let extent = Extent { h, w, c };
     let mut graph = Graph::new(extent);
     build(&mut graph);
     let step = graph.steps.pop().expect("one layer was added");
-    Case { name, images, layer: step.layer, x: extent.len(), numbers: graph.blueprint.len() }
+    Case { name, images, layer: step.layer, x: extent.len(), reach: 1.0, numbers: graph.blueprint.len() }
 }
 
 fn conv(name: &'static str, (images, extent): (usize, (usize, usize, usize)), co: usize, window: Window) -> Case {
@@ -43,7 +48,7 @@ pub(super) fn layers() -> Vec<Case> {
             graph.push(Pool { x, kind, window, stride, padding, beyond }, graph.input(), None);
         }
     };
-    let mut cases = vec![
+    vec![
         conv("conv 1x1", (3, (7, 5, 32)), 48, window(1, 1, 0)),
         conv("conv 1x1 with bias", (3, (7, 5, 24)), 40, Window { bias: true, ..window(1, 1, 0) }),
         conv("conv 1x1 standardised", (3, (7, 5, 32)), 48, standard(1, 1, 0)),
@@ -107,26 +112,22 @@ pub(super) fn layers() -> Vec<Case> {
             let positions = graph.tensor("positions".into(), &[12, 20], Role::Embedding);
             graph.push(Tokens { x, class: None, positions, learned: true }, graph.input(), None);
         }),
+        case("tokens with fixed positions", 5, (4, 4, 20), |graph| {
+            let x = graph.extent(graph.input());
+            let class = Some(graph.tensor("class".into(), &[20], Role::Embedding));
+            let positions = graph.tensor("positions".into(), &[1, 17, 20], Role::SinCos { class: true });
+            graph.push(Tokens { x, class, positions, learned: false }, graph.input(), None);
+        }),
+        case("tokens without, with fixed positions", 5, (4, 4, 20), |graph| {
+            let x = graph.extent(graph.input());
+            let positions = graph.tensor("positions".into(), &[1, 16, 20], Role::SinCos { class: false });
+            graph.push(Tokens { x, class: None, positions, learned: false }, graph.input(), None);
+        }),
         case("first_token", 5, (7, 1, 20), |graph| {
             let x = graph.extent(graph.input());
             graph.push(FirstToken { x }, graph.input(), None);
         }),
-    ];
-    // Groups of one channel, of few, of many; channels that are no vectors; one pixel.
-    for (name, extent, groups) in [
-        ("group_norm_relu", (9, 8, 64), 32),
-        ("group_norm_relu, wide groups", (7, 7, 96), 4),
-        ("group_norm_relu, channels by themselves", (6, 5, 16), 16),
-        ("group_norm_relu, one group", (6, 5, 40), 1),
-        ("group_norm_relu, 6 channels", (6, 5, 6), 2),
-        ("group_norm_relu, one pixel", (1, 1, 64), 8),
-        ("group_norm_relu, 1,024 channels", (3, 2, 1024), 32),
-    ] {
-        cases.push(case(name, 3, extent, move |graph| {
-            graph.group_norm_relu("op", graph.input(), groups, 1e-5);
-        }));
-    }
-    cases
+    ]
 }
 
 /// What is no layer.

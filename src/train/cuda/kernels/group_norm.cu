@@ -1,15 +1,17 @@
-// GroupNorm + ReLU. x, y [N, pixels, C]; a block takes `chunk` channels (whole groups) of one image: grid (C / chunk, N),
+// GroupNorm with an activation, or with a residual added. x, y [N, pixels, C]; a block takes `chunk` channels (whole groups) of one image: grid (C / chunk, N),
 // (chunk / V) * rows threads, rows a power of two, 2 * rows * chunk floats of shared memory. `kept` is [N, C / each, 2]:
 // mean and 1 / standard deviation of every group. `each` is the number of channels of a group.
 template <int V>
-__device__ void group_norm(const NUMBER* x, const float* weight, const float* bias, float* kept, NUMBER* y, u32 c,
-                           u32 chunk, u32 each, u32 pixels, float eps) {
+__device__ void group_norm(const NUMBER* x, const float* weight, const float* bias, float* kept,
+                           const NUMBER* residual, NUMBER* y, u32 c, u32 chunk, u32 each, u32 pixels, float eps,
+                           u32 activation) {
     DYNAMIC_SHARED(float, room);
     u32 lanes = chunk / V, rows = blockDim.x / lanes, lane = threadIdx.x % lanes, row = threadIdx.x / lanes;
     u32 first = blockIdx.x * chunk;
     u64 image = (u64)blockIdx.y * pixels * c;
     x += image + first + lane * V;
     y += image + first + lane * V;
+    residual += residual ? image + first + lane * V : 0;
     // Moments about the chunk's first pixel: squares of a far-off mean would swallow the variance.
     Vector<V> sum, square, origin = load<V>(x);
     sum.fill(0.f);
@@ -65,25 +67,32 @@ __device__ void group_norm(const NUMBER* x, const float* weight, const float* bi
     for (u32 pixel = row; pixel < pixels; pixel += rows) {
         Vector<V> here = load<V>(x + (u64)pixel * c);
 #pragma unroll
-        for (int i = 0; i < V; i++) {
-            // A NaN stays one.
-            float value = here.at[i] * scale.at[i] + shift.at[i];
-            here.at[i] = value < 0.f ? 0.f : value;
+        for (int i = 0; i < V; i++) here.at[i] = activated(here.at[i] * scale.at[i] + shift.at[i], activation);
+        if (residual) {
+            Vector<V> other = load<V>(residual + (u64)pixel * c);
+#pragma unroll
+            for (int i = 0; i < V; i++) here.at[i] += other.at[i];
         }
         here.store(y + (u64)pixel * c);
     }
 }
 
-BOTH(group_norm, (const NUMBER* x, const float* weight, const float* bias, float* kept, NUMBER* y, u32 c, u32 chunk,
-                  u32 each, u32 pixels, float eps),
-     (x, weight, bias, kept, y, c, chunk, each, pixels, eps))
+BOTH(group_norm, (const NUMBER* x, const float* weight, const float* bias, float* kept, const NUMBER* residual,
+                  NUMBER* y, u32 c, u32 chunk, u32 each, u32 pixels, float eps, u32 activation),
+     (x, weight, bias, kept, residual, y, c, chunk, each, pixels, eps, activation))
 
-// dx (+)= rstd (g w - mean(g w) - xhat mean(g xhat w)), g the gradient where the ReLU let something through;
+// What is known when it is compiled costs nothing.
+BOTH_OF(group_norm_relu, group_norm,
+        (const NUMBER* x, const float* weight, const float* bias, float* kept, NUMBER* y, u32 c, u32 chunk, u32 each,
+         u32 pixels, float eps),
+        (x, weight, bias, kept, (const NUMBER*)0, y, c, chunk, each, pixels, eps, RELU))
+
+// dx (+)= rstd (g w - mean(g w) - xhat mean(g xhat w)), g the gradient that the activation lets through;
 // partial [N, 2, C]: the image's share of the gradients of weight and bias. Grid and block as above.
 template <int V>
 __device__ void group_norm_gradient(const NUMBER* x, const float* weight, const float* bias, const float* kept,
                                     const NUMBER* dy, NUMBER* dx, float* partial, u32 c, u32 chunk, u32 each,
-                                    u32 pixels, u32 add) {
+                                    u32 pixels, u32 activation, u32 add) {
     DYNAMIC_SHARED(float, room);
     u32 lanes = chunk / V, rows = blockDim.x / lanes, lane = threadIdx.x % lanes, row = threadIdx.x / lanes;
     u32 first = blockIdx.x * chunk;
@@ -107,7 +116,7 @@ __device__ void group_norm_gradient(const NUMBER* x, const float* weight, const 
         Vector<V> here = load<V>(x + (u64)pixel * c), slope = load<V>(dy + (u64)pixel * c);
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            float g = here.at[i] * scale.at[i] + shift.at[i] > 0.f ? slope.at[i] : 0.f;
+            float g = let_through(slope.at[i], here.at[i] * scale.at[i] + shift.at[i], activation);
             sum.at[i] += g;
             product.at[i] += g * (here.at[i] - mean.at[i]);
         }
@@ -152,7 +161,7 @@ __device__ void group_norm_gradient(const NUMBER* x, const float* weight, const 
         Vector<V> here = load<V>(x + (u64)pixel * c), slope = load<V>(dy + (u64)pixel * c);
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            float g = here.at[i] * scale.at[i] + shift.at[i] > 0.f ? slope.at[i] : 0.f;
+            float g = let_through(slope.at[i], here.at[i] * scale.at[i] + shift.at[i], activation);
             here.at[i] = scale.at[i] * g + k.at[i] * (here.at[i] - mean.at[i]) + a.at[i];
         }
         write(here, dx + (u64)pixel * c, add);
@@ -161,5 +170,10 @@ __device__ void group_norm_gradient(const NUMBER* x, const float* weight, const 
 
 BOTH(group_norm_gradient,
      (const NUMBER* x, const float* weight, const float* bias, const float* kept, const NUMBER* dy, NUMBER* dx,
-      float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 add),
-     (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, add))
+      float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 activation, u32 add),
+     (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, activation, add))
+
+BOTH_OF(group_norm_relu_gradient, group_norm_gradient,
+        (const NUMBER* x, const float* weight, const float* bias, const float* kept, const NUMBER* dy, NUMBER* dx,
+         float* partial, u32 c, u32 chunk, u32 each, u32 pixels, u32 add),
+        (x, weight, bias, kept, dy, dx, partial, c, chunk, each, pixels, RELU, add))

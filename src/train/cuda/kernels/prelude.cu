@@ -8,7 +8,8 @@ typedef unsigned short u16;
 typedef unsigned char u8;
 
 #ifndef DISTILLERY_STAND_IN
-#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+// Aligned for vectors.
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 // Nanoseconds.
 __device__ __forceinline__ u64 global_timer() {
     u64 now;
@@ -139,7 +140,7 @@ __device__ float block_max(float x, float* room) {
 
 // Sums columns of `room`, `rows` (a power of two) rows of `width` numbers, into its first row. Every thread of the block
 // comes here after writing.
-__device__ __forceinline__ void sum_rows(float* room, u32 rows, u32 width) {
+template <class T> __device__ __forceinline__ void sum_rows(T* room, u32 rows, u32 width) {
     for (u32 half = rows / 2; half; half /= 2) {
         __syncthreads();
         for (u32 i = threadIdx.x; i < half * width; i += blockDim.x) room[i] += room[i + half * width];
@@ -149,6 +150,7 @@ __device__ __forceinline__ void sum_rows(float* room, u32 rows, u32 width) {
 
 #define KERNEL extern "C" __global__ void
 // The same kernel for vectors of eight numbers and for single ones.
-#define BOTH(name, parameters, arguments)                  \
-    KERNEL name##_8 parameters { name<8> arguments; }      \
-    KERNEL name##_1 parameters { name<1> arguments; }
+#define BOTH_OF(name, body, parameters, arguments)         \
+    KERNEL name##_8 parameters { body<8> arguments; }      \
+    KERNEL name##_1 parameters { body<1> arguments; }
+#define BOTH(name, parameters, arguments) BOTH_OF(name, name, parameters, arguments)

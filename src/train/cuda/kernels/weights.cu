@@ -141,6 +141,22 @@ KERNEL end_step(Status* status) { status->nanoseconds += (double)(global_timer()
     __syncthreads();                                                          \
     pack(row, w, packed, room);
 
+// Running statistics that take in a batch's moments: n numbers `at` the flat vector, `from` the moments.
+struct Running {
+    u32 at, from, n;
+};
+
+// Torch's own momentum. Grid over statistics, 128 threads.
+KERNEL settle_running(const Running* rows, const float* moments, float* weights, Status* status) {
+    if (status->failed) return;
+    Running row = rows[blockIdx.x];
+    for (u32 i = threadIdx.x; i < row.n; i += blockDim.x) {
+        float value = (float)(0.9 * (double)weights[row.at + i] + 0.1 * (double)moments[row.from + i]);
+        if (!isfinite(value)) status->bad_weight = 1;
+        weights[row.at + i] = value;
+    }
+}
+
 // Updates of a row, and its matrix anew. Grid over rows, 128 threads.
 KERNEL adam_rows(const Row* rows, const float* gradient, float* first, float* second, float* weights, NUMBER* packed,
                  const Control* control, Status* status, float beta1, float beta2, float epsilon) {

@@ -29,7 +29,8 @@ impl Tokens {
 
 impl Operation for Tokens {
     fn parameters(&self) -> Vec<Parameter> {
-        self.layer.class.iter().chain([&self.layer.positions]).cloned().map(Parameter::Plain).collect()
+        let positions = self.layer.learned.then_some(&self.layer.positions);
+        self.layer.class.iter().chain(positions).cloned().map(Parameter::Plain).collect()
     }
 
     fn needs_x(&self) -> bool {
@@ -58,10 +59,14 @@ impl Operation for Tokens {
 
     fn backward(&self, call: &Backward<'_>) -> Result<()> {
         let (x, length) = (self.layer.x, self.length());
-        call.libraries.column_sums(self.batch.number, call.dy, (self.batch.images, length), call.scratch)?;
         let parts = slices(self.batch.images, length).0;
-        let to = call.gradient.flat(&self.layer.positions);
-        call.libraries.sum_parts(call.scratch, to, (parts, length, length), call.add)?;
+        if !self.parameters().is_empty() {
+            call.libraries.column_sums(self.batch.number, call.dy, (self.batch.images, length), call.scratch)?;
+        }
+        if self.layer.learned {
+            let to = call.gradient.flat(&self.layer.positions);
+            call.libraries.sum_parts(call.scratch, to, (parts, length, length), call.add)?;
+        }
         if let Some(class) = &self.layer.class {
             call.libraries.sum_parts(call.scratch, call.gradient.flat(class), (parts, length, x.c), call.add)?;
         }
