@@ -25,11 +25,14 @@ const PIECE: usize = 16 << 10;
 pub struct State {
     /// Named vectors as long as the weights, for checkpoints.
     pub moments: Vec<(&'static str, Vec<f32>)>,
+    /// The moving average of the weights, where a job has one.
+    pub average: Option<Vec<f32>>,
 }
 
 impl State {
     pub fn new(optimizer: &Optimizer, weights: usize) -> State {
-        State { moments: State::names(optimizer).iter().map(|name| (*name, vec![0.0; weights])).collect() }
+        let moments = State::names(optimizer).iter().map(|name| (*name, vec![0.0; weights])).collect();
+        State { moments, average: None }
     }
 
     /// Of an optimiser's moments.
@@ -50,6 +53,8 @@ pub struct Constants {
     pub correction: f32,
     /// Of the weights that decay.
     pub keep: f32,
+    /// What the moving average takes of the new weights.
+    pub take: f32,
 }
 
 /// The constants of step `step` (from 0).
@@ -58,12 +63,13 @@ pub fn constants(job: &Job, step: u64) -> Constants {
     let rate = share * job.learning_rate;
     // In the paper's convention decay follows the schedule but not the learning rate (paper.md 1.2).
     let keep = (1.0 - share * job.weight_decay) as f32;
+    let take = job.ema.keeps(step).map_or(0.0, |keeps| (1.0 - keeps) as f32);
     match &job.optimizer {
         Optimizer::Adam(adam) => {
             let (rate, correction) = adam::Rule::new(adam, step, rate).corrected();
-            Constants { rate, correction, keep }
+            Constants { rate, correction, keep, take }
         }
-        Optimizer::Sgd(_) => Constants { rate: rate as f32, correction: 1.0, keep },
+        Optimizer::Sgd(_) => Constants { rate: rate as f32, correction: 1.0, keep, take },
     }
 }
 
@@ -124,9 +130,8 @@ pub fn apply(
     norm
 }
 
-/// `average = keep average + (1 - keep) weights`
-pub fn average(average: &mut [f32], weights: &[f32], keep: f64) {
-    let take = (1.0 - keep) as f32;
+/// `average += take (weights - average)`
+pub fn average(average: &mut [f32], weights: &[f32], take: f32) {
     average.par_chunks_mut(PIECE).zip(weights.par_chunks(PIECE)).for_each(|(average, weights)| {
         for (average, weight) in average.iter_mut().zip(weights) {
             *average = take.mul_add(*weight - *average, *average);

@@ -64,8 +64,6 @@ pub struct Student {
     blueprint: Blueprint,
     decayed: Vec<Range<usize>>,
     weights: Vec<f32>,
-    /// Their moving average, where the job has one.
-    average: Option<Vec<f32>>,
     gradient: Vec<f32>,
     optimizer: optimizer::State,
     place: Place,
@@ -101,7 +99,6 @@ impl Student {
             result: folder.student(&id),
             decayed: blueprint.decayed(),
             weights: Vec::new(),
-            average: None,
             gradient: Vec::new(),
             optimizer: optimizer::State::new(&job.optimizer, blueprint.len()),
             place: Place { job: id.as_str().to_owned(), ..Place::default() },
@@ -121,7 +118,7 @@ impl Student {
         match found.checkpoint {
             None => {
                 student.weights = student.first_weights(folder, places)?;
-                student.average = (!student.job.ema.is_off()).then(|| student.weights.clone());
+                student.optimizer.average = (!student.job.ema.is_off()).then(|| student.weights.clone());
             }
             Some(checkpoint) => {
                 for (name, moment) in &mut student.optimizer.moments {
@@ -130,7 +127,8 @@ impl Student {
                 }
                 if !student.job.ema.is_off() {
                     let saved = checkpoint.moments.into_iter().find(|(saved, _)| saved == AVERAGE);
-                    student.average = Some(saved.with_context(|| format!("the checkpoint has no `{AVERAGE}`"))?.1);
+                    student.optimizer.average =
+                        Some(saved.with_context(|| format!("the checkpoint has no `{AVERAGE}`"))?.1);
                 }
                 (student.weights, student.place) = (checkpoint.weights, checkpoint.place);
             }
@@ -154,7 +152,7 @@ impl Student {
 
     /// What is measured, and what the job results in.
     fn result_weights(&self) -> &[f32] {
-        self.average.as_deref().unwrap_or(&self.weights)
+        self.optimizer.average.as_deref().unwrap_or(&self.weights)
     }
 
     /// The step it waits for; none when it has ended.
@@ -224,8 +222,8 @@ impl Student {
             self.diverge(&format!("the gradient's norm is {norm:e}, or a weight is not finite"), sink);
             return Ok(());
         }
-        if let (Some(average), Some(keep)) = (&mut self.average, self.job.ema.keeps(self.place.step)) {
-            optimizer::average(average, &self.weights, keep);
+        if let Some(average) = &mut self.optimizer.average {
+            optimizer::average(average, &self.weights, optimizer::constants(&self.job, self.place.step).take);
         }
         let seconds = (shared + started.elapsed()).as_secs_f64();
         let place = &mut self.place;
@@ -285,7 +283,7 @@ impl Student {
         match (machine, &self.on_gpu) {
             (Machine::Cpu(engines), _) => {
                 let engine = engines.get(&self.job);
-                let weights = self.average.as_deref().unwrap_or(&self.weights);
+                let weights = self.result_weights();
                 engine.load(weights);
                 teacher::in_chunks(images, |some| Ok(forward(engine, weights, some)?))
             }
@@ -358,14 +356,14 @@ impl Student {
     fn save(&mut self) -> Result<()> {
         self.place.serial += 1;
         let moments = self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice()));
-        let average = self.average.as_deref().map(|average| (AVERAGE, average));
+        let average = self.optimizer.average.as_deref().map(|average| (AVERAGE, average));
         let moments: Vec<(&str, &[f32])> = moments.chain(average).collect();
         checkpoint::save(&self.folder, &self.place, &self.weights, &moments)
     }
 
     /// The result first, then the word that it is there: whoever reads the word finds the file.
     fn finish(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        if self.average.is_some() {
+        if self.optimizer.average.is_some() {
             let path = self.result.with_file_name(LAST_WEIGHTS);
             checkpoint::save_student(&path, &self.blueprint, &self.weights, self.id.as_str())?;
         }

@@ -17,7 +17,13 @@ use crate::job::{Clip, Job, Optimizer};
 use crate::train::optimizer::{self, State};
 use crate::train::status::{Loss, STATUS_BYTES, Status, Sums};
 
-const CONTROL_BYTES: usize = 24;
+const CONTROL_BYTES: usize = 32;
+
+/// The moving average of a student's weights, and its matrices for when it is asked.
+struct Average {
+    flat: Buffer,
+    matrices: Buffer,
+}
 
 pub struct Trained {
     machine: Rc<Machine>,
@@ -25,6 +31,7 @@ pub struct Trained {
     flat: Buffer,
     matrices: Buffer,
     moments: Vec<Buffer>,
+    average: Option<Average>,
     control: Buffer,
     controls: Uploads,
     status: Buffer,
@@ -41,8 +48,10 @@ pub struct Trained {
 /// As [`Machine::plan`].
 pub fn bytes(machine: &Machine, job: &Job) -> Result<usize> {
     let program = plan(machine, job)?.program;
-    let moments = State::names(&job.optimizer).len();
-    Ok(4 * program.numbers * (1 + moments) + program.rows.matrices * program.number.bytes() + (64 << 10))
+    let averages = usize::from(!job.ema.is_off());
+    let vectors = 1 + State::names(&job.optimizer).len() + averages;
+    let matrices = (1 + averages) * program.rows.matrices * program.number.bytes();
+    Ok(4 * program.numbers * vectors + matrices + (64 << 10))
 }
 
 fn plan(machine: &Machine, job: &Job) -> Result<Planned> {
@@ -63,6 +72,11 @@ impl Trained {
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
         let moments = state.moments.iter().map(|(_, numbers)| gpu.holding_floats(numbers)).collect::<Result<_>>()?;
+        let average = state.average.as_deref().map(|numbers| -> Result<Average> {
+            let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
+            Ok(Average { flat: gpu.holding_floats(numbers)?, matrices })
+        });
+        let average = average.transpose()?;
         let mut words = [0u64; STATUS_BYTES / 8];
         (words[0], words[1], words[5]) = (sums.loss.to_bits(), sums.norm.to_bits(), sums.steps);
         let status = gpu.holding(&words.map(u64::to_le_bytes).concat())?;
@@ -70,6 +84,7 @@ impl Trained {
             flat,
             matrices,
             moments,
+            average,
             control: gpu.allocate(CONTROL_BYTES)?,
             controls: Uploads::new(gpu, CONTROL_BYTES)?,
             status,
@@ -86,12 +101,21 @@ impl Trained {
         Numbers { flat: self.flat.address, matrices: self.matrices.address }
     }
 
-    /// Logits `[N, classes]` of images `[N, S, S, C]`, from the host to the host.
+    /// Logits `[N, classes]` of images `[N, S, S, C]`, from the host to the host; by the average where there is one.
     ///
     /// # Errors
     /// As [`Machine::logits`].
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.machine.logits(&self.planned.program, self.weights(), images)
+        let program = &self.planned.program;
+        let weights = match &self.average {
+            None => self.weights(),
+            Some(average) => {
+                let weights = Numbers { flat: average.flat.address, matrices: average.matrices.address };
+                program.rows.pack(&self.machine.libraries.gpu, program.number, weights)?;
+                weights
+            }
+        };
+        self.machine.logits(program, weights, images)
     }
 
     /// Takes targets that the host has, `[N, classes]`; returns where they lie.
@@ -128,7 +152,8 @@ impl Trained {
         };
         self.controls.send(self.control.address, |bytes| {
             write_floats(&[constants.rate, constants.correction, constants.keep, most], &mut bytes[..16]);
-            bytes[16..].copy_from_slice(&step.to_le_bytes());
+            bytes[16..24].copy_from_slice(&step.to_le_bytes());
+            write_floats(&[constants.take, 0.0], &mut bytes[24..]);
             anyhow::Ok(())
         })?;
         let (piece, generation) = self.machine.piece(self.planned.program.bytes)?;
@@ -204,6 +229,12 @@ impl Trained {
                 }
             }
             program.running.settle(gpu, number, program.moments(piece), self.flat.address, status)?;
+            if let Some(average) = &self.average {
+                let count = program.numbers;
+                let arguments =
+                    [average.flat.address.into(), flat.into(), u32_of(count).into(), control.into(), status.into()];
+                gpu.launch(number, "average", Spread::over(count), &arguments)?;
+            }
         }
         gpu.launch(number, "end_step", single, &[status.into()])
     }
@@ -230,7 +261,8 @@ impl Trained {
         let gpu = &self.machine.libraries.gpu;
         let mut bytes = vec![0; 4 * weights.len()];
         let vectors = std::iter::once(weights).chain(state.moments.iter_mut().map(|(_, moment)| &mut moment[..]));
-        for (buffer, to) in std::iter::once(&self.flat).chain(&self.moments).zip(vectors) {
+        let averages = self.average.iter().map(|average| &average.flat).zip(state.average.as_deref_mut());
+        for (buffer, to) in std::iter::once(&self.flat).chain(&self.moments).zip(vectors).chain(averages) {
             gpu.download(buffer.address, &mut bytes)?;
             to.iter_mut().zip(floats(&bytes)).for_each(|(to, value)| *to = value);
         }

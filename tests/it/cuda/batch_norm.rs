@@ -104,3 +104,30 @@ fn a_batch_that_must_be_whole_is_not_cut() {
         "{said}"
     );
 }
+
+/// A moving average follows on the GPU as on the CPU, is what is measured there, and goes along with a checkpoint.
+#[test]
+fn a_moving_average_is_taken_along() {
+    let place = tempfile::tempdir().unwrap();
+    let cpu = place.path().join("cpu");
+    let small = labels(4).student;
+    let job = Job { ema: Ema::Decay(0.95), schedule: Schedule::Constant, learning_rate: 0.1, ..job(small, 10, 4) };
+    let plain = Job { ema: Ema::Off, ..job.clone() };
+    let expected = train(&manifest(&[&job], 1), &cpu, Device::Cpu);
+    let without = train(&manifest(&[&plain], 1), &cpu, Device::Cpu);
+    let loss = |messages: &[Message], job: &Job| epochs(messages, job)[3].evaluations[0].loss;
+    let (average, last) = (loss(&expected, &job), loss(&without, &plain));
+    assert!((average / last - 1.0).abs() > 1e-2, "the average does not tell itself apart: {average} and {last}");
+    for (first, second) in [(GPU, GPU), (GPU, Device::Cpu), (Device::Cpu, GPU)] {
+        let (folder, what) = (place.path().join(format!("{first} {second}")), format!("{first}, then {second}"));
+        let mut messages = until(&job, 2, &folder, first);
+        messages.extend(train(&manifest(&[&job], 2), &folder, second));
+        alike(&epochs(&messages, &job), &epochs(&expected, &job), 1e-3, &what);
+        assert!((loss(&messages, &job) / average - 1.0).abs() < 1e-3, "{what}");
+        for (name, own) in tensors(&folder, &job) {
+            let theirs = &tensors(&cpu, &job)[&name];
+            let off = own.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-3, "{what}: `{name}` is off by {off}");
+        }
+    }
+}

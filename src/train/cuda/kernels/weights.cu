@@ -17,6 +17,7 @@ struct Control {
     float keep;        // of the weights that decay
     float most;        // norm to which gradients are clipped; infinity for none
     u64 step;
+    float take;        // of the new weights, for their moving average
 };
 
 // What a student's steps leave behind; read by the host now and then. Eight bytes each.
@@ -168,6 +169,13 @@ KERNEL adam_rows(const Row* rows, const float* gradient, float* first, float* se
         second[row.at + i] = v;
         value = w[i] * keep - rate * m / (sqrtf(v * correction) + epsilon);
     })
+}
+
+// The moving average of all weights. One thread a number.
+KERNEL average(float* average, const float* weights, u32 n, const Control* control, const Status* status) {
+    u32 i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n || status->failed) return;
+    average[i] = fmaf(control->take, weights[i] - average[i], average[i]);
 }
 
 KERNEL sgd_rows(const Row* rows, const float* gradient, float* momentum, float* weights, NUMBER* packed,
