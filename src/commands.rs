@@ -112,5 +112,7 @@ fn stem(name: &str) -> String {
 /// Finds, reads and expands an experiment.
 fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
     let source = shipped::experiment(&wanted.name)?;
-    Ok(grid::read(&source, &wanted.overrides, &catalogue::Shelf)?)
+    let experiment = grid::read(&source, &wanted.overrides, &catalogue::Shelf)?;
+    catalogue::check_weights(&experiment)?;
+    Ok(experiment)
 }

@@ -18,8 +18,9 @@
 //! - [`plan`] removes what is done, orders what depends on what, gathers jobs into cohorts, and prices them.
 //! - [`schedule`] places cohorts on slots, starts one worker process each, listens, retries, stops.
 //! - [`train`] runs one cohort on one device. All of candle is here, and the engines: networks as graphs of layers
-//!   ([`train::graph`], [`train::ops`]), run on the CPU image by image in a planned piece of memory ([`train::engine`]), on
-//!   a GPU layer by layer ([`train::cuda`], with the feature `cuda`; the CPU's operations are its oracle).
+//!   ([`train::graph`], [`train::ops`]), run on the CPU image by image in a planned piece of memory ([`train::engine`]; with
+//!   BatchNorm, whose images meet, from one norm to the next), on a GPU layer by layer ([`train::cuda`], with the
+//!   feature `cuda`; the CPU's operations are its oracle).
 //! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!

@@ -5,12 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::Usage;
 use crate::card::Card;
 use crate::digest;
-use crate::grid::{Catalogue, DataSpec, WeightsFile};
+use crate::grid::{Catalogue, DataSpec, Experiment, WeightsFile};
 use crate::hub::{self, Reference, Settings};
-use crate::job::Data;
+use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
 use crate::train::data::{self, Location};
+use crate::train::model::Blueprint;
+use crate::train::weights::{load_body, load_weights};
 
 /// Reads what it is asked for. The grid asks once per name, so nothing is remembered here.
 #[derive(Debug, Default)]
@@ -41,6 +44,39 @@ pub fn weights(name: &str) -> Result<WeightsFile> {
         None => local(Path::new(name)),
         Some(reference) => fetched(&reference?),
     }
+}
+
+/// Reads every weights file that an experiment names into the network it is for: what does not fit should be known
+/// before the first job begins.
+///
+/// # Errors
+/// As [`load_weights`], each of which is the user's to mend.
+pub fn check_weights(experiment: &Experiment) -> Result<()> {
+    let mut jobs: Vec<&Job> = experiment.jobs.iter().map(|cell| &cell.job).collect();
+    let mut seen: Vec<(&Weights, Input, Head)> = Vec::new();
+    while let Some(job) = jobs.pop() {
+        jobs.extend(job.needs());
+        let teachers = job.teachers().iter().map(|teacher| (&teacher.source, job.teacher_input(teacher), Head::Keep));
+        let init = match &job.init {
+            Init::Scratch => None,
+            Init::Trained(trained) => Some((&trained.source, job.input(), trained.head)),
+        };
+        for (source, input, head) in teachers.chain(init) {
+            let NetworkSource::Weights(weights) = source else { continue };
+            if seen.contains(&(weights, input, head)) {
+                continue;
+            }
+            seen.push((weights, input, head));
+            let path = experiment.places.get(&weights.sha256).context("weights that were looked up have a place")?;
+            let blueprint = Blueprint::new(&weights.model, input);
+            let read = match head {
+                Head::Keep => load_weights(path, &blueprint),
+                Head::Reset => load_body(path, &blueprint, &vec![0.0; blueprint.len()]),
+            };
+            read.map_err(|error| Usage(format!("{error:#}")))?;
+        }
+    }
+    Ok(())
 }
 
 fn local(path: &Path) -> Result<WeightsFile> {

@@ -207,6 +207,9 @@ mod tests {
         for known in known() {
             let text: Text = toml::from_str(&format!("student = {}", written(&known.model))).unwrap();
             assert_eq!(text.student, known.model, "{}", known.name);
+            for weights in known.weights.iter().filter(|name| !name.ends_with(".npz")) {
+                assert_eq!(crate::card::known(weights).as_ref(), Some(&known.model), "{weights}");
+            }
         }
         let size = |name: &str, classes, resolution| {
             let known = known().into_iter().find(|known| known.name == name).unwrap();

@@ -238,3 +238,32 @@ fn what_cannot_be_measured_is_explained() {
     fs::write(place.path().join("bare.json"), card.replace("\"num_classes\": 10", "\"num_classes\": 1000")).unwrap();
     refused(&["bare.safetensors"], &["has 1000 classes, the data 10"]);
 }
+
+/// Before anything is trained.
+#[test]
+fn a_plan_notices_weights_that_do_not_fit() {
+    let (place, [_, (_, student)]) = trained();
+    fs::copy(&student, place.path().join("bare.safetensors")).unwrap();
+    let with = |teacher: &str, base: &str| {
+        let text = EXPERIMENT.replace("train = { epochs = 4, learning-rate = 1e-2 }", teacher) + base;
+        fs::write(place.path().join("experiments/mine.toml"), text).unwrap();
+        distillery(place.path(), &["plan", "mine"], &[])
+    };
+    let file = "../bare.safetensors";
+    let fits = with(&format!("weights = \"{file}\"\nmodel = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}"), "");
+    assert!(fits.status.success(), "{}", String::from_utf8_lossy(&fits.stderr));
+    let other = format!("weights = \"{file}\"\nmodel = {{ bit-resnet-small = {{ depth = 14, width = 4 }} }}");
+    let init = format!("init = {{ weights = {{ file = \"{file}\", head = \"reset\" }} }}\n");
+    let refused = with(&other, "");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("does not fit the network: missing: ") && said.contains("hint: "), "{said}");
+    // A start from it fits; from a cut file nothing does.
+    let started = with("train = { epochs = 4, learning-rate = 1e-2 }", &init);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let whole = fs::read(place.path().join("bare.safetensors")).unwrap();
+    fs::write(place.path().join("bare.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    let cut = with("train = { epochs = 4, learning-rate = 1e-2 }", &init);
+    let said = String::from_utf8_lossy(&cut.stderr).into_owned();
+    assert!(cut.status.code() == Some(2) && said.contains("neither a whole safetensors file"), "{said}");
+}
