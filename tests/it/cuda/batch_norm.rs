@@ -131,3 +131,27 @@ fn a_moving_average_is_taken_along() {
         }
     }
 }
+
+/// A student that starts from weights of another pixel range sees that range, on the GPU as on the CPU.
+#[test]
+fn a_student_of_another_pixel_range_trains_as_on_the_cpu() {
+    let place = tempfile::tempdir().unwrap();
+    let first = cifar(12, 1);
+    train(&manifest(&[&first], 1), &place.path().join("first"), Device::Cpu);
+    let weights = |std: f64| Weights {
+        sha256: "first".into(),
+        model: first.student.clone(),
+        normalization: Normalization { mean: [0.3; 3], std: [std; 3] },
+    };
+    let run = |std: f64, device: Device| {
+        let source = NetworkSource::Weights(weights(std));
+        let job = Job { init: Init::Trained(Box::new(Trained { source, head: Head::Keep })), ..cifar(12, 2) };
+        let mut manifest = manifest(&[&job], 1);
+        let path = Folder::new(place.path().join("first")).student(&first.id());
+        manifest.places.insert("first".into(), path);
+        epochs(&train(&manifest, &place.path().join(format!("{device} {std}")), device), &job)
+    };
+    let expected = run(0.25, Device::Cpu);
+    alike(&run(0.25, GPU), &expected, 1e-3, "another pixel range");
+    assert_ne!(run(0.5, Device::Cpu)[0].training_loss, expected[0].training_loss, "the range makes no difference");
+}
