@@ -51,6 +51,14 @@ impl Interpolation {
     }
 }
 
+impl Interpolation {
+    fn named(name: &str) -> Result<Interpolation, String> {
+        let all = [Interpolation::Plain, Interpolation::Area, Interpolation::Bilinear, Interpolation::Bicubic];
+        let found = all.into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| format!("`interpolation` is `{name}`, but must be plain, area, bilinear or bicubic"))
+    }
+}
+
 impl Card {
     /// Of the student of a job.
     pub fn of(job: &Job) -> Card {
@@ -112,44 +120,58 @@ impl Card {
         })
     }
 
-    /// Reads what [`Card::to_json`] writes, or timm's. None where it names no network that is known here.
+    /// Reads what [`Card::to_json`] writes, or timm's. None where it names no network that is known here. Whether there
+    /// can be such a network is for the grid to say.
     ///
     /// # Errors
-    /// What is wrong with the text, in serde's words.
-    pub fn from_json(text: &str) -> Result<Option<Card>, serde_json::Error> {
-        let value: Value = serde_json::from_str(text)?;
+    /// What is wrong with the text.
+    pub fn from_json(text: &str) -> Result<Option<Card>, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         // Other things are written in JSON too.
         if !["architecture", "distillery"].iter().any(|key| value.get(key).is_some()) {
             return Ok(None);
         }
-        let file: File = serde_json::from_value(value)?;
+        let file: File = serde_json::from_value(value).map_err(|error| error.to_string())?;
         let own = file.distillery.unwrap_or_default();
         let model = own.model.or_else(|| file.architecture.as_deref().and_then(known));
         let Some(model) = model else { return Ok(None) };
         let settings = file.pretrained_cfg.unwrap_or_default();
-        let [channels, resolution, _] = settings.input_size.unwrap_or([3, 224, 224]);
-        let three = |numbers: Option<Vec<f64>>| match numbers.as_deref() {
-            Some([one]) => [*one; 3],
-            Some([a, b, c]) => [*a, *b, *c],
-            _ => [0.5; 3],
-        };
-        let named = |name: &str| match name {
-            "bilinear" => Interpolation::Bilinear,
-            "bicubic" => Interpolation::Bicubic,
-            "area" => Interpolation::Area,
-            _ => Interpolation::Plain,
-        };
+        let [channels, resolution, width] = settings.input_size.unwrap_or([3, 224, 224]);
+        if ![1, 3].contains(&channels) || resolution != width || !(4..=4096).contains(&resolution) {
+            return Err(format!(
+                "`input_size` is [{channels}, {resolution}, {width}], but must be 1 or 3 channels of a square"
+            ));
+        }
+        let classes = file.num_classes.or(settings.num_classes).unwrap_or(1000);
+        if !(1..=1_000_000).contains(&classes) {
+            return Err(format!("`num_classes` is {classes}, but must be from 1 to 1000000"));
+        }
+        let crop = settings.crop_pct.unwrap_or(0.875);
+        if !(0.1..=1.0).contains(&crop) {
+            return Err(format!("`crop_pct` is {crop}, but must be from 0.1 to 1"));
+        }
+        let interpolation = own.interpolation.or(settings.interpolation);
         Ok(Some(Card {
             model,
-            classes: file.num_classes.or(settings.num_classes).unwrap_or(1000),
+            classes,
             channels,
             resolution,
-            normalization: Normalization { mean: three(settings.mean), std: three(settings.std) },
-            crop: settings.crop_pct.unwrap_or(0.875),
-            interpolation: named(own.interpolation.or(settings.interpolation).as_deref().unwrap_or_default()),
+            normalization: Normalization { mean: colours("mean", settings.mean)?, std: colours("std", settings.std)? },
+            crop,
+            interpolation: interpolation.map_or(Ok(Interpolation::Bilinear), |name| Interpolation::named(&name))?,
             job: own.job,
             data: own.data,
         }))
+    }
+}
+
+/// One number for all channels, or three.
+fn colours(what: &str, numbers: Option<Vec<f64>>) -> Result<[f64; 3], String> {
+    match numbers.as_deref() {
+        None => Ok([0.5; 3]),
+        Some([one]) => Ok([*one; 3]),
+        Some([red, green, blue]) => Ok([*red, *green, *blue]),
+        Some(numbers) => Err(format!("`{what}` has {} numbers, but must have one or three", numbers.len())),
     }
 }
 

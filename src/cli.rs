@@ -35,11 +35,13 @@ pub enum Verb {
     /// Ask the store in SQL, read-only.
     Query(Query),
     /// The networks there are: parameters, multiply-adds, published weights.
+    ///
+    /// GMACs are of convolutions, linear layers and attention; timm counts more: 4.23 of BiT-R50x1.
     Models(Models),
     /// Measure trained weights on a data set: accuracy, by class, and against a teacher.
     ///
-    /// The card beside the weights (`NAME.json`, `config.json`, or that of the repository on the hub) tells what they hold and
-    /// how images are shown to them; every part of it can be said here instead.
+    /// The card beside the weights (`NAME.json`, the `config.json` of a `model.safetensors`, or that of the repository on the
+    /// hub) tells what they hold and how images are shown to them. What is typed here overrules it.
     Evaluate(Box<Evaluate>),
     /// Time whole training steps on this machine, workloads that have twins in PyTorch; or compare a GPU with the CPU.
     Bench(Bench),
@@ -177,24 +179,10 @@ pub struct Evaluate {
     /// How several teachers become one answer.
     #[arg(long, value_enum, default_value_t = Ensemble::MeanLogits)]
     pub ensemble: Ensemble,
-    /// The network, for weights without a card: as an experiment writes it, or timm's name.
-    #[arg(long, value_name = "TOML|NAME")]
-    pub model: Option<String>,
-    /// What pixels in [0, 1] are made to, for weights without a card [default: 0.5,0.5,0.5]
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
-    pub mean: Option<Vec<f64>>,
-    /// [default: 0.5,0.5,0.5]
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
-    pub std: Option<Vec<f64>>,
-    /// Side in pixels of what the network sees [default: the card's; the images']
-    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u32).range(4..=1024))]
-    pub resolution: Option<u32>,
-    /// Share of the shorter side that is seen: 0.875 of ImageNet's 224 px, 0.8 of the paper's 128 px [default: the card's; 1]
-    #[arg(long, value_name = "SHARE")]
-    pub crop: Option<f64>,
-    /// How images come to that size [default: the card's; plain]
-    #[arg(long, value_enum)]
-    pub interpolation: Option<Interpolation>,
+    #[command(flatten)]
+    pub own: Shown,
+    #[command(flatten)]
+    pub teachers: AgainstShown,
     /// Write a row for every class to this file.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -215,6 +203,58 @@ pub struct Evaluate {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What weights are and how images are shown to them.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// The network: as an experiment writes it, or timm's name [default: the card's]
+    #[arg(long, value_name = "TOML|NAME")]
+    pub model: Option<String>,
+    /// What pixels in [0, 1] are made to [default: the card's; 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
+    pub mean: Option<Vec<f64>>,
+    /// [default: the card's; 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    pub std: Option<Vec<f64>>,
+    /// Side in pixels of what the network sees [default: the card's; the images']
+    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u32).range(4..=1024))]
+    pub resolution: Option<u32>,
+    /// Share of the shorter side that is seen: 0.875 of ImageNet's 224 px, 0.8 of the paper's 128 px [default: the card's; 1]
+    #[arg(long, value_name = "SHARE")]
+    pub crop: Option<f64>,
+    /// How images come to that size [default: the card's; plain]
+    #[arg(long, value_enum)]
+    pub interpolation: Option<Interpolation>,
+}
+
+/// The same of every teacher that is compared with.
+#[derive(Debug, Args)]
+pub struct AgainstShown {
+    /// A teacher's network: as an experiment writes it, or timm's name [default: the card's]
+    #[arg(long, value_name = "TOML|NAME", help_heading = "The teachers")]
+    pub against_model: Option<String>,
+    /// What pixels in [0, 1] are made to [default: the card's; 0.5,0.5,0.5]
+    #[arg(
+        long,
+        value_name = "R,G,B",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "The teachers"
+    )]
+    pub against_mean: Option<Vec<f64>>,
+    /// [default: the card's; 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', help_heading = "The teachers")]
+    pub against_std: Option<Vec<f64>>,
+    /// Side in pixels of what the network sees [default: the card's; the images']
+    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u32).range(4..=1024), help_heading = "The teachers")]
+    pub against_resolution: Option<u32>,
+    /// Share of the shorter side that is seen: 0.875 of ImageNet's 224 px, 0.8 of the paper's 128 px [default: the card's; 1]
+    #[arg(long, value_name = "SHARE", help_heading = "The teachers")]
+    pub against_crop: Option<f64>,
+    /// How images come to that size [default: the card's; plain]
+    #[arg(long, value_enum, help_heading = "The teachers")]
+    pub against_interpolation: Option<Interpolation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

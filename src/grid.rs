@@ -32,7 +32,7 @@ use toml::de::DeTable;
 
 use crate::card::Card;
 use crate::diagnostic::Report;
-use crate::job::{Data, Job, JobId, Model, NetworkSource, short_hash};
+use crate::job::{Data, Job, JobId, Model, NetworkSource, Normalization, short_hash};
 use crate::plan::Places;
 use block::Block;
 use check::Check;
@@ -108,6 +108,21 @@ const IDENTITY: &str = "distillery experiment 1\n";
 pub fn read(source: &Source, overrides: &[String], catalogue: &dyn Catalogue) -> Result<Experiment, Report> {
     let texts = Texts::new(&source.name, &source.text, overrides);
     expand(source, &texts, catalogue).map_err(|fault| texts.report(fault))
+}
+
+/// Whether there can be such a network, and such a normalisation, by the rules for experiments.
+///
+/// # Errors
+/// What is wrong, and a hint on a line of its own.
+pub fn check(model: &Model, normalization: &Normalization, resolution: Option<u32>) -> Result<(), String> {
+    let (table, header) = (DeTable::new(), 0..0);
+    let check = Check { table: &table, header };
+    let fits =
+        check.model("model", model, resolution).and_then(|()| check.normalization("normalization", normalization));
+    fits.map_err(|fault| match fault.hint {
+        Some(hint) => format!("{}\nhint: {hint}", fault.message),
+        None => fault.message,
+    })
 }
 
 /// A network as an experiment writes it, `{ vit = { ... } }`, from somewhere else; `name` is what the text is called.

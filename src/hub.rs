@@ -7,6 +7,7 @@
 //! hub/models--owner--name/
 //!   refs/main                    the commit that `main` was when it was last asked for
 //!   snapshots/<commit>/<file>    a link to the blob
+//!   .no_exist/<commit>/<file>    an empty file: the commit has none of that name
 //!   blobs/<etag>                 the content; the etag of a large file is its SHA-256
 //!   blobs/<etag>.incomplete      what there is of it so far
 //! hub/.locks/models--owner--name/<etag>.lock
@@ -82,19 +83,30 @@ pub fn fetch(
     })
 }
 
-/// As [`fetch`], for a file that a repository may lack: `None` where it does, and where `settings` forbid to ask and
-/// the cache has none.
+/// As [`fetch`], for a file that a repository may lack: `None` where it does. That a commit lacks it is remembered, so
+/// nobody need be asked twice.
 ///
 /// # Errors
-/// As [`fetch`]. A hub that cannot be reached is one: whether the file is there must not depend on the weather.
+/// As [`fetch`]. A hub that cannot be reached, or may not be asked, is one: whether the file is there must not depend on
+/// the weather.
 pub fn fetch_optional(
     reference: &Reference,
     settings: &Settings,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Option<Fetched>, Error> {
+    let cache = Cache::new(&settings.cache, reference);
+    let (commit, file) = (reference.revision(), reference.file());
+    if cache::is_commit(commit) && cache.lacks(commit, file) {
+        return Ok(None);
+    }
     match fetch(reference, settings, progress) {
         Ok(fetched) => Ok(Some(fetched)),
-        Err(Error::NoFile { .. } | Error::Offline { .. }) => Ok(None),
+        Err(Error::NoFile { .. }) => {
+            if cache::is_commit(commit) {
+                cache.note_lack(commit, file)?;
+            }
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::Usage;
 use crate::card::Card;
 use crate::digest;
-use crate::grid::{Catalogue, DataSpec, Experiment, WeightsFile};
+use crate::grid::{self, Catalogue, DataSpec, Experiment, WeightsFile};
 use crate::hub::{self, Reference, Settings};
 use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
 use crate::train::data::{self, Location};
@@ -82,9 +82,10 @@ pub fn check_weights(experiment: &Experiment) -> Result<()> {
 fn local(path: &Path) -> Result<WeightsFile> {
     let sha256 = File::open(path).and_then(digest::of_reader);
     let sha256 = sha256.map_err(|error| anyhow!("cannot read `{}`: {error}", path.display()))?;
-    // The card of a file `name.safetensors` is `name.json`; a repository has one `config.json`.
-    let beside = [path.with_extension("json"), path.with_file_name("config.json")];
-    let card = match beside.iter().find(|card| card.is_file()) {
+    // The card of `name.safetensors` is `name.json`; a repository's `config.json` is that of its `model.safetensors`.
+    let whole = path.file_stem().is_some_and(|stem| stem == "model");
+    let beside = [Some(path.with_extension("json")), whole.then(|| path.with_file_name("config.json"))];
+    let card = match beside.iter().flatten().find(|card| card.is_file()) {
         Some(card) => read_card(card)?,
         None => None,
     };
@@ -94,23 +95,32 @@ fn local(path: &Path) -> Result<WeightsFile> {
 fn fetched(reference: &Reference) -> Result<WeightsFile> {
     let settings = Settings::from_environment();
     let found = hub::fetch(reference, &settings, &mut progress(reference))?;
-    let card = hub::fetch_optional(&reference.sibling("config.json")?, &settings, &mut |_, _| {})?;
+    // Of the same commit, whatever the branch becomes meanwhile.
+    let card = reference.sibling("config.json")?.at(&found.commit);
+    let card = hub::fetch_optional(&card, &settings, &mut |_, _| {})?;
     let card = card.map(|card| read_card(&card.path)).transpose()?.flatten();
     Ok(WeightsFile { sha256: found.sha256, path: found.path, card })
 }
 
 fn read_card(path: &Path) -> Result<Option<Card>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Card::from_json(&text)
-        .map_err(|error| anyhow!("`{}` is no card of weights: {error}\nhint: move it away, or mend it", path.display()))
+    let wrong = |error: String| anyhow!("`{}` is no card of weights: {error}", path.display());
+    let card = Card::from_json(&text).map_err(|error| wrong(format!("{error}\nhint: move it away, or mend it")))?;
+    if let Some(card) = &card {
+        grid::check(&card.model, &card.normalization, Some(card.resolution)).map_err(wrong)?;
+    }
+    Ok(card)
 }
+
+/// Bytes of what is worth a word.
+const LARGE: u64 = 20_000_000;
 
 /// Says once that something large is on its way, and every tenth of it.
 fn progress(reference: &Reference) -> impl FnMut(u64, Option<u64>) + use<> {
     let name = reference.to_string();
     let mut told = None;
     move |done, total| {
-        let Some(total) = total.filter(|total| *total > 0) else { return };
+        let Some(total) = total.filter(|total| *total >= LARGE) else { return };
         let tenth = done * 10 / total;
         if told.is_none_or(|told| tenth > told) {
             told = Some(tenth);

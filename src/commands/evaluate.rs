@@ -17,7 +17,7 @@ use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::{self, WeightsFile};
 use crate::job::{Ensemble, Input, Model, Normalization, Precision, SliceText};
-use crate::train::data::{self, DataSet, FASHION_MNIST_8K2K, Images, Location};
+use crate::train::data::{self, FASHION_MNIST_8K2K, Images, Location};
 use crate::train::evaluate::{Network, logits};
 use crate::train::metric::Answers;
 use crate::train::network::Machine;
@@ -106,8 +106,14 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
     let folder = Folder::new(&arguments.place.folder);
     let own = look_up(&arguments.weights, &folder)?;
     let teachers = arguments.against.iter().map(|name| look_up(name, &folder)).collect::<Result<Vec<_>>>()?;
-    let set = data::load(&location)?;
-    let images = set.part(text.part);
+    let (images, classes, names) = data::load_part(&location, text.part)?;
+    let images = &images;
+    // Labels alone may not show all classes.
+    let classes = match own.card.as_ref().map(|card| card.classes) {
+        Some(more) if names.is_none() && matches!(location, Location::Parquet(_)) => classes.max(more),
+        _ => classes,
+    };
+    let set = Classes { count: classes, names };
     let hint = "hint: `test[:1000]` is the first thousand, `test[:10%]` a tenth";
     let slice = text.resolve(images.labels.len() as u32).map_err(|message| Usage(format!("{message}\n{hint}")))?;
     let range = slice.start as usize..slice.end as usize;
@@ -121,18 +127,22 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
         cli::Ensemble::MeanLogits => Ensemble::MeanLogits,
         cli::Ensemble::MeanProbabilities => Ensemble::MeanProbabilities,
     };
-    let card = card(&arguments.weights, &own, arguments, &set, images)?;
+    let card = card(&arguments.weights, &own, &Told::of_own(&arguments.own), &set, images)?;
+    let told = Told::of_teachers(&arguments.teachers);
     let load = |card: &Card, file: &WeightsFile| Network::load(&machine, card, &file.path, precision);
     let network = load(&card, &own)?;
     let teachers = arguments
         .against
         .iter()
         .zip(&teachers)
-        .map(|(name, file)| load(&self::card(name, file, arguments, &set, images)?, file));
+        .map(|(name, file)| load(&self::card(name, file, &told, &set, images)?, file));
     let teachers = teachers.collect::<Result<Vec<_>>>()?;
 
+    if let Some(trained_on) = card.data.as_ref().filter(|name| **name != location.name()) {
+        eprintln!("note: `{}` was trained on {trained_on} and is measured on {}", arguments.weights, location.name());
+    }
     let labels = &images.labels[range.clone()];
-    let classes = set.classes as usize;
+    let classes = set.count as usize;
     let found = logits(&[network], ensemble, images, range.clone(), &mut words("evaluated", range.len()))?;
     let answers = Answers { logits: &found, labels, classes };
     let against = match teachers.is_empty() {
@@ -193,68 +203,105 @@ fn look_up(name: &str, folder: &Folder) -> Result<WeightsFile> {
     }
 }
 
+/// Of the data.
+struct Classes {
+    count: u32,
+    names: Option<Vec<String>>,
+}
+
+/// What was typed about weights.
+struct Told<'a> {
+    /// Before the names of the options.
+    prefix: &'static str,
+    model: Option<&'a str>,
+    mean: Option<&'a [f64]>,
+    std: Option<&'a [f64]>,
+    resolution: Option<u32>,
+    crop: Option<f64>,
+    interpolation: Option<cli::Interpolation>,
+}
+
+impl<'a> Told<'a> {
+    fn of_own(own: &'a cli::Shown) -> Told<'a> {
+        Told {
+            prefix: "--",
+            model: own.model.as_deref(),
+            mean: own.mean.as_deref(),
+            std: own.std.as_deref(),
+            resolution: own.resolution,
+            crop: own.crop,
+            interpolation: own.interpolation,
+        }
+    }
+
+    fn of_teachers(theirs: &'a cli::AgainstShown) -> Told<'a> {
+        Told {
+            prefix: "--against-",
+            model: theirs.against_model.as_deref(),
+            mean: theirs.against_mean.as_deref(),
+            std: theirs.against_std.as_deref(),
+            resolution: theirs.against_resolution,
+            crop: theirs.against_crop,
+            interpolation: theirs.against_interpolation,
+        }
+    }
+}
+
 /// What the weights are and how images are shown to them: the file's own card, overruled by what was typed.
-fn card(name: &str, file: &WeightsFile, arguments: &cli::Evaluate, set: &DataSet, images: &Images) -> Result<Card> {
-    let three = |numbers: &Option<Vec<f64>>| match numbers.as_deref() {
+fn card(name: &str, file: &WeightsFile, told: &Told<'_>, set: &Classes, images: &Images) -> Result<Card> {
+    let prefix = told.prefix;
+    let three = |what: &str, numbers: Option<&[f64]>| match numbers {
         None => Ok(None),
         Some([one]) => Ok(Some([*one; 3])),
         Some([red, green, blue]) => Ok(Some([*red, *green, *blue])),
-        Some(_) => Err(Usage(
-            "`--mean` and `--std` are one number or three\nhint: for instance `--mean 0.485,0.456,0.406`".into(),
-        )),
-    };
-    let (mean, std) = (three(&arguments.mean)?, three(&arguments.std)?);
-    if std.is_some_and(|std| std.iter().any(|std| *std <= 0.0 || !std.is_finite())) {
-        return Err(Usage("`--std` must be above 0\nhint: for instance `--std 0.229,0.224,0.225`".into()).into());
-    }
-    let mut card = match (&file.card, &arguments.model) {
-        (Some(card), _) => card.clone(),
-        (None, Some(text)) => {
-            let model = known(text).map_or_else(|| grid::network("--model", text, arguments.resolution), Ok)?;
-            Card {
-                model,
-                classes: set.classes,
-                channels: images.channels as u32,
-                resolution: images.height.min(images.width) as u32,
-                normalization: Normalization::default(),
-                crop: 1.0,
-                interpolation: Interpolation::Plain,
-                job: None,
-                data: None,
-            }
+        Some(_) => {
+            let message = format!("`{prefix}{what}` is one number or three");
+            Err(Usage(format!("{message}\nhint: for instance `{prefix}{what} 0.485,0.456,0.406`")))
         }
+    };
+    let (mean, std) = (three("mean", told.mean)?, three("std", told.std)?);
+    let model =
+        told.model.map(|text| known(text).map_or_else(|| grid::network(&format!("{prefix}model"), text, None), Ok));
+    let mut card = match (&file.card, model.transpose()?) {
+        (Some(card), model) => Card { model: model.unwrap_or(card.model.clone()), ..card.clone() },
+        (None, Some(model)) => Card {
+            model,
+            classes: set.count,
+            channels: images.channels as u32,
+            resolution: images.size().map_or(224, |(height, width)| height.min(width) as u32),
+            normalization: Normalization::default(),
+            crop: 1.0,
+            interpolation: Interpolation::Plain,
+            job: None,
+            data: None,
+        },
         (None, None) => {
-            let hint =
-                "say it: `--model '{ cifar-resnet = { depth = 20 } }'`, or timm's name; `distillery models` lists all";
+            let example = format!("`{prefix}model '{{ cifar-resnet = {{ depth = 20 }} }}'`");
+            let hint = format!("say it: {example}, or timm's name; `distillery models` lists all");
             return Err(Usage(format!("no card beside `{name}` tells what it holds\nhint: {hint}")).into());
         }
     };
     card.normalization.mean = mean.unwrap_or(card.normalization.mean);
     card.normalization.std = std.unwrap_or(card.normalization.std);
-    card.resolution = arguments.resolution.unwrap_or(card.resolution);
-    card.crop = arguments.crop.unwrap_or(card.crop);
+    card.resolution = told.resolution.unwrap_or(card.resolution);
+    card.crop = told.crop.unwrap_or(card.crop);
     if !(0.1..=1.0).contains(&card.crop) {
-        let message = format!("`--crop` is {}, but must be from 0.1 to 1", card.crop);
+        let message = format!("`{prefix}crop` is {}, but must be from 0.1 to 1", card.crop);
         return Err(Usage(format!(
             "{message}\nhint: it is the share of the shorter side that is seen, 0.875 is usual"
         ))
         .into());
     }
-    card.interpolation = match arguments.interpolation {
+    grid::check(&card.model, &card.normalization, Some(card.resolution)).map_err(Usage)?;
+    card.interpolation = match told.interpolation {
         None => card.interpolation,
         Some(cli::Interpolation::Plain) => Interpolation::Plain,
         Some(cli::Interpolation::Area) => Interpolation::Area,
         Some(cli::Interpolation::Bilinear) => Interpolation::Bilinear,
         Some(cli::Interpolation::Bicubic) => Interpolation::Bicubic,
     };
-    if let Model::Vit(net) = &card.model
-        && !card.resolution.is_multiple_of(net.patch)
-    {
-        let message = format!("patches of {} pixels do not fill images of {}", net.patch, card.resolution);
-        return Err(Usage(format!("{message}\nhint: choose a `--resolution` that the patch divides")).into());
-    }
     for (what, of_card, of_data) in
-        [("classes", card.classes, set.classes), ("channels", card.channels, images.channels as u32)]
+        [("classes", card.classes, set.count), ("channels", card.channels, images.channels as u32)]
     {
         if of_card != of_data {
             let message = format!("`{name}` has {of_card} {what}, the data {of_data}");
@@ -298,7 +345,7 @@ fn compare(answers: &Answers<'_>, theirs: &[f32], arguments: &cli::Evaluate) -> 
     }
 }
 
-fn by_class(answers: &Answers<'_>, set: &DataSet) -> Vec<Class> {
+fn by_class(answers: &Answers<'_>, set: &Classes) -> Vec<Class> {
     let counts = answers.by_class().into_iter().enumerate();
     let name = |class: usize| set.names.as_ref().and_then(|names| names.get(class).cloned());
     counts.map(|(class, (images, right))| Class { class, name: name(class), images, right }).collect()

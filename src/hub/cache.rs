@@ -45,6 +45,17 @@ impl Cache {
         Some(Found { path, commit: commit.to_owned(), etag })
     }
 
+    /// Whether the commit is known to have no such file.
+    pub fn lacks(&self, commit: &str, file: &str) -> bool {
+        self.repository.join(".no_exist").join(commit).join(file).exists()
+    }
+
+    pub fn note_lack(&self, commit: &str, file: &str) -> Result<(), Error> {
+        let path = self.repository.join(".no_exist").join(commit).join(file);
+        make_parent(&path)?;
+        fs::write(&path, "").map_err(|source| Error::Write { path, source })
+    }
+
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.repository.join("blobs").join(etag)
     }

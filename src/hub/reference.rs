@@ -53,6 +53,11 @@ impl Reference {
         format!("{}/{}", self.owner, self.name)
     }
 
+    /// The same file at a commit.
+    pub fn at(&self, commit: &str) -> Reference {
+        Reference { revision: Some(commit.to_owned()), ..self.clone() }
+    }
+
     /// Another file of the same repository and revision.
     ///
     /// # Errors

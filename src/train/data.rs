@@ -3,6 +3,7 @@
 //! Pixels stay u8 until a batch is made. Identity is content: [`identify`] hashes what was decoded, so the same images
 //! have the same name on every machine, gzipped or not.
 
+pub mod decode;
 mod idx;
 mod parquet;
 
@@ -38,13 +39,13 @@ pub struct DataSet {
     pub names: Option<Vec<String>>,
 }
 
-/// Images of one size with their labels.
+/// Images of any sizes with their labels, decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Images {
-    /// `[N, H, W, C]`
-    pub pixels: Vec<u8>,
-    pub height: usize,
-    pub width: usize,
+    /// One image after the other.
+    pixels: Vec<u8>,
+    /// Where each begins, with height and width.
+    places: Vec<(usize, u32, u32)>,
     pub channels: usize,
     /// `[N]`, below the number of classes.
     pub labels: Vec<u32>,
@@ -77,12 +78,32 @@ pub fn load(location: &Location) -> Result<DataSet> {
     Ok(set)
 }
 
+/// Reads one part of a data set into memory: its images, how many classes there are and, where the files tell, their
+/// names. Where they do not even tell how many, the labels do.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_part(location: &Location, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
+    if let Location::Parquet(folder) = location {
+        return parquet::one(folder, part);
+    }
+    let DataSet { train, test, classes, names } = load(location)?;
+    Ok((if part == Part::Train { train } else { test }, classes, names))
+}
+
 /// The identity of a loaded data set.
 pub fn identify(location: &Location, set: &DataSet) -> Data {
     let mut hash = Sha256::new();
     for images in [&set.train, &set.test] {
-        let shape = [images.labels.len(), images.height, images.width, images.channels].map(|side| side as u64);
-        shape.iter().for_each(|side| hash.update(side.to_le_bytes()));
+        let one = images.size().map(|(height, width)| [height, width].map(|side| side as u64));
+        let shape = [images.labels.len() as u64].into_iter().chain(one.unwrap_or_default());
+        shape.chain([images.channels as u64]).for_each(|side| hash.update(side.to_le_bytes()));
+        if one.is_none() {
+            images.places.iter().for_each(|(_, height, width)| {
+                hash.update(height.to_le_bytes());
+                hash.update(width.to_le_bytes());
+            });
+        }
         hash.update(&images.pixels);
         images.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
     }
@@ -132,13 +153,37 @@ impl DataSet {
 }
 
 impl Images {
-    pub fn get(&self, index: usize) -> Image<'_> {
-        let size = self.height * self.width * self.channels;
-        Image {
-            pixels: &self.pixels[index * size..][..size],
-            height: self.height,
-            width: self.width,
-            channels: self.channels,
+    /// Images of one size, `[N, H, W, C]`.
+    pub fn of_one_size(pixels: Vec<u8>, (height, width, channels): (usize, usize, usize), labels: Vec<u32>) -> Images {
+        let size = height * width * channels;
+        let places = (0..labels.len()).map(|index| (index * size, height as u32, width as u32)).collect();
+        Images { pixels, places, channels, labels }
+    }
+
+    /// Images `(height, width, pixels)` of any sizes.
+    pub fn of_any_size(
+        decoded: impl Iterator<Item = (usize, usize, Vec<u8>)>,
+        channels: usize,
+        labels: Vec<u32>,
+    ) -> Images {
+        let (mut pixels, mut places) = (Vec::new(), Vec::with_capacity(labels.len()));
+        for (height, width, own) in decoded {
+            places.push((pixels.len(), height as u32, width as u32));
+            pixels.extend(own);
         }
+        Images { pixels, places, channels, labels }
+    }
+
+    pub fn get(&self, index: usize) -> Image<'_> {
+        let (at, height, width) = self.places[index];
+        let (height, width, channels) = (height as usize, width as usize, self.channels);
+        Image { pixels: &self.pixels[at..][..height * width * channels], height, width, channels }
+    }
+
+    /// Height and width, where all images have the same.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        let (_, height, width) = *self.places.first()?;
+        let same = self.places.iter().all(|(_, h, w)| (*h, *w) == (height, width));
+        same.then_some((height as usize, width as usize))
     }
 }

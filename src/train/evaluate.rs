@@ -63,6 +63,10 @@ pub fn logits(
             networks.iter().map(|network| network.frozen.forward(&show(images, some.clone(), &network.card)?));
         let together = combine(answers.collect::<Result<_>>()?, ensemble)?;
         all.extend(together.flatten_all()?.to_vec1::<f32>()?);
+        ensure!(
+            all.iter().all(|logit| logit.is_finite()),
+            "a network's answers are not finite\nhint: are its weights whole, and is its normalisation what it was trained on?"
+        );
         tick(some.end - range.start);
     }
     Ok(all)

@@ -5,7 +5,7 @@ mod on_gpu;
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -361,17 +361,20 @@ impl Student {
         checkpoint::save(&self.folder, &self.place, &self.weights, &moments)
     }
 
+    /// Weights with their card, which is there before them.
+    fn export(&self, path: &Path, weights: &[f32]) -> Result<()> {
+        let card = path.with_extension("json");
+        let text = serde_json::to_string_pretty(&Card::of(&self.job).to_json())?;
+        replace(&card, text.as_bytes()).with_context(|| format!("cannot write `{}`", card.display()))?;
+        checkpoint::save_student(path, &self.blueprint, weights, self.id.as_str())
+    }
+
     /// The result first, then the word that it is there: whoever reads the word finds the file.
     fn finish(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
         if self.optimizer.average.is_some() {
-            let path = self.result.with_file_name(LAST_WEIGHTS);
-            checkpoint::save_student(&path, &self.blueprint, &self.weights, self.id.as_str())?;
+            self.export(&self.result.with_file_name(LAST_WEIGHTS), &self.weights)?;
         }
-        let card = Card::of(&self.job);
-        let text = serde_json::to_string_pretty(&card.to_json())?;
-        let path = self.result.with_extension("json");
-        replace(&path, text.as_bytes()).with_context(|| format!("cannot write `{}`", path.display()))?;
-        checkpoint::save_student(&self.result, &self.blueprint, self.result_weights(), self.id.as_str())?;
+        self.export(&self.result, self.result_weights())?;
         self.ended = true;
         self.say(Event::Finished, sink);
         checkpoint::remove(&self.folder)

@@ -26,7 +26,7 @@ struct Found {
     shape: Vec<usize>,
     /// As the file says it.
     kind: String,
-    /// None where they are no floating-point numbers of 16 or 32 bits.
+    /// None where they are no floating-point numbers of 16, 32 or 64 bits.
     numbers: Option<Vec<f32>>,
 }
 
@@ -53,11 +53,17 @@ pub fn load_body(path: &Path, blueprint: &Blueprint, fresh: &[f32]) -> Result<Ve
 
 fn load(path: &Path, blueprint: &Blueprint, fresh: Option<&[f32]>) -> Result<Vec<f32>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    if bytes.starts_with(ARCHIVE) && holds(&bytes, b"data.pkl") {
+        bail!(
+            "`{}` is a checkpoint of torch\nhint: `safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"w.safetensors\")`",
+            path.display()
+        );
+    }
     let mut found = if bytes.starts_with(ARCHIVE) { npz::read(path)? } else { safetensors(path, &bytes)? };
     // Torch counts a BatchNorm's batches; nobody needs to know.
     found.retain(|name, _| !name.ends_with(".num_batches_tracked"));
     let head = blueprint.head();
-    let (mut missing, mut other, mut infinite) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut missing, mut other, mut infinite, mut negative) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut flat = Vec::with_capacity(blueprint.len());
     for (entry, range) in blueprint.places() {
         let tensor = found.remove(&entry.name);
@@ -74,10 +80,13 @@ fn load(path: &Path, blueprint: &Blueprint, fresh: Option<&[f32]>) -> Result<Vec
                     if numbers.iter().any(|number| !number.is_finite()) {
                         infinite.push(format!("`{}`", entry.name));
                     }
+                    if entry.role == Role::RunningVariance && numbers.iter().any(|number| *number < 0.0) {
+                        negative.push(format!("`{}`", entry.name));
+                    }
                     flat.extend(numbers);
                 }
                 Err(Found { shape, kind, .. }) => {
-                    let only_head = head.contains(&entry.name);
+                    let only_head = head.contains(&entry.name) && shape.first() != entry.shape.first();
                     other.push((
                         only_head,
                         format!("`{}` is {kind} {shape:?}, expected F32 {:?}", entry.name, entry.shape),
@@ -101,7 +110,15 @@ fn load(path: &Path, blueprint: &Blueprint, fresh: Option<&[f32]>) -> Result<Vec
     if let Some(told) = told("not finite", &infinite) {
         bail!("`{}` holds numbers that are no numbers: {told}", path.display());
     }
+    if let Some(told) = told("negative", &negative) {
+        bail!("`{}` holds variances that can be none: {told}", path.display());
+    }
     Ok(flat)
+}
+
+/// Whether the beginning of a file names `what`.
+fn holds(bytes: &[u8], what: &[u8]) -> bool {
+    bytes[..bytes.len().min(4096)].windows(what.len()).any(|window| window == what)
 }
 
 fn told(kind: &str, names: &[String]) -> Option<String> {
@@ -147,6 +164,7 @@ fn numbers(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     match kind {
         Dtype::F32 => Some(singles().collect()),
         Dtype::BF16 => Some(halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
+        Dtype::F64 => Some(bytes.as_chunks().0.iter().map(|eight| f64::from_le_bytes(*eight) as f32).collect()),
         Dtype::F16 => Some(halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
         _ => None,
     }

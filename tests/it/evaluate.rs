@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::data::large;
 use crate::hub::server::Server;
 
 fn distillery(place: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -20,17 +21,6 @@ fn distillery(place: &Path, arguments: &[&str], environment: &[(&str, &str)]) ->
 fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Data too large for the repository: beside it, or where the variable says.
-fn large(part: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("DISTILLERY_TEST_DATA").map_or(beside, PathBuf::from);
-    let found = Some(folder.join(part)).filter(|path| path.exists());
-    if found.is_none() {
-        eprintln!("skipped: there is no `{}` (DISTILLERY_TEST_DATA names another folder)", folder.join(part).display());
-    }
-    found
 }
 
 /// Published ResNets for CIFAR on the first 1,000 test images: 91.5 and 92.6 % by torch.
@@ -185,6 +175,14 @@ fn the_hub_serves_whoever_names_it() {
         1
     );
 
+    // That the repository has no card is known of this commit; of what was never asked it is not.
+    let lacks = home.join("hub/models--owner--name/.no_exist");
+    assert!(lacks.is_dir());
+    fs::remove_dir_all(lacks).unwrap();
+    let output = distillery(place.path(), &["plan", "hub"], &offline);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("config.json") && said.contains("hint:"), "{said}");
+
     let output = distillery(place.path(), &["evaluate", "hf:owner/other"], &offline);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("hint:") && said.contains("HF_HUB_OFFLINE"), "{said}");
@@ -210,7 +208,8 @@ fn what_cannot_be_measured_is_explained() {
     refused(&[&student, "--split", "test[:9999]"], &["9999"]);
     refused(&[&student, "--crop", "1.5"], &["`--crop` is 1.5"]);
     refused(&[&student, "--mean", "1,2"], &["one number or three"]);
-    refused(&[&student, "--std", "0"], &["`--std` must be above 0"]);
+    refused(&[&student, "--std", "0"], &["`std` is 0, but must be from 0.001"]);
+    refused(&[&student, "--mean", "nan"], &["`mean` is not a finite number"]);
     refused(&[&student, "--against", "nobody"], &["`nobody` is no file"]);
     // Without its card.
     let bare = place.path().join("bare.safetensors");
@@ -232,11 +231,54 @@ fn what_cannot_be_measured_is_explained() {
         &["bare.safetensors", "--model", "{ cifar-resnet = { depth = 20 } }"],
         &["does not fit the network", "missing: `conv1.weight`", "unexpected: "],
     );
-    fs::write(place.path().join("bare.json"), "{ \"architecture\": 3 }").unwrap();
-    refused(&["bare.safetensors"], &["bare.json", "no card of weights"]);
+    // A card may be wrong in every way in which an experiment may.
+    let settings =
+        |settings: &str| format!("{{\"architecture\": \"resnetv2_50x1_bit\", \"pretrained_cfg\": {{{settings}}}}}");
+    let network = |network: &str| format!("{{\"distillery\": {{\"model\": {{{network}}}}}, \"num_classes\": 10}}");
+    for (card, part) in [
+        ("{ \"architecture\": 3 }".to_owned(), "no card of weights"),
+        (settings("\"input_size\": [3, 0, 0]"), "`input_size` is [3, 0, 0]"),
+        (settings("\"input_size\": [3, 32, 48]"), "`input_size` is [3, 32, 48]"),
+        (settings("\"input_size\": [3, 1000000000, 1000000000]"), "`input_size`"),
+        (settings("\"std\": [0, 0, 0]"), "`std` is 0"),
+        (settings("\"std\": [0.2, 0.2]"), "`std` has 2 numbers"),
+        (settings("\"interpolation\": \"random\""), "`interpolation` is `random`"),
+        (settings("\"crop_pct\": 7"), "`crop_pct` is 7"),
+        (network("\"cifar-resnet\": {\"depth\": 0}"), "no such network has 0 layers"),
+        (network("\"cifar-resnet\": {\"depth\": 4294967295}"), "no such network"),
+        (network("\"bit-resnet-small\": {\"depth\": 1, \"width\": 3}"), "no such network has 1 layers"),
+        (network("\"bit-resnet\": {\"depth\": 50, \"width\": 4000000}"), "`width` is 4000000"),
+    ] {
+        fs::write(place.path().join("bare.json"), card).unwrap();
+        refused(&["bare.safetensors"], &["bare.json", part]);
+    }
     let card = fs::read_to_string(file.with_extension("json")).unwrap();
     fs::write(place.path().join("bare.json"), card.replace("\"num_classes\": 10", "\"num_classes\": 1000")).unwrap();
     refused(&["bare.safetensors"], &["has 1000 classes, the data 10"]);
+}
+
+/// Each network is shown what it is used to: what is typed for one is not for the other, and overrules its card.
+#[test]
+fn a_teacher_has_its_own_normalization_and_size() {
+    let (place, [(teacher, teacher_file), (student, _)]) = trained();
+    fs::copy(&teacher_file, place.path().join("bare.safetensors")).unwrap();
+    let model = "{ bit-resnet-small = { depth = 8, width = 4 } }";
+    let run = |more: &[&str]| {
+        let base = ["evaluate", &student, "--split", "test[:200]", "--json", "--device", "cpu", "--against"];
+        json(&distillery(place.path(), &[&base[..], more].concat(), &[]))
+    };
+    let by_card = run(&[&teacher]);
+    let told = ["--against-model", model, "--against-resolution", "14", "--against-crop", "0.8"];
+    let typed = run(&[&["bare.safetensors"], &told[..]].concat());
+    assert_eq!(typed["against"]["top1"], by_card["against"]["top1"]);
+    assert_eq!(typed["top1"], by_card["top1"]);
+    let other = run(&[&["bare.safetensors"], &told[..], &["--against-mean", "0.2", "--against-std", "0.7"]].concat());
+    assert_eq!(other["top1"], by_card["top1"], "the student's own card holds");
+    assert_ne!(other["against"]["loss"], by_card["against"]["loss"]);
+    let wrong = ["evaluate", &student, "--model", "{ cifar-resnet = { depth = 20 } }"];
+    let output = distillery(place.path(), &wrong, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("does not fit the network"), "what is typed overrules: {said}");
 }
 
 /// Before anything is trained.

@@ -331,8 +331,16 @@ fn a_file_may_be_optional() {
     assert_eq!(optional(&case, "hf:owner/name/config.json").unwrap(), None);
     case.is_whole(&optional(&case, "hf:owner/name").unwrap().unwrap());
     assert!(matches!(optional(&case, "hf:owner/other/config.json"), Err(Error::NoRepository { .. })));
+    // What a commit lacks is remembered; what a branch lacks may come.
+    let at_commit = format!("hf:owner/name/config.json@{COMMIT}");
+    assert_eq!(optional(&case, &at_commit).unwrap(), None);
+    assert!(case.repository().join(".no_exist").join(COMMIT).join("config.json").is_file());
+    assert!(!case.server.requests().is_empty());
+    assert_eq!(optional(&case, &at_commit).unwrap(), None);
+    assert_eq!(case.server.requests(), []);
     case.settings.offline = true;
-    assert_eq!(optional(&case, "hf:owner/name/config.json").unwrap(), None);
+    assert_eq!(optional(&case, &at_commit).unwrap(), None);
+    assert!(matches!(optional(&case, "hf:owner/name/config.json"), Err(Error::Offline { .. })));
     assert!(optional(&case, "hf:owner/name").unwrap().is_some());
     (case.settings.offline, case.settings.endpoint) = (false, nowhere());
     assert!(matches!(optional(&case, "hf:owner/name/config.json"), Err(Error::Unreachable { .. })));

@@ -3,6 +3,7 @@
 mod cli;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
+mod data;
 mod evaluate;
 mod fences;
 mod grid;

@@ -133,6 +133,8 @@ fn a_moving_average_is_what_a_job_results_in() {
     assert_ne!(plain_rows, once_rows, "what is measured is not the average");
     let last = folder.student(&once.id()).with_file_name("student.last.safetensors");
     let blueprint = Blueprint::new(&once.student, once.input());
+    let card = |path: &Path| fs::read_to_string(path.with_extension("json")).unwrap();
+    assert_eq!(card(&last), card(&folder.student(&once.id())), "both have the job's card");
     let last = load_weights(&last, &blueprint).unwrap();
     assert_eq!(last, student(&folder, &plain));
     let begin = blueprint.scratch(once.seed);
@@ -196,6 +198,19 @@ fn running_statistics_are_kept() {
     assert_eq!(fs::read(other.student(&job.id())).unwrap(), fs::read(folder.student(&job.id())).unwrap());
 }
 
+#[test]
+fn a_negative_variance_is_named() {
+    let job = Job { student: Model::CifarResnet(CifarResnet { depth: 20 }), ..labels(1) };
+    let (place, blueprint) = (tempfile::tempdir().unwrap(), Blueprint::new(&job.student, job.input()));
+    let mut weights = blueprint.scratch(1);
+    let (_, range) = blueprint.places().find(|(entry, _)| entry.name == "bn1.running_var").unwrap();
+    weights[range.start + 3] = -1e-3;
+    let path = place.path().join("negative.safetensors");
+    train::checkpoint::save_student(&path, &blueprint, &weights, "none").unwrap();
+    let error = load_weights(&path, &blueprint).unwrap_err().to_string();
+    assert!(error.contains("variances that can be none: negative: `bn1.running_var`"), "{error}");
+}
+
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 /// A file of `labels`' student, changed.
@@ -244,6 +259,15 @@ fn damaged_weights_are_explained() {
         tensors.get_mut("norm.weight").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
     assert!(load(&broken).unwrap_err().contains("not finite: `norm.weight`"));
+    let wide = changed(place.path(), |tensors| {
+        let (kind, _, data) = tensors.get_mut("norm.weight").unwrap();
+        *kind = Dtype::F64;
+        *data = (0..16).flat_map(|i| f64::from(i).to_le_bytes()).collect();
+    });
+    let (_, range) = blueprint.places().find(|(entry, _)| entry.name == "norm.weight").unwrap();
+    assert_eq!(load(&wide).unwrap()[range][..3], [0.0, 1.0, 2.0]);
+    let turned = changed(place.path(), |tensors| tensors.get_mut("head.fc.weight").unwrap().1 = vec![10, 4, 4, 1]);
+    assert!(load(&turned).unwrap_err().contains("another architecture"), "of the right classes");
     let integers = changed(place.path(), |tensors| tensors.get_mut("norm.weight").unwrap().0 = Dtype::I32);
     assert!(load(&integers).unwrap_err().contains("`norm.weight` is I32 [16], expected F32 [16]"));
 
@@ -254,6 +278,8 @@ fn damaged_weights_are_explained() {
         let error = load(&path).unwrap_err();
         assert!(error.contains("is neither a whole safetensors file nor an `.npz`"), "{length}: {error}");
     }
+    fs::write(&path, b"PK\x03\x04....archive/data.pkl....").unwrap();
+    assert!(load(&path).unwrap_err().contains("is a checkpoint of torch\nhint: "));
     fs::write(&path, b"not weights at all, but longer than a header's length").unwrap();
     assert!(load(&path).unwrap_err().contains("neither"));
     assert!(load(&place.path().join("absent")).unwrap_err().contains("cannot read"));

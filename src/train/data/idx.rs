@@ -104,7 +104,7 @@ fn images((height, width): (usize, usize), pixels: &Tensor, labels: &Tensor) -> 
         bail!("label {label} where there are {CLASSES} classes");
     }
     let pixels = floats.iter().map(|value| (value * 255.0).round() as u8).collect();
-    Ok(Images { pixels, height, width, channels: 1, labels })
+    Ok(Images::of_one_size(pixels, (height, width, 1), labels))
 }
 
 /// A temporary folder that is removed when dropped.

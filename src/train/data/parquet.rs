@@ -7,16 +7,18 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use image::ImageReader;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::{DataSet, Images};
+use super::{DataSet, Images, decode};
+use crate::job::Part;
 
 const IMAGES: [&str; 2] = ["image", "img"];
 const LABELS: [&str; 3] = ["label", "labels", "fine_label"];
+/// Classes at most.
+const MOST: u32 = 1_000_000;
 const TEST: [&str; 4] = ["test", "validation", "valid", "val"];
 
 /// Whether a folder has such files.
@@ -29,21 +31,22 @@ fn is_parquet(path: &Path) -> bool {
 }
 
 pub(super) fn folder(folder: &Path) -> Result<DataSet> {
-    let train = part(folder, "train")?;
-    let test = TEST.iter().find(|name| files(folder, name).is_ok_and(|files| !files.is_empty()));
-    let test = part(folder, test.unwrap_or(&TEST[0]))?;
-    let shape = |part: &Part| (part.images.height, part.images.width, part.images.channels);
-    ensure!(shape(&train) == shape(&test), "`{}`: training and test images differ in size", folder.display());
-    ensure!(train.names == test.names, "`{}`: training and test classes differ", folder.display());
-    let most = train.images.labels.iter().chain(&test.images.labels).max().map_or(0, |label| label + 1);
-    let classes = train.names.as_ref().map_or(most, |names| names.len() as u32);
-    ensure!(most <= classes, "`{}`: label {} where there are {classes} classes", folder.display(), most.max(1) - 1);
-    Ok(DataSet { train: train.images, test: test.images, classes, names: train.names })
+    let (train, of_train, names) = one(folder, Part::Train)?;
+    let (test, of_test, test_names) = one(folder, Part::Test)?;
+    ensure!(train.channels == test.channels, "`{}`: either part is grey, the other is not", folder.display());
+    ensure!(names == test_names, "`{}`: training and test classes differ", folder.display());
+    Ok(DataSet { train, test, classes: of_train.max(of_test), names })
 }
 
-struct Part {
-    images: Images,
-    names: Option<Vec<String>>,
+/// One part: images, classes and their names.
+pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
+    let prefixes: &[&str] = if part == Part::Train { &["train"] } else { &TEST };
+    let found = prefixes.iter().find(|name| files(folder, name).is_ok_and(|files| !files.is_empty()));
+    let (images, names) = read_part(folder, found.unwrap_or(&prefixes[0]))?;
+    let most = images.labels.iter().max().map_or(0, |label| label + 1);
+    let classes = names.as_ref().map_or(most, |names| names.len() as u32);
+    ensure!(most <= classes, "`{}`: label {} where there are {classes} classes", folder.display(), most.max(1) - 1);
+    Ok((images, classes, names))
 }
 
 fn files(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
@@ -55,7 +58,7 @@ fn files(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn part(folder: &Path, name: &str) -> Result<Part> {
+fn read_part(folder: &Path, name: &str) -> Result<(Images, Option<Vec<String>>)> {
     let files = files(folder, name)?;
     if files.is_empty() {
         bail!(
@@ -80,20 +83,19 @@ fn part(folder: &Path, name: &str) -> Result<Part> {
             labels.push(label);
         }
     }
-    let decode = |(row, bytes): (usize, &Vec<u8>)| decode(bytes).with_context(|| format!("image {row} of `{name}`"));
-    let decoded = encoded.par_iter().enumerate().map(decode).collect::<Result<Vec<_>>>()?;
-    let Some((height, width, channels, _)) = decoded.first().map(|first| (first.0, first.1, first.2, ())) else {
-        bail!("the {name} part of `{}` holds no image", folder.display());
-    };
-    let mut pixels = Vec::with_capacity(decoded.len() * height * width * channels);
-    for (row, (h, w, c, own)) in decoded.into_iter().enumerate() {
-        ensure!(
-            (h, w, c) == (height, width, channels),
-            "image {row} of `{name}` is {h}x{w} with {c} channels, the first is {height}x{width} with {channels}"
-        );
-        pixels.extend(own);
-    }
-    Ok(Part { images: Images { pixels, height, width, channels, labels }, names })
+    let headers = encoded
+        .par_iter()
+        .enumerate()
+        .map(|(row, bytes)| decode::header(bytes).with_context(|| format!("image {row} of `{name}`")));
+    // Grey only where all are.
+    let channels = if headers.collect::<Result<Vec<_>>>()?.iter().any(|header| header.colour) { 3 } else { 1 };
+    let decoded = encoded
+        .par_iter()
+        .enumerate()
+        .map(|(row, bytes)| decode::decode(bytes, channels).with_context(|| format!("image {row} of `{name}`")));
+    let decoded = decoded.collect::<Result<Vec<_>>>()?;
+    ensure!(!decoded.is_empty(), "the {name} part of `{}` holds no image", folder.display());
+    Ok((Images::of_any_size(decoded.into_iter(), channels, labels), names))
 }
 
 /// The encoded image and the label of a row.
@@ -107,7 +109,7 @@ fn read(row: &Row) -> Result<(Vec<u8>, u32)> {
         }
     }
     let label = label.context("there is no label: a column `label`, `labels` or `fine_label` is looked for")?;
-    let label = u32::try_from(label).with_context(|| format!("label {label}"))?;
+    let label = u32::try_from(label).ok().filter(|label| *label < MOST).with_context(|| format!("label {label}"))?;
     Ok((image.context("there is no image: a column `image` or `img` is looked for")?, label))
 }
 
@@ -143,14 +145,4 @@ fn class_names(reader: &SerializedFileReader<File>) -> Option<Vec<String>> {
     let features = &about["info"]["features"];
     let names = LABELS.iter().find_map(|label| features[label]["names"].as_array())?;
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
-}
-
-/// Height, width, channels and pixels; grey stays grey, all else becomes red, green and blue.
-fn decode(bytes: &[u8]) -> Result<(usize, usize, usize, Vec<u8>)> {
-    let image = ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?.decode()?;
-    let (height, width) = (image.height() as usize, image.width() as usize);
-    Ok(match image.color().has_color() {
-        true => (height, width, 3, image.into_rgb8().into_raw()),
-        false => (height, width, 1, image.into_luma8().into_raw()),
-    })
 }

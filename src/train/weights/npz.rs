@@ -14,7 +14,7 @@ mod vit;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::npy::NpzTensors;
 use candle_core::{DType, Tensor};
 
@@ -25,14 +25,21 @@ const BELOW: [&str; 2] = ["params/", "opt/target/"];
 
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Found>> {
     let context = || format!("`{}` is no whole `.npz` file", path.display());
-    let file = NpzTensors::new(path).with_context(context)?;
+    let unread = |error: candle_core::Error| match error.to_string() {
+        text if text.contains("not supported") => anyhow!(
+            "`{}` is an `.npz` that cannot be read: {text}\nhint: write it with `numpy.savez`, uncompressed and in C order",
+            path.display()
+        ),
+        _ => anyhow::Error::new(error).context(context()),
+    };
+    let file = NpzTensors::new(path).map_err(unread)?;
     let names: Vec<&str> = file.names().into_iter().map(String::as_str).collect();
     let below = BELOW.into_iter().find(|below| names.iter().any(|name| name.starts_with(below)));
     let is_vit = names.iter().any(|name| name.contains("Transformer/"));
     let mut found = BTreeMap::new();
     for name in names {
         let Some(own) = name.strip_prefix(below.unwrap_or_default()) else { continue };
-        let tensor = file.get(name).with_context(context)?.with_context(context)?;
+        let tensor = file.get(name).map_err(unread)?.with_context(context)?;
         let kind = tensor.dtype();
         let floats = matches!(kind, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
         let tensor = vit::flattened(own, &tensor)?;
