@@ -1,5 +1,7 @@
 //! `evaluate`: trained weights on a data set.
 
+mod told;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::IsTerminal;
@@ -11,16 +13,17 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{Usage, catalogue, print, print_json, run, table};
-use crate::card::{Card, Interpolation, known};
+use crate::card::Card;
 use crate::cli;
 use crate::event::Which;
 use crate::folder::Folder;
-use crate::grid::{self, WeightsFile};
-use crate::job::{Ensemble, Input, Model, Normalization, Precision, SliceText};
-use crate::train::data::{self, FASHION_MNIST_8K2K, Images, Location};
+use crate::grid::WeightsFile;
+use crate::job::{Ensemble, Input, Model, Precision, SliceText};
+use crate::train::data::{self, FASHION_MNIST_8K2K, Location};
 use crate::train::evaluate::{Network, logits};
 use crate::train::metric::Answers;
 use crate::train::network::Machine;
+use told::{Told, card};
 
 /// At most this often a word about how far it is.
 const WORD: Duration = Duration::from_secs(5);
@@ -128,14 +131,14 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
         cli::Ensemble::MeanProbabilities => Ensemble::MeanProbabilities,
     };
     let card = card(&arguments.weights, &own, &Told::of_own(&arguments.own), &set, images)?;
-    let told = Told::of_teachers(&arguments.teachers);
+    let theirs = Told::of_teachers(&arguments.teachers);
     let load = |card: &Card, file: &WeightsFile| Network::load(&machine, card, &file.path, precision);
     let network = load(&card, &own)?;
     let teachers = arguments
         .against
         .iter()
         .zip(&teachers)
-        .map(|(name, file)| load(&self::card(name, file, &told, &set, images)?, file));
+        .map(|(name, file)| load(&told::card(name, file, &theirs, &set, images)?, file));
     let teachers = teachers.collect::<Result<Vec<_>>>()?;
 
     if let Some(trained_on) = card.data.as_ref().filter(|name| **name != location.name()) {
@@ -207,110 +210,6 @@ fn look_up(name: &str, folder: &Folder) -> Result<WeightsFile> {
 struct Classes {
     count: u32,
     names: Option<Vec<String>>,
-}
-
-/// What was typed about weights.
-struct Told<'a> {
-    /// Before the names of the options.
-    prefix: &'static str,
-    model: Option<&'a str>,
-    mean: Option<&'a [f64]>,
-    std: Option<&'a [f64]>,
-    resolution: Option<u32>,
-    crop: Option<f64>,
-    interpolation: Option<cli::Interpolation>,
-}
-
-impl<'a> Told<'a> {
-    fn of_own(own: &'a cli::Shown) -> Told<'a> {
-        Told {
-            prefix: "--",
-            model: own.model.as_deref(),
-            mean: own.mean.as_deref(),
-            std: own.std.as_deref(),
-            resolution: own.resolution,
-            crop: own.crop,
-            interpolation: own.interpolation,
-        }
-    }
-
-    fn of_teachers(theirs: &'a cli::AgainstShown) -> Told<'a> {
-        Told {
-            prefix: "--against-",
-            model: theirs.against_model.as_deref(),
-            mean: theirs.against_mean.as_deref(),
-            std: theirs.against_std.as_deref(),
-            resolution: theirs.against_resolution,
-            crop: theirs.against_crop,
-            interpolation: theirs.against_interpolation,
-        }
-    }
-}
-
-/// What the weights are and how images are shown to them: the file's own card, overruled by what was typed.
-fn card(name: &str, file: &WeightsFile, told: &Told<'_>, set: &Classes, images: &Images) -> Result<Card> {
-    let prefix = told.prefix;
-    let three = |what: &str, numbers: Option<&[f64]>| match numbers {
-        None => Ok(None),
-        Some([one]) => Ok(Some([*one; 3])),
-        Some([red, green, blue]) => Ok(Some([*red, *green, *blue])),
-        Some(_) => {
-            let message = format!("`{prefix}{what}` is one number or three");
-            Err(Usage(format!("{message}\nhint: for instance `{prefix}{what} 0.485,0.456,0.406`")))
-        }
-    };
-    let (mean, std) = (three("mean", told.mean)?, three("std", told.std)?);
-    let model =
-        told.model.map(|text| known(text).map_or_else(|| grid::network(&format!("{prefix}model"), text, None), Ok));
-    let mut card = match (&file.card, model.transpose()?) {
-        (Some(card), model) => Card { model: model.unwrap_or(card.model.clone()), ..card.clone() },
-        (None, Some(model)) => Card {
-            model,
-            classes: set.count,
-            channels: images.channels as u32,
-            resolution: images.size().map_or(224, |(height, width)| height.min(width) as u32),
-            normalization: Normalization::default(),
-            crop: 1.0,
-            interpolation: Interpolation::Plain,
-            job: None,
-            data: None,
-        },
-        (None, None) => {
-            let example = format!("`{prefix}model '{{ cifar-resnet = {{ depth = 20 }} }}'`");
-            let hint = format!("say it: {example}, or timm's name; `distillery models` lists all");
-            return Err(Usage(format!("no card beside `{name}` tells what it holds\nhint: {hint}")).into());
-        }
-    };
-    card.normalization.mean = mean.unwrap_or(card.normalization.mean);
-    card.normalization.std = std.unwrap_or(card.normalization.std);
-    card.resolution = told.resolution.unwrap_or(card.resolution);
-    card.crop = told.crop.unwrap_or(card.crop);
-    if !(0.1..=1.0).contains(&card.crop) {
-        let message = format!("`{prefix}crop` is {}, but must be from 0.1 to 1", card.crop);
-        return Err(Usage(format!(
-            "{message}\nhint: it is the share of the shorter side that is seen, 0.875 is usual"
-        ))
-        .into());
-    }
-    grid::check(&card.model, &card.normalization, Some(card.resolution)).map_err(Usage)?;
-    card.interpolation = match told.interpolation {
-        None => card.interpolation,
-        Some(cli::Interpolation::Plain) => Interpolation::Plain,
-        Some(cli::Interpolation::Area) => Interpolation::Area,
-        Some(cli::Interpolation::Bilinear) => Interpolation::Bilinear,
-        Some(cli::Interpolation::Bicubic) => Interpolation::Bicubic,
-    };
-    for (what, of_card, of_data) in
-        [("classes", card.classes, set.count), ("channels", card.channels, images.channels as u32)]
-    {
-        if of_card != of_data {
-            let message = format!("`{name}` has {of_card} {what}, the data {of_data}");
-            return Err(
-                Usage(format!("{message}\nhint: weights are measured on the data they were trained for")).into()
-            );
-        }
-    }
-    Ok(card)
 }
 
 fn measured(answers: &Answers<'_>) -> Measured {
