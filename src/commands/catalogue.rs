@@ -25,6 +25,8 @@ impl Catalogue for Shelf {
             DataSpec::FashionMnist8k2k => Location::FashionMnist8k2k,
             DataSpec::Idx(folder) => Location::Idx(folder.clone()),
             DataSpec::Parquet(folder) => Location::Parquet(folder.clone()),
+            DataSpec::Cifar(folder) => Location::Cifar(folder.clone()),
+            DataSpec::Folder(folder) => Location::Folder(folder.clone()),
         };
         let set = data::load(&location).map_err(|error| format!("{error:#}"))?;
         Ok(data::identify(&location, &set))

@@ -109,7 +109,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
-    let place = if matches!(text.data, DataSpec::Parquet(_)) { "data.parquet" } else { "data.idx" };
+    let place = text.data.clone().path().map_or("data", |(_, name)| name);
     let data = resolver.data(&text.data, check.span(place))?;
     let split = resolve_split(&text.split, &data, &check)?;
     check.ranges(&text.ranges())?;

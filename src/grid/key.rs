@@ -11,7 +11,10 @@ const KEYS: [(&str, &str); 27] = [
     ("batch", "batch = 512"),
     ("clip", "clip = { norm = 1.0 }` or `clip = \"off\""),
     ("crop", "crop = { area = [0.05, 1.0], aspect = [0.75, 1.333], tries = 100, margin = 1.25 }"),
-    ("data", "data = \"fashion-mnist-8k2k\"` or `data = { idx = \"folder\" }` or `data = { parquet = \"folder\" }"),
+    (
+        "data",
+        "data = \"fashion-mnist-8k2k\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet` and `cifar` are other kinds of folders: `data = { idx = \"DIR\" }",
+    ),
     ("distance", "distance = { kl = { temperature = 1.0 } }"),
     ("ema", "ema = { decay = 0.9999 }` or `ema = \"off\""),
     ("ensemble", "ensemble = \"mean-logits\""),

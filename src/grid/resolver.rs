@@ -27,6 +27,23 @@ pub enum DataSpec {
     Idx(PathBuf),
     /// A folder of `train*.parquet` and `test*.parquet` as the Hugging Face hub has them.
     Parquet(PathBuf),
+    /// A folder with the `.bin` files of CIFAR-10 or CIFAR-100.
+    Cifar(PathBuf),
+    /// A folder of images, a directory for every class, below `train` and `test` or as one tree.
+    Folder(PathBuf),
+}
+
+impl DataSpec {
+    /// Where it lies, and how that is written; none for what is built in.
+    pub(super) fn path(&mut self) -> Option<(&mut PathBuf, &'static str)> {
+        match self {
+            DataSpec::FashionMnist8k2k => None,
+            DataSpec::Idx(path) => Some((path, "data.idx")),
+            DataSpec::Parquet(path) => Some((path, "data.parquet")),
+            DataSpec::Cifar(path) => Some((path, "data.cifar")),
+            DataSpec::Folder(path) => Some((path, "data.folder")),
+        }
+    }
 }
 
 /// How names of weights on the hub begin.
@@ -55,16 +72,15 @@ impl<'a> Resolver<'a> {
 
     /// Asks the catalogue once for each data set.
     pub fn data(&mut self, spec: &DataSpec, span: Range<usize>) -> Result<Data, Fault> {
-        let spec = match spec {
-            DataSpec::FashionMnist8k2k => spec.clone(),
-            DataSpec::Idx(path) => DataSpec::Idx(self.place(path, &span)),
-            DataSpec::Parquet(path) => DataSpec::Parquet(self.place(path, &span)),
-        };
+        let mut spec = spec.clone();
+        if let Some((path, _)) = spec.path() {
+            *path = self.place(path, &span);
+        }
         if let Some(data) = self.data.get(&spec) {
             return Ok(data.clone());
         }
         let data = self.catalogue.data(&spec).map_err(|reason| fault_of_reason(span, &reason))?;
-        if let DataSpec::Idx(path) | DataSpec::Parquet(path) = &spec {
+        if let Some((path, _)) = spec.path() {
             self.places.insert(data.sha256.clone(), path.clone());
         }
         self.data.insert(spec, data.clone());

@@ -3,7 +3,9 @@
 //! Pixels stay u8 until a batch is made. Identity is content: [`identify`] hashes what was decoded, so the same images
 //! have the same name on every machine, gzipped or not.
 
+mod cifar;
 pub mod decode;
+mod folder;
 mod idx;
 mod parquet;
 
@@ -24,7 +26,14 @@ pub enum Location {
     Idx(PathBuf),
     /// A folder of parquet files as the hub has them: an image and a label a row.
     Parquet(PathBuf),
+    /// A folder with the `.bin` files of CIFAR-10 or CIFAR-100.
+    Cifar(PathBuf),
+    /// A folder of images, a directory for every class.
+    Folder(PathBuf),
 }
+
+/// What the test part is called in folders and files, the first that is there.
+const TEST: [&str; 4] = ["test", "validation", "valid", "val"];
 
 /// The name of the data set that is in the binary.
 pub const FASHION_MNIST_8K2K: &str = "fashion-mnist-8k2k";
@@ -69,11 +78,11 @@ pub fn load(location: &Location) -> Result<DataSet> {
         Location::FashionMnist8k2k => idx::embedded(),
         Location::Idx(folder) => idx::folder(folder),
         Location::Parquet(folder) => parquet::folder(folder),
+        Location::Cifar(folder) => cifar::folder(folder),
+        Location::Folder(folder) => folder::folder(folder),
     }?;
-    for (part, images) in [("train", &set.train), ("test", &set.test)] {
-        if images.labels.is_empty() {
-            bail!("the {part} part of {} holds no image", location.name());
-        }
+    if set.train.labels.is_empty() {
+        bail!("the train part of {} holds no image", location.name());
     }
     Ok(set)
 }
@@ -84,8 +93,11 @@ pub fn load(location: &Location) -> Result<DataSet> {
 /// # Errors
 /// As [`load`].
 pub fn load_part(location: &Location, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
-    if let Location::Parquet(folder) = location {
-        return parquet::one(folder, part);
+    match location {
+        Location::Parquet(folder) => return parquet::one(folder, part),
+        Location::Cifar(folder) => return cifar::one(folder, part),
+        Location::Folder(folder) => return folder::one(folder, part),
+        Location::Idx(_) | Location::FashionMnist8k2k => {}
     }
     let DataSet { train, test, classes, names } = load(location)?;
     Ok((if part == Part::Train { train } else { test }, classes, names))
@@ -122,7 +134,7 @@ impl Location {
     pub fn name(&self) -> String {
         match self {
             Location::FashionMnist8k2k => FASHION_MNIST_8K2K.to_owned(),
-            Location::Idx(folder) | Location::Parquet(folder) => {
+            Location::Idx(folder) | Location::Parquet(folder) | Location::Cifar(folder) | Location::Folder(folder) => {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
                 name.unwrap_or_else(|| "data".to_owned())
             }
@@ -131,10 +143,16 @@ impl Location {
 
     /// What a folder holds is seen by its files.
     pub fn folder(path: &Path) -> Location {
-        match parquet::is_here(path) {
-            true => Location::Parquet(path.to_owned()),
-            false => Location::Idx(path.to_owned()),
-        }
+        let make = if parquet::is_here(path) {
+            Location::Parquet
+        } else if cifar::is_here(path) {
+            Location::Cifar
+        } else if folder::is_here(path) {
+            Location::Folder
+        } else {
+            Location::Idx
+        };
+        make(path.to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use distillery::job::Part;
 use distillery::train::data::decode::{decode, header};
@@ -76,4 +77,99 @@ fn odd_files_are_what_their_bytes_say() {
     }
     assert_eq!(seen, 18);
     assert!(decode(b"no image at all", 3).unwrap_err().to_string().contains("no image: neither JPEG"));
+}
+
+/// Flowers: a directory for every class, JPEGs of many sizes, in an order that mixes classes and is always the same.
+#[test]
+fn folders_have_their_classes_in_every_slice() {
+    let Some(folder) = large("flowers17-160") else { return };
+    let location = Location::folder(&folder);
+    assert_eq!(location, Location::Folder(folder));
+    let set = data::load(&location).unwrap();
+    assert_eq!((set.train.labels.len(), set.test.labels.len(), set.classes), (1088, 272, 17));
+    assert_eq!(set.names.as_ref().unwrap()[7], "08_tulip");
+    assert_eq!((set.train.size(), set.train.channels), (None, 3));
+    let first = set.train.get(0);
+    assert_eq!(first.height.min(first.width), 160);
+    let last_tenth: BTreeSet<u32> = set.train.labels[980..].iter().copied().collect();
+    assert!(last_tenth.len() > 12, "a slice holds {} classes", last_tenth.len());
+}
+
+/// The binary files hold what the lossless parquet holds.
+#[test]
+fn binary_cifar_is_the_same_cifar() {
+    let (Some(binary), Some(parquet)) = (large("cifar10-bin"), large("cifar10")) else { return };
+    let location = Location::folder(&binary);
+    assert_eq!(location, Location::Cifar(binary));
+    let (images, classes, names) = data::load_part(&location, Part::Test).unwrap();
+    let (expected, _, expected_names) = data::load_part(&Location::folder(&parquet), Part::Test).unwrap();
+    assert!(images == expected && names == expected_names && classes == 10);
+    let error = data::load_part(&location, Part::Train).unwrap_err().to_string();
+    assert!(error.contains("holds no file `data_batch*.bin`"), "{error}");
+}
+
+fn picture(path: &Path, shade: u8) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::GrayImage::from_fn(6, 5, |x, y| image::Luma([shade.wrapping_add((7 * x + y) as u8)])).save(path).unwrap();
+}
+
+#[test]
+fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("shades");
+    for class in ["dark", "light"] {
+        for index in 0..20 {
+            let shade = if class == "dark" { 10 + index } else { 180 + index };
+            picture(&root.join(class).join(format!("{index}.png")), shade);
+        }
+    }
+    fs::write(root.join("dark/.DS_Store"), "hidden").unwrap();
+    let location = Location::folder(&root);
+    let set = data::load(&location).unwrap();
+    assert_eq!((set.train.labels.len(), set.test.labels.len(), set.train.channels), (40, 0, 1));
+    assert_eq!(set.names.as_deref(), Some(&["dark".to_owned(), "light".to_owned()][..]));
+    for (index, label) in set.train.labels.iter().enumerate() {
+        assert_eq!(set.train.get(index).pixels[0] > 100, *label == 1);
+    }
+    // Elsewhere under another name it is the same data.
+    let moved = place.path().join("moved");
+    fs::rename(&root, &moved).unwrap();
+    let again = data::load(&Location::folder(&moved)).unwrap();
+    let identity = |folder: &Path, set| data::identify(&Location::folder(folder), set).sha256;
+    assert_eq!(identity(&moved, &again), identity(&moved, &set));
+    picture(&moved.join("light/0.png"), 3);
+    assert_ne!(identity(&moved, &data::load(&Location::folder(&moved)).unwrap()), identity(&moved, &set));
+
+    let experiment = r#"
+        [base]
+        data = { folder = "../moved" }
+        split = { train = "train[:60%]", validation = "train[60%:80%]", test = "train[80%:]" }
+        objective = "labels"
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 6
+        learning-rate = 1e-2
+        batch = 8
+        epochs = 2
+    "#;
+    fs::create_dir(place.path().join("experiments")).unwrap();
+    fs::write(place.path().join("experiments/shades.toml"), experiment).unwrap();
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        command.current_dir(place.path()).args(["run", "shades", "--no-report", "--quiet", "--device", "cpu"]);
+        command.output().unwrap()
+    };
+    let output = run();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    fs::write(moved.join("dark/3.png"), "no picture").unwrap();
+    let whole = fs::read(moved.join("light/4.png")).unwrap();
+    fs::write(moved.join("light/4.png"), &whole[..whole.len() / 2]).unwrap();
+    let output = run();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    // What is no image is found first; a damaged one when all are images.
+    assert!(said.contains("dark/3.png") && said.contains("cannot be read") && said.contains("hint: "), "{said}");
+    fs::remove_file(moved.join("dark/3.png")).unwrap();
+    let said = String::from_utf8_lossy(&run().stderr).into_owned();
+    assert!(said.contains("1 files of") && said.contains("light/4.png"), "{said}");
 }

@@ -12,14 +12,13 @@ use parquet::record::{Field, Row};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::{DataSet, Images, decode};
+use super::{DataSet, Images, TEST, decode};
 use crate::job::Part;
 
 const IMAGES: [&str; 2] = ["image", "img"];
 const LABELS: [&str; 3] = ["label", "labels", "fine_label"];
 /// Classes at most.
 const MOST: u32 = 1_000_000;
-const TEST: [&str; 4] = ["test", "validation", "valid", "val"];
 
 /// Whether a folder has such files.
 pub(super) fn is_here(folder: &Path) -> bool {
