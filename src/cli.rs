@@ -38,6 +38,9 @@ pub enum Verb {
     ///
     /// GMACs are of convolutions, linear layers and attention; timm counts more: 4.23 of BiT-R50x1.
     Models(Models),
+    /// Look at data sets.
+    #[command(subcommand)]
+    Data(Data),
     /// Measure trained weights on a data set: accuracy, by class, and against a teacher.
     ///
     /// The card beside the weights (`NAME.json`, the `config.json` of a `model.safetensors`, or that of the repository on the
@@ -163,11 +166,30 @@ pub struct Models {
     pub json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Classes, counts, sizes, images that occur twice, and a sheet of images; files that cannot be decoded are all named.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// `fashion-mnist-8k2k`, or a folder of images, parquet, IDX or CIFAR files.
+    #[arg(value_name = "NAME|DIR")]
+    pub data: String,
+    /// Write a PNG of the first training images of every class, a class a row.
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Evaluate {
     /// A weights file, `hf:owner/name[/file][@revision]` of the hub, or the id of a finished job or its beginning.
     pub weights: String,
-    /// `fashion-mnist-8k2k`, or a folder of IDX or parquet files [default: the built-in one]
+    /// `fashion-mnist-8k2k`, or a folder of images, parquet, IDX or CIFAR files [default: the built-in one]
     #[arg(long, value_name = "NAME|DIR", default_value = "fashion-mnist-8k2k", hide_default_value = true)]
     pub data: String,
     /// Which images: `test`, `test[:1000]`, `train[90%:]`

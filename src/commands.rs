@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogue;
+mod data;
 mod evaluate;
 mod models;
 mod plan;
@@ -31,6 +32,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
         Verb::Models(arguments) => models::models(&arguments),
+        Verb::Data(verb) => data::data(&verb),
         Verb::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Worker(arguments) => worker::worker(&arguments),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::data::named as data_named;
 use super::{Usage, catalogue, print, print_json, run, table};
 use crate::card::Card;
 use crate::cli;
@@ -19,7 +20,7 @@ use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::WeightsFile;
 use crate::job::{Ensemble, Input, Model, Precision, SliceText};
-use crate::train::data::{self, FASHION_MNIST_8K2K, Location};
+use crate::train::data::{self, Location};
 use crate::train::evaluate::{Network, logits};
 use crate::train::metric::Answers;
 use crate::train::network::Machine;
@@ -93,14 +94,7 @@ pub fn evaluate(arguments: &cli::Evaluate) -> Result<ExitCode> {
 }
 
 fn measure(arguments: &cli::Evaluate) -> Result<()> {
-    let location = match arguments.data.as_str() {
-        FASHION_MNIST_8K2K => Location::FashionMnist8k2k,
-        path if Path::new(path).is_dir() => Location::folder(Path::new(path)),
-        path => {
-            let hint = format!("a folder of IDX or parquet files, or `{FASHION_MNIST_8K2K}`");
-            return Err(Usage(format!("there is no folder `{path}`\nhint: {hint}")).into());
-        }
-    };
+    let location = data_named(&arguments.data)?;
     let text: SliceText = arguments
         .split
         .parse()

@@ -7,6 +7,7 @@ mod cifar;
 pub mod decode;
 mod folder;
 mod idx;
+pub mod inspect;
 mod parquet;
 
 use std::path::{Path, PathBuf};
@@ -138,6 +139,17 @@ impl Location {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
                 name.unwrap_or_else(|| "data".to_owned())
             }
+        }
+    }
+
+    /// How an experiment calls this kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Location::FashionMnist8k2k => "built in",
+            Location::Idx(_) => "idx",
+            Location::Parquet(_) => "parquet",
+            Location::Cifar(_) => "cifar",
+            Location::Folder(_) => "folder",
         }
     }
 

@@ -2,12 +2,12 @@
 //!
 //! JPEG (grey, colour, CMYK), PNG, GIF (the first picture), BMP and WebP. Sixteen bits become eight, a palette its
 //! colours; transparency is left away, as PIL's `convert("RGB")` and so torchvision do; the orientation that a camera wrote into EXIF is
-//! not heeded, as by torchvision's loader and TensorFlow's decoder.
+//! not heeded, as by torchvision's loader and TensorFlow's decoder. A JPEG that is cut off is an error, as by PIL.
 
 use std::io::Cursor;
 
-use anyhow::{Context, Result};
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use anyhow::{Context, Result, ensure};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 /// What is known without decoding.
 pub struct Header {
@@ -26,10 +26,41 @@ pub fn header(bytes: &[u8]) -> Result<Header> {
 /// # Errors
 /// When the bytes are no image that is known, or a damaged one.
 pub fn decode(bytes: &[u8], channels: usize) -> Result<(usize, usize, Vec<u8>)> {
-    let image = DynamicImage::from_decoder(reader(bytes)?.into_decoder()?)?;
+    let reader = reader(bytes)?;
+    ensure!(reader.format() != Some(ImageFormat::Jpeg) || has_end(bytes), "the JPEG is cut off");
+    let image = DynamicImage::from_decoder(reader.into_decoder()?)?;
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
     Ok((height, width, pixels))
+}
+
+/// Whether a JPEG has its end: segment by segment, and in a scan up to the next marker. What follows is nobody's
+/// business, and a thumbnail in a segment has an end of its own.
+fn has_end(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: u8 = 0xd9;
+    let mut at = 2;
+    while let Some(&[0xff, marker]) = bytes.get(at..at + 2) {
+        match marker {
+            END => return true,
+            // Filling bytes.
+            0xff => at += 1,
+            // Markers that stand alone.
+            0x01 | 0xd0..=0xd8 => at += 2,
+            _ => {
+                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([high, low]));
+                if marker == START_OF_SCAN {
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    // In a scan a zero follows what is no marker; restarts belong to it.
+                    let next = rest.windows(2).position(|two| two[0] == 0xff && !matches!(two[1], 0 | 0xd0..=0xd7));
+                    let Some(next) = next else { return false };
+                    at += next;
+                }
+            }
+        }
+    }
+    false
 }
 
 fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
