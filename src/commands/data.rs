@@ -48,7 +48,7 @@ struct Part {
 pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     let cli::Data::Inspect(arguments) = verb;
     let location = named(&arguments.data)?;
-    let set = data::load(&location)?;
+    let set = data::load_all(&location)?;
     let identity = data::identify(&location, &set);
     let (train, test) = (about(&set.train, set.classes), about(&set.test, set.classes));
     let name = |class: usize| set.names.as_ref().map_or_else(|| class.to_string(), |names| names[class].clone());
@@ -65,7 +65,8 @@ pub fn data(verb: &cli::Data) -> Result<ExitCode> {
         test: Part::of(&test),
     };
     if let Some(file) = &arguments.sheet {
-        sheet(&set.train, set.classes, SHEET, file)?;
+        let shown = if set.train.labels.is_empty() { &set.test } else { &set.train };
+        sheet(shown, set.classes, SHEET, file)?;
     }
     if arguments.json {
         print_json(&found)?

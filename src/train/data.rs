@@ -75,17 +75,25 @@ pub struct Image<'a> {
 /// # Errors
 /// When files are missing, unreadable or not what their names say; every message names the file.
 pub fn load(location: &Location) -> Result<DataSet> {
-    let set = match location {
+    let set = load_all(location)?;
+    if set.train.labels.is_empty() {
+        bail!("the training part of `{}` holds no image", location.name());
+    }
+    Ok(set)
+}
+
+/// As [`load`], but the training part may be missing.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(location: &Location) -> Result<DataSet> {
+    match location {
         Location::FashionMnist8k2k => idx::embedded(),
         Location::Idx(folder) => idx::folder(folder),
         Location::Parquet(folder) => parquet::folder(folder),
         Location::Cifar(folder) => cifar::folder(folder),
         Location::Folder(folder) => folder::folder(folder),
-    }?;
-    if set.train.labels.is_empty() {
-        bail!("the train part of {} holds no image", location.name());
     }
-    Ok(set)
 }
 
 /// Reads one part of a data set into memory: its images, how many classes there are and, where the files tell, their

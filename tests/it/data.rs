@@ -173,3 +173,45 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
     let said = String::from_utf8_lossy(&run().stderr).into_owned();
     assert!(said.contains("1 files of") && said.contains("light/4.png"), "{said}");
 }
+
+/// The counts of every set at hand, through the program, with a sheet to look at.
+#[test]
+fn every_set_is_inspected() {
+    let place = tempfile::tempdir().unwrap();
+    let inspect = |path: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        command.current_dir(place.path()).args(["data", "inspect"]).arg(path).args(more).output().unwrap()
+    };
+    for (name, kind, train, test, classes, channels) in [
+        ("mnist", "idx", 60_000, 3000, 10, 1),
+        ("cifar10-bin", "cifar", 0, 1000, 10, 3),
+        ("cifar10-jpeg", "parquet", 50_000, 10_000, 10, 3),
+        ("flowers17-160", "folder", 1088, 272, 17, 3),
+        ("messy", "folder", 18, 0, 13, 3),
+    ] {
+        let Some(folder) = large(name) else { return };
+        let output = inspect(&folder, &["--json", "--sheet", "sheet.png"]);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let counts = (found["train"]["images"].as_u64(), found["test"]["images"].as_u64(), found["channels"].as_u64());
+        assert_eq!(counts, (Some(train), Some(test), Some(channels)), "{name}");
+        assert_eq!(
+            (found["kind"].as_str(), found["classes"].as_array().unwrap().len()),
+            (Some(kind), classes),
+            "{name}"
+        );
+        let sheet = image::open(place.path().join("sheet.png")).unwrap();
+        assert_eq!((sheet.width(), sheet.height()), (12 * 66 + 2, classes as u32 * 66 + 2), "{name}");
+    }
+    // Twins within a part, and across.
+    let root = place.path().join("twins");
+    for (index, part) in ["train", "train", "train", "test", "test"].iter().enumerate() {
+        picture(&root.join(part).join("one").join(format!("{index}.png")), if index == 4 { 99 } else { 7 });
+    }
+    let output = inspect(&root, &[]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("1 images of the test part are in the training part"), "{told}");
+    let row = told.lines().find(|line| line.starts_with("train")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["train", "3", "5", "6", "2"]);
+    assert!(!inspect(Path::new("nowhere"), &[]).status.success());
+}

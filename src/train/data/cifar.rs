@@ -50,9 +50,14 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 }
 
 pub(super) fn folder(folder: &Path) -> Result<DataSet> {
-    let (train, classes, names) = one(folder, Part::Train)?;
-    let (test, ..) = one(folder, Part::Test)?;
-    Ok(DataSet { train, test, classes, names })
+    let Some(kind) = kind(folder) else { bail!("`{}` holds no CIFAR", folder.display()) };
+    // Either part may be missing, as one of them is there.
+    let some = |part, prefix| match files(folder, prefix).is_empty() {
+        true => Ok(Images::of_one_size(Vec::new(), (SIDE, SIDE, 3), Vec::new())),
+        false => one(folder, part).map(|(images, ..)| images),
+    };
+    let (train, test) = (some(Part::Train, kind.train)?, some(Part::Test, kind.test)?);
+    Ok(DataSet { train, test, classes: kind.classes, names: names(folder, kind) })
 }
 
 /// One part: images, classes and their names.
@@ -79,8 +84,11 @@ pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<
             pixels.extend((0..PIXELS).flat_map(|place| [0, 1, 2].map(|plane| planes[plane * PIXELS + place])));
         }
     }
-    let names = fs::read_to_string(folder.join(kind.names)).ok();
-    let names = names.map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    let names = names.filter(|names| names.len() == kind.classes as usize);
-    Ok((Images::of_one_size(pixels, (SIDE, SIDE, 3), labels), kind.classes, names))
+    Ok((Images::of_one_size(pixels, (SIDE, SIDE, 3), labels), kind.classes, names(folder, kind)))
+}
+
+fn names(folder: &Path, kind: &Kind) -> Option<Vec<String>> {
+    let text = fs::read_to_string(folder.join(kind.names)).ok()?;
+    let names: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    (names.len() == kind.classes as usize).then_some(names)
 }

@@ -38,17 +38,33 @@ pub(super) fn embedded() -> Result<DataSet> {
 pub(super) fn folder(folder: &Path) -> Result<DataSet> {
     let unpacked = Unpacked::new()?;
     for name in FILES {
-        let (plain, packed) = (folder.join(name), folder.join(format!("{name}.gz")));
-        let done = if plain.is_file() {
-            unpacked.add(name, open(&plain)?)
-        } else if packed.is_file() {
-            unpacked.add(name, GzDecoder::new(open(&packed)?))
-        } else {
+        let Some(path) = find(folder, name) else {
             bail!("`{}` holds neither `{name}` nor `{name}.gz`", folder.display());
+        };
+        let done = match path.extension().is_some_and(|extension| extension == "gz") {
+            true => unpacked.add(name, GzDecoder::new(open(&path)?)),
+            false => unpacked.add(name, open(&path)?),
         };
         done.with_context(|| format!("cannot read `{name}` in `{}`", folder.display()))?;
     }
     read(&unpacked.folder).with_context(|| format!("in `{}`", folder.display()))
+}
+
+/// The file of that name, or one with something in the middle of it, `t10k-first3000-images-idx3-ubyte`; plain before
+/// packed.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let exact =
+        [name.to_owned(), format!("{name}.gz")].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+    let (start, end) = name.split_once('-')?;
+    let fits = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        name.starts_with(&format!("{start}-")) && name.ends_with(&format!("-{end}"))
+    };
+    exact.or_else(|| {
+        let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+        entries.filter(fits).min()
+    })
 }
 
 fn open(path: &Path) -> Result<File> {
