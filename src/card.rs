@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::job::{BitResnet, Job, MobilenetSize, MobilenetV3, Model, NetworkSource, Norm, Normalization, Pool, Vit};
+use crate::job::{BitResnet, Job, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool, Vit};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
@@ -72,14 +72,6 @@ impl Card {
             interpolation: Interpolation::Plain,
             job: Some(job.id().as_str().to_owned()),
             data: Some(job.data.name.clone()),
-        }
-    }
-
-    /// What a network that a job is told about is, where the job knows.
-    pub fn of_source(source: &NetworkSource) -> Option<Card> {
-        match source {
-            NetworkSource::Job(job) => Some(Card::of(job)),
-            NetworkSource::Weights(_) => None,
         }
     }
 

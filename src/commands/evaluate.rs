@@ -19,6 +19,7 @@ use crate::cli;
 use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::WeightsFile;
+use crate::hub::Reference;
 use crate::job::{Ensemble, Input, Model, Precision, SliceText};
 use crate::train::data::{self, Location};
 use crate::train::evaluate::{Network, logits};
@@ -177,7 +178,7 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
 
 /// A file, the hub's, or a job's student.
 fn look_up(name: &str, folder: &Folder) -> Result<WeightsFile> {
-    if name.starts_with("hf:") || Path::new(name).is_file() {
+    if Reference::parse(name).is_some() || Path::new(name).is_file() {
         return catalogue::weights(name);
     }
     let is_id = name.len() >= 4 && name.bytes().all(|byte| byte.is_ascii_hexdigit());

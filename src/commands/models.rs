@@ -23,27 +23,12 @@ struct Known {
 }
 
 fn known() -> Vec<Known> {
-    let bit = |name, depth, width, weights| Known {
-        name,
-        model: Model::BitResnet(BitResnet { depth, width }),
-        resolution: 224,
-        classes: 1000,
-        weights,
-    };
-    let vit = |name, width, heads, patch, weights| Known {
-        name,
-        model: Model::Vit(Vit::new(width, 12, heads, patch)),
-        resolution: 224,
-        classes: 1000,
-        weights,
-    };
-    let mobile = |name, size, norm, weights| Known {
-        name,
-        model: Model::MobilenetV3(MobilenetV3 { size, norm }),
-        resolution: 224,
-        classes: 1000,
-        weights,
-    };
+    let of_imagenet =
+        |name, model, weights: &'static [&'static str]| Known { name, model, resolution: 224, classes: 1000, weights };
+    let bit = |name, depth, width, weights| of_imagenet(name, Model::BitResnet(BitResnet { depth, width }), weights);
+    let vit =
+        |name, width, heads, patch, weights| of_imagenet(name, Model::Vit(Vit::new(width, 12, heads, patch)), weights);
+    let mobile = |name, size, norm, weights| of_imagenet(name, Model::MobilenetV3(MobilenetV3 { size, norm }), weights);
     let cifar = |name, depth| Known {
         name,
         model: Model::CifarResnet(CifarResnet { depth }),

@@ -171,7 +171,7 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
     assert!(said.contains("dark/3.png") && said.contains("cannot be read") && said.contains("hint: "), "{said}");
     fs::remove_file(moved.join("dark/3.png")).unwrap();
     let said = String::from_utf8_lossy(&run().stderr).into_owned();
-    assert!(said.contains("1 files of") && said.contains("light/4.png"), "{said}");
+    assert!(said.contains("1 images of") && said.contains("light/4.png"), "{said}");
 }
 
 /// The counts of every set at hand, through the program, with a sheet to look at.

@@ -4,10 +4,57 @@
 //! colours; transparency is left away, as PIL's `convert("RGB")` and so torchvision do; the orientation that a camera wrote into EXIF is
 //! not heeded, as by torchvision's loader and TensorFlow's decoder. A JPEG that is cut off is an error, as by PIL.
 
+use std::fmt::Display;
 use std::io::Cursor;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use rayon::prelude::*;
+
+use super::Images;
+
+/// Broken images that are named; of more, the number is told.
+const NAMED: usize = 20;
+
+/// Decodes the images that `labels` label on all cores, to one channel where all are grey. `name` is how each is
+/// called, `of` all of them.
+///
+/// # Errors
+/// Names all that are no images; where all are, all that are damaged.
+pub fn all<'a>(
+    labels: Vec<u32>,
+    bytes: impl Fn(usize) -> &'a [u8] + Sync,
+    name: impl Fn(usize) -> String + Sync,
+    of: &dyn Display,
+) -> Result<Images> {
+    let count = labels.len();
+    let headers = (0..count).into_par_iter().map(|i| header(bytes(i)).with_context(|| name(i)));
+    let colour = or_all_errors(headers.collect(), of)?.iter().any(|header| header.colour);
+    let channels = if colour { 3 } else { 1 };
+    let decoded = (0..count).into_par_iter().map(|i| decode(bytes(i), channels).with_context(|| name(i)));
+    Ok(Images::of_any_size(or_all_errors(decoded.collect(), of)?.into_iter(), channels, labels))
+}
+
+/// Everything, or everything that went wrong.
+///
+/// # Errors
+/// When anything did.
+pub fn or_all_errors<T>(results: Vec<Result<T>>, of: &dyn Display) -> Result<Vec<T>> {
+    let (mut good, mut bad) = (Vec::with_capacity(results.len()), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(error) => bad.push(format!("{error:#}")),
+        }
+    }
+    if bad.is_empty() {
+        return Ok(good);
+    }
+    let more = bad.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let (count, named) = (bad.len(), bad[..bad.len().min(NAMED)].join("; "));
+    bail!("{count} images of `{of}` cannot be read: {named}{more}\nhint: mend or remove them")
+}
 
 /// What is known without decoding.
 pub struct Header {

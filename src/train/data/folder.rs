@@ -15,9 +15,6 @@ use rayon::prelude::*;
 use super::{DataSet, Images, TEST, decode};
 use crate::job::{Part, short_hash};
 
-/// Broken files that are named; of more, the number is told.
-const NAMED: usize = 20;
-
 /// Whether a folder holds folders with files in them.
 pub(super) fn is_here(folder: &Path) -> bool {
     let tree = one_tree(folder).unwrap_or_else(|| folder.to_owned());
@@ -77,39 +74,13 @@ pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<
     let read = |(_, label, path): &(String, u32, PathBuf)| -> Result<(Vec<u8>, u32)> {
         Ok((fs::read(path).with_context(|| format!("`{}`", path.display()))?, *label))
     };
-    let encoded = all(listed.par_iter().map(read).collect(), &tree)?;
-    let within = |index: usize| format!("`{}`", listed[index].2.display());
-    let headers =
-        encoded.par_iter().enumerate().map(|(i, (bytes, _))| decode::header(bytes).with_context(|| within(i)));
-    // Grey only where all are.
-    let colour = all(headers.collect(), &tree)?.iter().any(|header| header.colour);
-    let channels = if colour { 3 } else { 1 };
-    let decoded = encoded
-        .par_iter()
-        .enumerate()
-        .map(|(i, (bytes, _))| decode::decode(bytes, channels).with_context(|| within(i)));
-    let decoded = all(decoded.collect(), &tree)?;
+    let encoded = decode::or_all_errors(listed.par_iter().map(read).collect(), &tree.display())?;
+    let bytes = |index: usize| &encoded[index].0[..];
+    let name = |index: usize| format!("`{}`", listed[index].2.display());
     let labels = encoded.iter().map(|(_, label)| *label).collect();
+    let images = decode::all(labels, bytes, name, &tree.display())?;
     let names: Vec<String> = classes.into_iter().map(|(name, _)| name).collect();
-    Ok((Images::of_any_size(decoded.into_iter(), channels, labels), names.len() as u32, Some(names)))
-}
-
-/// Everything, or everything that went wrong.
-fn all<T>(results: Vec<Result<T>>, tree: &Path) -> Result<Vec<T>> {
-    let (mut good, mut bad) = (Vec::with_capacity(results.len()), Vec::new());
-    for result in results {
-        match result {
-            Ok(value) => good.push(value),
-            Err(error) => bad.push(format!("{error:#}")),
-        }
-    }
-    if bad.is_empty() {
-        return Ok(good);
-    }
-    let more = bad.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let (count, named) = (bad.len(), bad[..bad.len().min(NAMED)].join("; "));
-    bail!("{count} files of `{}` cannot be read: {named}{more}\nhint: mend or remove them", tree.display())
+    Ok((images, names.len() as u32, Some(names)))
 }
 
 /// Names and paths of what is in a folder, in order, without what is hidden.

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{DataSet, Images, TEST, decode};
@@ -82,19 +81,10 @@ fn read_part(folder: &Path, name: &str) -> Result<(Images, Option<Vec<String>>)>
             labels.push(label);
         }
     }
-    let headers = encoded
-        .par_iter()
-        .enumerate()
-        .map(|(row, bytes)| decode::header(bytes).with_context(|| format!("image {row} of `{name}`")));
-    // Grey only where all are.
-    let channels = if headers.collect::<Result<Vec<_>>>()?.iter().any(|header| header.colour) { 3 } else { 1 };
-    let decoded = encoded
-        .par_iter()
-        .enumerate()
-        .map(|(row, bytes)| decode::decode(bytes, channels).with_context(|| format!("image {row} of `{name}`")));
-    let decoded = decoded.collect::<Result<Vec<_>>>()?;
-    ensure!(!decoded.is_empty(), "the {name} part of `{}` holds no image", folder.display());
-    Ok((Images::of_any_size(decoded.into_iter(), channels, labels), names))
+    let row = |row: usize| format!("image {row} of `{name}`");
+    let images = decode::all(labels, |index| &encoded[index][..], row, &folder.display())?;
+    ensure!(!images.labels.is_empty(), "the {name} part of `{}` holds no image", folder.display());
+    Ok((images, names))
 }
 
 /// The encoded image and the label of a row.
