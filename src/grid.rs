@@ -18,6 +18,7 @@
 mod block;
 mod check;
 mod document;
+mod images;
 mod job_text;
 mod key;
 mod merge;
@@ -39,8 +40,8 @@ use check::Check;
 use resolver::Resolver;
 use text::{Fault, Texts};
 
+pub use crate::source::Source as DataSource;
 pub use document::RunSettings;
-pub use resolver::DataSpec;
 
 /// An experiment file.
 #[derive(Clone, Debug)]
@@ -56,10 +57,22 @@ pub struct Source {
 ///
 /// A reason is one line, which may be followed by a second that starts with `hint: `.
 pub trait Catalogue {
-    fn data(&self, spec: &DataSpec) -> Result<Data, String>;
+    fn data(&self, source: &DataSource) -> Result<FoundData, String>;
 
     /// A file of weights, or `hf:owner/name[/file][@revision]` of the hub.
     fn weights(&self, name: &str) -> Result<WeightsFile, String>;
+}
+
+/// A data set that was looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundData {
+    pub data: Data,
+    /// For a worker: what may change, as a branch of the hub, is what it was.
+    pub source: DataSource,
+    /// Of the training part; empty where images have none.
+    pub train_labels: Vec<u32>,
+    /// What the paper does with it, where it is one of the paper's.
+    pub split: Option<[&'static str; 3]>,
 }
 
 /// A file of weights that was looked up.
@@ -164,7 +177,7 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
         data: HashMap::new(),
         teachers: BTreeMap::new(),
         open: Vec::new(),
-        places: Places::new(),
+        places: Places::default(),
     };
     let mut blocks = Vec::new();
     for section in document.blocks {
@@ -305,6 +318,7 @@ fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str)
         "mixup" => "only `function-matching`, `independent-mixup` and `objective = \"labels\"` mix images",
         "fixed-crops" => "only `teaching = \"fixed/ic-ens\"` counts crops",
         "ensemble" => "only several teachers need a rule to become one",
+        "answers" => "only a teacher that is asked at every step goes on being asked: `fixed/...` and labels do not",
         "view" | "label-smoothing" => "only `objective = \"labels\"` has it",
         _ => "only `objective = \"distil\"` has it",
     };

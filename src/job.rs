@@ -10,8 +10,10 @@
 
 mod ema;
 mod model;
+mod picture;
 mod source;
 mod split;
+mod training_set;
 
 use std::fmt;
 
@@ -23,8 +25,10 @@ pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,
 };
+pub use picture::{Decode, Resize};
 pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
-pub use split::{Part, Slice, SliceText, Split};
+pub use split::{Part, PerClass, Slice, SliceText, Split};
+pub use training_set::{TrainingSet, shares};
 
 /// Stands before the canonical text when it is hashed; a change of meaning of any field must change it.
 const IDENTITY: &str = "distillery job 1\n";
@@ -35,11 +39,19 @@ const IDENTITY: &str = "distillery job 1\n";
 pub struct Job {
     pub data: Data,
     pub split: Split,
+    /// What the student is shown where that is not `data`, of which then only validation and test are used. None is not
+    /// written, nor are the next two at their defaults: a job without has the id it had before there was such a choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train_on: Vec<TrainingSet>,
     pub student: Model,
     pub init: Init,
     /// Side of the square the student sees, in pixels.
     pub resolution: u32,
     pub crop: Crop,
+    #[serde(default, skip_serializing_if = "Resize::is_usual")]
+    pub resize: Resize,
+    #[serde(default, skip_serializing_if = "Decode::is_usual")]
+    pub decode: Decode,
     /// Left-right flips with probability one half, drawn before a view is shared (paper.md 3.1).
     pub flip: bool,
     pub objective: Objective,
@@ -69,13 +81,16 @@ pub struct Job {
 pub struct Data {
     /// What people call it.
     pub name: String,
-    /// Of the decoded images and labels of all its parts.
+    /// Of the images and labels of all its parts: encoded as they are, where they are files of images, else their pixels.
     pub sha256: String,
+    /// 0 where images have no labels.
     pub classes: u32,
     /// 1 for grey, 3 for RGB.
     pub channels: u32,
-    /// Images in the training and test files; splits are cut from these.
+    /// Images in the training, validation and test files; splits are cut from these.
     pub train_images: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_images: u32,
     pub test_images: u32,
 }
 
@@ -121,6 +136,27 @@ pub struct Distil {
     pub ensemble: Ensemble,
     pub teaching: Teaching,
     pub distance: Distance,
+    #[serde(default, skip_serializing_if = "Answers::is_live")]
+    pub answers: Answers,
+}
+
+/// Whether a teacher that is asked at every step goes on being asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// To the end.
+    #[default]
+    Live,
+    Replay(Replay),
+}
+
+/// The views and answers of the first epochs again and again: as many views of every image as there are epochs, the
+/// teacher asked once for each, in the manner of the stored answers of Dataset Reinforcement (arXiv 2303.08983).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Replay {
+    /// At least 1, which is one view of every image.
+    pub epochs: u32,
 }
 
 /// How several teachers become one answer.
@@ -309,8 +345,28 @@ impl Job {
         self.teachers().iter().map(|teacher| &teacher.source).chain(init)
     }
 
+    /// Images of an epoch.
     pub fn train_images(&self) -> u64 {
-        self.split.train.len()
+        match (self.train_on.as_slice(), &self.split.per_class) {
+            ([], None) => self.split.train.len(),
+            ([], Some(chosen)) => u64::from(chosen.images),
+            (sets, _) => sets.iter().map(|set| set.slice.len()).sum(),
+        }
+    }
+
+    /// The data sets this job reads, what it is measured on first.
+    pub fn data_sets(&self) -> impl Iterator<Item = &Data> {
+        std::iter::once(&self.data).chain(self.train_on.iter().map(|set| &set.data))
+    }
+
+    /// Steps after which what is shown begins anew; none where it never does.
+    pub fn cycle(&self) -> Option<u64> {
+        match &self.objective {
+            Objective::Distil(Distil { answers: Answers::Replay(replay), .. }) => {
+                Some(self.steps_at(replay.epochs).max(1))
+            }
+            _ => None,
+        }
     }
 
     /// Optimiser steps after `epochs` epochs: batches run on over the end of an epoch, so an epoch is not a whole
@@ -334,7 +390,18 @@ impl Job {
     }
 }
 
+impl Answers {
+    pub fn is_live(&self) -> bool {
+        *self == Answers::Live
+    }
+}
+
 impl Teaching {
+    /// Whether the teacher is asked before training, once for each image.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self, Teaching::FixedResize | Teaching::FixedCentralCrop | Teaching::FixedInceptionEnsemble { .. })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Teaching::FixedResize => "fixed/rs",
@@ -365,6 +432,11 @@ impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// JSON with sorted keys. Through [`serde_json::Value`], whose maps are ordered by key.

@@ -25,7 +25,7 @@
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`digest`] how content is named, [`card`] what a weights file holds, [`hub`] fetches weights of the
+//! fault is shown, [`digest`] how content is named, [`source`] where a data set lies, [`card`] what a weights file holds, [`hub`] fetches weights of the
 //! Hugging Face hub, [`commands`] is one file a verb and the only place that knows every module.
 //!
 //! # Three ideas
@@ -69,5 +69,6 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+pub mod source;
 pub mod store;
 pub mod train;

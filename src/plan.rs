@@ -9,14 +9,23 @@ mod device;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::{Job, JobId};
+use crate::source::Source;
 
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 pub use device::Device;
 
-/// Where content lies on this machine, by its SHA-256: data sets that are not built in, and weights files.
-pub type Places = BTreeMap<String, PathBuf>;
+/// Where content lies on this machine, by its SHA-256.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Places {
+    pub weights: BTreeMap<String, PathBuf>,
+    /// Data sets; one that is built in may be missing.
+    pub data: BTreeMap<String, Source>,
+}
 
 /// The whole of an experiment's work.
 #[derive(Clone, Debug)]

@@ -31,6 +31,7 @@ use crate::event::Message;
 use crate::folder::Folder;
 use crate::job::JobId;
 use crate::plan::{CohortId, Device, Manifest, Places, Plan};
+use crate::source::Keep;
 use crate::store::{self, Provenance, Store};
 
 pub use local::LocalEngine;
@@ -81,6 +82,7 @@ pub struct Settings {
     pub evaluate_every: u32,
     pub allow_teacher_at_chance: bool,
     pub record_teacher: bool,
+    pub images: Keep,
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,

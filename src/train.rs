@@ -19,6 +19,7 @@ pub mod cuda;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
+mod evaluation;
 pub mod graph;
 pub mod memory;
 pub mod metric;
@@ -26,6 +27,7 @@ pub mod model;
 pub mod network;
 pub mod ops;
 pub mod optimizer;
+mod pool;
 mod probe;
 pub mod random;
 #[cfg(test)]
@@ -47,12 +49,14 @@ use crate::event::{Event, Failure, Message, TeacherCheck, Which};
 use crate::folder::Folder;
 use crate::job::{Data, Job, Objective};
 use crate::plan::{Manifest, Places, stream_key};
+use crate::source::{FASHION_MNIST_8K2K, Origin, Source};
 pub use probe::probe;
 
-use data::{DataSet, FASHION_MNIST_8K2K, Location};
+use data::DataSet;
+use evaluation::Evaluated;
 use metric::{Answers, is_chance};
 use network::{Machine, Shown};
-use student::{Evaluated, Student, Target};
+use student::{Student, Target};
 use teacher::{Recording, Teachers};
 use views::Views;
 
@@ -72,7 +76,12 @@ pub enum End {
 pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut dyn FnMut(Message)) -> Result<End> {
     let job = &manifest.students.first().context("a cohort has students")?.job;
     let mut machine = Machine::open(manifest.device)?;
-    let set = data::load(&locate(&job.data, &manifest.places)?)?;
+    let open = |data: &Data| {
+        let set = data::open(&locate(data, &manifest.places)?)?.with_channels(job.data.channels);
+        set.hold(manifest.images, job.decode)
+    };
+    let set = open(&job.data)?;
+    let train_on = job.train_on.iter().map(|set| open(&set.data)).collect::<Result<Vec<_>>>()?;
     let mut students = Vec::new();
     for member in &manifest.students {
         students.push(Student::open(member, folder, &manifest.places, sink)?);
@@ -101,11 +110,12 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         }
     }
 
-    let mut views = Views::new(job, &set);
+    let mut views = Views::new(job, &set, &train_on);
     if let Some(teachers) = &mut teachers {
         let stream = stream_key(job);
         let key = teachers.key(&stream);
-        if manifest.record_teacher {
+        // What is replayed was asked about once, so it is kept.
+        if manifest.record_teacher || job.cycle().is_some() {
             let numbers = job.batch as usize * job.data.classes as usize;
             teachers.record(Recording::open(&folder.recording(&stream), &key, numbers)?);
         }
@@ -153,7 +163,7 @@ fn train(
     machine: &mut Machine,
     mut teachers: Option<&mut Teachers>,
     views: &mut Views,
-    evaluated: &[Evaluated],
+    evaluated: &[Evaluated<'_>],
     manifest: &Manifest,
     stop: &AtomicBool,
     sink: &mut dyn FnMut(Message),
@@ -213,43 +223,41 @@ fn leave(students: &mut [Student], asked: f64, sink: &mut dyn FnMut(Message)) ->
     Ok(End::Stopped)
 }
 
-/// Where a job's data lies on this machine.
-pub fn locate(data: &Data, places: &Places) -> Result<Location> {
-    match places.get(&data.sha256) {
-        Some(path) => Ok(Location::folder(path)),
-        None if data.name == FASHION_MNIST_8K2K => Ok(Location::FashionMnist8k2k),
+/// Where a data set lies on this machine.
+///
+/// # Errors
+/// When nobody said.
+pub fn locate(data: &Data, places: &Places) -> Result<Source> {
+    match places.data.get(&data.sha256) {
+        Some(source) => Ok(source.clone()),
+        None if data.name == FASHION_MNIST_8K2K => Ok(Source::of(Origin::BuiltIn)),
         None => anyhow::bail!("data set `{}` has no place on this machine", data.name),
     }
 }
 
 /// The splits students are measured on, with the teachers' answers. The students of a cohort share data and split but
 /// may differ in resolution.
-fn evaluation_sets(
+fn evaluation_sets<'a>(
     job: &Job,
     resolutions: &[u32],
-    set: &DataSet,
+    set: &'a DataSet,
     teachers: Option<&Teachers>,
-) -> Result<Vec<Evaluated>> {
+) -> Result<Vec<Evaluated<'a>>> {
     let mut evaluated = Vec::new();
     for (which, slice) in [(Which::Validation, &job.split.validation), (Which::Test, &job.split.test)] {
         let (images, range) = set.slice(slice);
-        let show = |resolution| views::evaluation(images, range.clone(), &job.crop, resolution);
-        let answers = teachers.map(|teachers| teachers.answer_each(show)).transpose()?;
-        let (each, together) = match answers {
-            None => (Vec::new(), None),
-            Some((each, together)) => (each, Some(together.flatten_all()?.to_vec1::<f32>()?)),
-        };
-        let each = each.iter().map(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<_>>()?;
-        let shown =
-            resolutions.iter().map(|resolution| Ok((*resolution, show(*resolution)?))).collect::<Result<_>>()?;
-        let labels = images.labels[range.clone()].to_vec();
-        evaluated.push(Evaluated { which, labels, images: shown, each, together });
+        let mut set = Evaluated::new(which, job, images, range, resolutions)?;
+        if let Some(teachers) = teachers {
+            let (each, together) = teachers.answer_all(&set)?;
+            (set.each, set.together) = (each, Some(together));
+        }
+        evaluated.push(set);
     }
     Ok(evaluated)
 }
 
 /// The accuracy of every teacher, and of their ensemble where there are several; none without teachers.
-fn teacher_checks(evaluated: &[Evaluated], classes: u32) -> Option<Vec<TeacherCheck>> {
+fn teacher_checks(evaluated: &[Evaluated<'_>], classes: u32) -> Option<Vec<TeacherCheck>> {
     let mut checks = Vec::new();
     for set in evaluated {
         let together = set.together.as_ref().filter(|_| set.each.len() > 1);

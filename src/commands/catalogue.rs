@@ -8,10 +8,10 @@ use anyhow::{Context, Result, anyhow};
 use super::Usage;
 use crate::card::Card;
 use crate::digest;
-use crate::grid::{self, Catalogue, DataSpec, Experiment, WeightsFile};
+use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, WeightsFile};
 use crate::hub::{self, Reference, Settings};
-use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
-use crate::train::data::{self, Location};
+use crate::job::{Head, Init, Input, Job, NetworkSource, Weights};
+use crate::train::data;
 use crate::train::model::Blueprint;
 use crate::train::weights::{load_body, load_weights};
 
@@ -20,20 +20,32 @@ use crate::train::weights::{load_body, load_weights};
 pub struct Shelf;
 
 impl Catalogue for Shelf {
-    fn data(&self, spec: &DataSpec) -> Result<Data, String> {
-        let location = match spec {
-            DataSpec::FashionMnist8k2k => Location::FashionMnist8k2k,
-            DataSpec::Idx(folder) => Location::Idx(folder.clone()),
-            DataSpec::Parquet(folder) => Location::Parquet(folder.clone()),
-            DataSpec::Cifar(folder) => Location::Cifar(folder.clone()),
-            DataSpec::Folder(folder) => Location::Folder(folder.clone()),
-        };
-        let set = data::load(&location).map_err(|error| format!("{error:#}"))?;
-        Ok(data::identify(&location, &set))
+    fn data(&self, source: &DataSource) -> Result<FoundData, String> {
+        data(source).map_err(|error| format!("{error:#}"))
     }
 
     fn weights(&self, name: &str) -> Result<WeightsFile, String> {
         weights(name).map_err(|error| format!("{error:#}"))
+    }
+}
+
+/// Looks up a data set, and says what of it is left out.
+///
+/// # Errors
+/// When it cannot be read or fetched.
+pub fn data(source: &DataSource) -> Result<FoundData> {
+    let set = data::open(source)?;
+    let data = data::identify(source, &set);
+    note_skipped(&data.name, &set.skipped);
+    let train_labels = if set.classes > 0 { set.train.labels } else { Vec::new() };
+    Ok(FoundData { data, source: source.clone(), train_labels, split: None })
+}
+
+/// Names the images that are left out of a data set.
+pub fn note_skipped(name: &str, skipped: &[String]) {
+    if !skipped.is_empty() {
+        eprintln!("note: {} images of `{name}` cannot be read and are left out:", skipped.len());
+        skipped.iter().for_each(|why| eprintln!("  {why}"));
     }
 }
 
@@ -69,7 +81,8 @@ pub fn check_weights(experiment: &Experiment) -> Result<()> {
                 continue;
             }
             seen.push((weights, input, head));
-            let path = experiment.places.get(&weights.sha256).context("weights that were looked up have a place")?;
+            let path =
+                experiment.places.weights.get(&weights.sha256).context("weights that were looked up have a place")?;
             let blueprint = Blueprint::new(&weights.model, input);
             let read = match head {
                 Head::Keep => load_weights(path, &blueprint),

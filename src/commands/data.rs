@@ -1,5 +1,6 @@
 //! `data inspect`: what a data set holds.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -7,8 +8,9 @@ use serde::Serialize;
 
 use super::{Usage, print, print_json, table};
 use crate::cli;
+use crate::source::{Broken, Origin, Source};
+use crate::train::data;
 use crate::train::data::inspect::{About, about, shared, sheet};
-use crate::train::data::{self, FASHION_MNIST_8K2K, Location};
 
 /// Images of a class on a sheet, and their side in pixels.
 const SHEET: (usize, usize) = (12, 64);
@@ -22,8 +24,11 @@ struct Found {
     channels: u32,
     classes: Vec<Class>,
     train: Part,
+    validation: Part,
     test: Part,
-    /// Test images whose pixels are in the training part too.
+    /// Images that cannot be read, each with the reason.
+    broken: Vec<String>,
+    /// Test images that are in the training part too.
     test_images_in_train: u64,
 }
 
@@ -32,6 +37,7 @@ struct Found {
 struct Class {
     name: String,
     train: u64,
+    validation: u64,
     test: u64,
 }
 
@@ -47,25 +53,32 @@ struct Part {
 
 pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     let cli::Data::Inspect(arguments) = verb;
-    let location = named(&arguments.data)?;
-    let set = data::load_all(&location)?;
-    let identity = data::identify(&location, &set);
-    let (train, test) = (about(&set.train, set.classes), about(&set.test, set.classes));
+    let source = named(&arguments.data)?;
+    let set = data::open(&source)?;
+    let identity = data::identify(&source, &set);
+    let [train, validation, test] = [&set.train, &set.validation, &set.test].map(|images| about(images, set.classes));
     let name = |class: usize| set.names.as_ref().map_or_else(|| class.to_string(), |names| names[class].clone());
-    let classes = train.by_class.iter().zip(&test.by_class).enumerate();
-    let classes = classes.map(|(class, (train, test))| Class { name: name(class), train: *train, test: *test });
+    let classes = (0..set.classes as usize).map(|class| Class {
+        name: name(class),
+        train: train.by_class[class],
+        validation: validation.by_class[class],
+        test: test.by_class[class],
+    });
     let found = Found {
         name: identity.name,
-        kind: location.kind(),
+        kind: kind_of(&source),
         sha256: identity.sha256,
         channels: identity.channels,
         classes: classes.collect(),
         test_images_in_train: shared(&set),
+        broken: set.skipped.clone(),
         train: Part::of(&train),
+        validation: Part::of(&validation),
         test: Part::of(&test),
     };
     if let Some(file) = &arguments.sheet {
-        let shown = if set.train.labels.is_empty() { &set.test } else { &set.train };
+        let parts = [&set.train, &set.validation, &set.test];
+        let shown = parts.into_iter().find(|images| !images.is_empty()).unwrap_or(&set.train);
         sheet(shown, set.classes, SHEET, file)?;
     }
     if arguments.json {
@@ -76,15 +89,32 @@ pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is built in, or a folder.
-pub fn named(name: &str) -> Result<Location> {
-    match name {
-        FASHION_MNIST_8K2K => Ok(Location::FashionMnist8k2k),
-        path if std::path::Path::new(path).is_dir() => Ok(Location::folder(std::path::Path::new(path))),
-        path => {
-            let hint = format!("a folder of images, parquet, IDX or CIFAR files, or `{FASHION_MNIST_8K2K}`");
-            Err(Usage(format!("there is no folder `{path}`\nhint: {hint}")).into())
+/// What has a name, or lies at a path. What is broken is named, not fatal: whoever looks wants to see it.
+///
+/// # Errors
+/// When there is no such thing.
+pub fn named(name: &str) -> Result<Source> {
+    let path = Path::new(name);
+    let origin = match Origin::named(name) {
+        Some(origin) => origin,
+        None if path.exists() => Origin::Files { kind: data::kind(path), path: path.to_owned() },
+        None => {
+            let hint = format!(
+                "a folder of images, parquet, IDX, CIFAR or tar files, a CSV, `hf:owner/name`, or one of {}",
+                Origin::NAMES.map(|name| format!("`{name}`")).join(", ")
+            );
+            return Err(Usage(format!("there is no data set `{name}`\nhint: {hint}")).into());
         }
+    };
+    Ok(Source { broken: Broken::Skip, ..Source::of(origin) })
+}
+
+fn kind_of(source: &Source) -> &'static str {
+    match &source.origin {
+        Origin::BuiltIn => "built in",
+        Origin::Files { kind, .. } => kind.name(),
+        Origin::Known { .. } => "one of the paper's",
+        Origin::Hub(_) => "of the hub",
     }
 }
 
@@ -109,17 +139,25 @@ impl Found {
             true => least.to_string(),
             false => format!("{least}, {median}, {most}"),
         };
-        let rows = [("train", &self.train), ("test", &self.test)].map(|(name, part)| {
+        let parts = [("train", &self.train), ("validation", &self.validation), ("test", &self.test)];
+        let rows = parts.into_iter().filter(|(name, part)| *name != "validation" || part.images > 0);
+        let rows = rows.map(|(name, part)| {
             let cells = [part.images.to_string(), sides(part.heights), sides(part.widths), part.repeated.to_string()];
             std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
         });
-        text += &table::table(&["part", "images", "height", "width", "repeated"], &rows);
-        text += &format!("{} images of the test part are in the training part\n\n", self.test_images_in_train);
+        text += &table::table(&["part", "images", "height", "width", "repeated"], &rows.collect::<Vec<_>>());
+        text += &format!("{} images of the test part are in the training part\n", self.test_images_in_train);
+        text += &format!("{} images cannot be read\n", self.broken.len());
+        self.broken.iter().for_each(|why| text += &format!("  {why}\n"));
+        text.push('\n');
         let rows: Vec<_> = self
             .classes
             .iter()
-            .map(|class| vec![class.name.clone(), class.train.to_string(), class.test.to_string()])
+            .map(|class| {
+                let counts = [class.train, class.validation, class.test].map(|count| count.to_string());
+                std::iter::once(class.name.clone()).chain(counts).collect::<Vec<_>>()
+            })
             .collect();
-        text + &table::table(&["class", "train", "test"], &rows)
+        text + &table::table(&["class", "train", "validation", "test"], &rows)
     }
 }

@@ -21,7 +21,8 @@ use crate::folder::Folder;
 use crate::grid::WeightsFile;
 use crate::hub::Reference;
 use crate::job::{Ensemble, Input, Model, Precision, SliceText};
-use crate::train::data::{self, Location};
+use crate::source::{Broken, Origin, Source};
+use crate::train::data;
 use crate::train::evaluate::{Network, logits};
 use crate::train::metric::Answers;
 use crate::train::network::Machine;
@@ -95,7 +96,7 @@ pub fn evaluate(arguments: &cli::Evaluate) -> Result<ExitCode> {
 }
 
 fn measure(arguments: &cli::Evaluate) -> Result<()> {
-    let location = data_named(&arguments.data)?;
+    let source = Source { broken: Broken::Fatal, ..data_named(&arguments.data)? };
     let text: SliceText = arguments
         .split
         .parse()
@@ -104,14 +105,21 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
     let folder = Folder::new(&arguments.place.folder);
     let own = look_up(&arguments.weights, &folder)?;
     let teachers = arguments.against.iter().map(|name| look_up(name, &folder)).collect::<Result<Vec<_>>>()?;
-    let (images, classes, names) = data::load_part(&location, text.part)?;
-    let images = &images;
+    let data = data::open(&source)?;
+    if data.classes == 0 {
+        return Err(Usage(format!(
+            "the images of `{}` have no labels\nhint: what is right is told by labels",
+            arguments.data
+        ))
+        .into());
+    }
+    let images = data.part(text.part);
     // Labels alone may not show all classes.
     let classes = match own.card.as_ref().map(|card| card.classes) {
-        Some(more) if names.is_none() && matches!(location, Location::Parquet(_)) => classes.max(more),
-        _ => classes,
+        Some(more) if data.names.is_none() && !matches!(source.origin, Origin::BuiltIn) => data.classes.max(more),
+        _ => data.classes,
     };
-    let set = Classes { count: classes, names };
+    let set = Classes { count: classes, names: data.names.clone() };
     let hint = "hint: `test[:1000]` is the first thousand, `test[:10%]` a tenth";
     let slice = text.resolve(images.labels.len() as u32).map_err(|message| Usage(format!("{message}\n{hint}")))?;
     let range = slice.start as usize..slice.end as usize;
@@ -136,8 +144,12 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
         .map(|(name, file)| load(&told::card(name, file, &theirs, &set, images)?, file));
     let teachers = teachers.collect::<Result<Vec<_>>>()?;
 
-    if let Some(trained_on) = card.data.as_ref().filter(|name| **name != location.name()) {
-        eprintln!("note: `{}` was trained on {trained_on} and is measured on {}", arguments.weights, location.name());
+    if let Some(trained_on) = card.data.as_ref().filter(|name| **name != source.origin.name()) {
+        eprintln!(
+            "note: `{}` was trained on {trained_on} and is measured on {}",
+            arguments.weights,
+            source.origin.name()
+        );
     }
     let labels = &images.labels[range.clone()];
     let classes = set.count as usize;
@@ -159,7 +171,7 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
         weights: arguments.weights.clone(),
         sha256: own.sha256,
         parameters: card.model.parameters(input),
-        data: location.name(),
+        data: source.origin.name(),
         split: text.to_string(),
         images: labels.len() as u64,
         resolution: card.resolution,

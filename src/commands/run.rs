@@ -50,6 +50,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             evaluate_every: experiment.run.evaluate_every,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
             record_teacher: experiment.run.record_teacher,
+            images: experiment.run.images,
             places: experiment.places.clone(),
             folder: folder.clone(),
             provenance: provenance(&device.to_string(), threads),

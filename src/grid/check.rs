@@ -34,6 +34,15 @@ impl Check<'_, '_> {
         merge::span_of(self.table, path).unwrap_or(self.header.clone())
     }
 
+    /// Of a choice: what was chosen, `DIR` of `{ folder = "DIR" }`.
+    pub fn value_span(&self, path: &str) -> Range<usize> {
+        let choice = merge::find(self.table, path).and_then(|value| value.get_ref().as_table());
+        match choice.filter(|table| table.len() == 1).and_then(|table| table.values().next()) {
+            Some(value) => value.span(),
+            None => self.span(path),
+        }
+    }
+
     pub fn element_span(&self, path: &str, index: usize) -> Range<usize> {
         let element = merge::find(self.table, path).and_then(|list| list.get_ref().get(index));
         element.map_or_else(|| self.span(path), toml::Spanned::span)

@@ -12,6 +12,7 @@ use super::key;
 use super::merge::{self, Key, merge};
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
+use crate::source::Keep;
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct RunSettings {
     pub allow_teacher_at_chance: bool,
     /// Keep a live teacher's answers on disk, and take those that are there.
     pub record_teacher: bool,
+    /// How workers hold the images of data sets.
+    pub images: Keep,
 }
 
 pub(super) struct Document<'t> {
@@ -205,6 +208,7 @@ struct RunText {
     evaluate_every: u32,
     teacher_at_chance: AtChance,
     record_teacher: bool,
+    images: Keep,
 }
 
 #[derive(Deserialize)]
@@ -219,7 +223,7 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
         Fault::from_toml(&error)
-            .or_hint("for instance `evaluate-every = 1`, `teacher-at-chance = \"stop\"` and `record-teacher = true`")
+            .or_hint("for instance `evaluate-every = 1`, `teacher-at-chance = \"stop\"`, `record-teacher = true` and `images = \"auto\"`")
     })?;
     if text.evaluate_every == 0 {
         return Err(
@@ -230,5 +234,6 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
         evaluate_every: text.evaluate_every,
         allow_teacher_at_chance: matches!(text.teacher_at_chance, AtChance::Allow),
         record_teacher: text.record_teacher,
+        images: text.images,
     })
 }

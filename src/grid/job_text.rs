@@ -10,24 +10,29 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::check::Check;
+use super::images::{self, SplitText, TrainOn};
 use super::key;
-use super::resolver::{DataSpec, Resolver};
+use super::resolver::Resolver;
 use super::text::Fault;
 use crate::diagnostic::nearest;
 use crate::job::{
-    Clip, Crop, Data, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Model, Normalization, Objective,
-    Optimizer, Part, Precision, Schedule, Slice, SliceText, Split, Teacher, Teaching, Trained, View, Warmup,
+    Answers, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Model, Normalization,
+    Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained, View, Warmup,
 };
+use crate::source::Source;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct JobText {
-    data: DataSpec,
+    data: Source,
     split: SplitText,
+    train_on: TrainOn,
     student: Model,
     init: InitText,
     resolution: u32,
     crop: Crop,
+    resize: Resize,
+    decode: Decode,
     flip: bool,
     objective: ObjectiveName,
     view: Option<View>,
@@ -38,6 +43,7 @@ struct JobText {
     ensemble: Option<Ensemble>,
     fixed_crops: Option<u32>,
     distance: Option<Distance>,
+    answers: Option<Answers>,
     epochs: u32,
     batch: u32,
     optimizer: Optimizer,
@@ -78,14 +84,6 @@ struct WeightsInit {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct SplitText {
-    train: String,
-    validation: String,
-    test: String,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum ObjectiveName {
     Labels,
@@ -109,12 +107,13 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
-    let place = text.data.clone().path().map_or("data", |(_, name)| name);
-    let data = resolver.data(&text.data, check.span(place))?;
-    let split = resolve_split(&text.split, &data, &check)?;
+    let found = resolver.data(&text.data, check.value_span("data"))?;
+    let split = images::split(&text.split, &found, &text.train_on, resolver, &check)?;
+    let data = found.data;
+    let labels = matches!(text.objective, ObjectiveName::Labels);
+    let train_on = images::training_sets(&text.train_on, &data, labels, resolver, &check)?;
     check.ranges(&text.ranges())?;
     check.model("student", &text.student, Some(text.resolution))?;
-    check.batch(text.batch, split.train.len())?;
     let objective = match text.objective {
         ObjectiveName::Labels => resolve_labels(&text, &check)?,
         ObjectiveName::Distil => resolve_distil(&text, &data, resolver, &check)?,
@@ -123,10 +122,13 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let job = Job {
         data,
         split,
+        train_on,
         student: text.student,
         init,
         resolution: text.resolution,
         crop: text.crop,
+        resize: text.resize,
+        decode: text.decode,
         flip: text.flip,
         objective,
         epochs: text.epochs,
@@ -141,6 +143,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         ema: text.ema,
         seed: text.seed,
     };
+    check.batch(job.batch, job.train_images())?;
     check.warmup(&job)?;
     Ok(job)
 }
@@ -156,6 +159,7 @@ pub(super) fn has_effect(name: &str, job: &Job) -> bool {
             }
             "fixed-crops" => matches!(distil.teaching, Teaching::FixedInceptionEnsemble { .. }),
             "ensemble" => distil.teachers.len() > 1,
+            "answers" => !distil.teaching.is_fixed(),
             _ => true,
         },
     }
@@ -175,37 +179,6 @@ impl JobText {
             ema: &self.ema,
         }
     }
-}
-
-fn resolve_split(text: &SplitText, data: &Data, check: &Check<'_, '_>) -> Result<Split, Fault> {
-    let slice = |path: &str, text: &str| -> Result<Slice, Fault> {
-        let parsed: SliceText = text.parse().map_err(|message: String| {
-            check.fault(path, message).hint("write `train`, `train[:7000]`, `train[90%:]` or `test`")
-        })?;
-        let images = match parsed.part {
-            Part::Train => data.train_images,
-            Part::Test => data.test_images,
-        };
-        let hint = format!("`{}` has {} training and {} test images", data.name, data.train_images, data.test_images);
-        parsed.resolve(images).map_err(|message| check.fault(path, message).hint(hint))
-    };
-    let train = slice("split.train", &text.train)?;
-    let validation = slice("split.validation", &text.validation)?;
-    let test = slice("split.test", &text.test)?;
-    let pairs = [
-        (("train", &train, &text.train), ("validation", &validation, &text.validation)),
-        (("train", &train, &text.train), ("test", &test, &text.test)),
-        (("validation", &validation, &text.validation), ("test", &test, &text.test)),
-    ];
-    for ((a, a_slice, a_text), (b, b_slice, b_text)) in pairs {
-        if a_slice.overlaps(b_slice) {
-            let message = format!("`{a}` and `{b}` share images: `{a_text}` and `{b_text}`");
-            return Err(check
-                .fault(&format!("split.{b}"), message)
-                .hint("what is trained on, selected on and reported must be three different things"));
-        }
-    }
-    Ok(Split { train, validation, test })
 }
 
 fn resolve_init(
@@ -275,7 +248,16 @@ fn resolve_distil(
         [_] => Ensemble::MeanLogits,
         _ => text.ensemble.ok_or_else(|| check.missing("ensemble"))?,
     };
-    Ok(Objective::Distil(Distil { teachers, ensemble, teaching, distance }))
+    // A teacher that is asked once for all answers no differently the second time.
+    let answers = match text.answers.ok_or_else(|| check.missing("answers"))? {
+        _ if teaching.is_fixed() => Answers::Live,
+        answers => answers,
+    };
+    if let Answers::Replay(replay) = answers {
+        let hint = "it is how many views of every image there are; the paper's patience is `answers = \"live\"`";
+        check.whole("answers.replay.epochs", replay.epochs, 1, 10_000_000, hint)?;
+    }
+    Ok(Objective::Distil(Distil { teachers, ensemble, teaching, distance, answers }))
 }
 
 fn resolve_teachers(

@@ -7,14 +7,16 @@ use toml::de::DeTable;
 use super::merge::Value;
 
 /// Job keys and how each is written.
-const KEYS: [(&str, &str); 27] = [
+const KEYS: [(&str, &str); 31] = [
+    ("answers", "answers = \"live\"` or `answers = { replay = { epochs = 10 } }"),
     ("batch", "batch = 512"),
     ("clip", "clip = { norm = 1.0 }` or `clip = \"off\""),
     ("crop", "crop = { area = [0.05, 1.0], aspect = [0.75, 1.333], tries = 100, margin = 1.25 }"),
     (
         "data",
-        "data = \"fashion-mnist-8k2k\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet` and `cifar` are other kinds of folders: `data = { idx = \"DIR\" }",
+        "data = \"fashion-mnist-8k2k\"`, `data = \"hf:owner/name\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet`, `cifar`, `tar` and `csv` are other kinds: `data = { idx = \"DIR\" }",
     ),
+    ("decode", "decode = \"full\"` or `decode = \"reduced\""),
     ("distance", "distance = { kl = { temperature = 1.0 } }"),
     ("ema", "ema = { decay = 0.9999 }` or `ema = \"off\""),
     ("ensemble", "ensemble = \"mean-logits\""),
@@ -34,6 +36,7 @@ const KEYS: [(&str, &str); 27] = [
         "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }` or `optimizer = { sgd = { momentum = 0.9, nesterov = false } }",
     ),
     ("precision", "precision = \"f32\"` or `precision = \"bf16\""),
+    ("resize", "resize = \"bilinear\"`, `resize = \"bilinear-antialias\"` or `resize = \"bicubic\""),
     ("resolution", "resolution = 28"),
     ("schedule", "schedule = \"cosine\""),
     ("seed", "seed = 0"),
@@ -41,13 +44,18 @@ const KEYS: [(&str, &str); 27] = [
     ("student", "student = { bit-resnet-small = { depth = 8, width = 16 } }"),
     ("teachers", "teachers = [\"big\"]"),
     ("teaching", "teaching = \"function-matching\""),
+    (
+        "train-on",
+        "train-on = [{ data = { folder = \"DIR\" }, split = \"train\", weight = 2.0 }, { data = \"food101\", weight = 1.0 }]",
+    ),
     ("view", "view = \"ic\""),
     ("warmup", "warmup = { share = 0.1 }` or `warmup = { steps = 1500 }"),
     ("weight-decay", "weight-decay = 1e-4"),
 ];
 
 /// Keys that only a distilled student has, or that mean something else to one.
-pub(super) const DISTILLATION: [&str; 6] = ["distance", "ensemble", "fixed-crops", "mixup", "teachers", "teaching"];
+pub(super) const DISTILLATION: [&str; 7] =
+    ["answers", "distance", "ensemble", "fixed-crops", "mixup", "teachers", "teaching"];
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     KEYS.into_iter().map(|(name, _)| name)

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::document::{Defaults, Section};
@@ -12,42 +11,10 @@ use super::job_text;
 use super::merge::{Key, merge};
 use super::teacher::Known;
 use super::text::{Fault, Texts};
-use super::{Catalogue, WeightsFile};
-use crate::job::{Data, Job};
+use super::{Catalogue, FoundData, WeightsFile};
+use crate::job::Job;
 use crate::plan::Places;
-
-/// A data set as an experiment file names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataSpec {
-    /// Fashion-MNIST's first 8,000 training and 2,000 test images, built in.
-    #[serde(rename = "fashion-mnist-8k2k")]
-    FashionMnist8k2k,
-    /// A folder with the four IDX files of MNIST and its relatives.
-    Idx(PathBuf),
-    /// A folder of `train*.parquet` and `test*.parquet` as the Hugging Face hub has them.
-    Parquet(PathBuf),
-    /// A folder with the `.bin` files of CIFAR-10 or CIFAR-100.
-    Cifar(PathBuf),
-    /// A folder of images, a directory for every class, below `train` and `test` or as one tree.
-    Folder(PathBuf),
-}
-
-impl DataSpec {
-    /// Where it lies, and how that is written; none for what is built in.
-    pub(super) fn path(&mut self) -> Option<(&mut PathBuf, &'static str)> {
-        match self {
-            DataSpec::FashionMnist8k2k => None,
-            DataSpec::Idx(path) => Some((path, "data.idx")),
-            DataSpec::Parquet(path) => Some((path, "data.parquet")),
-            DataSpec::Cifar(path) => Some((path, "data.cifar")),
-            DataSpec::Folder(path) => Some((path, "data.folder")),
-        }
-    }
-}
-
-/// How names of weights on the hub begin.
-const HUB: &str = "hf:";
+use crate::source::{HUB, Source};
 
 pub(super) struct Resolver<'a> {
     pub texts: &'a Texts,
@@ -57,7 +24,7 @@ pub(super) struct Resolver<'a> {
     pub base: Section<'a>,
     pub defaults: Defaults<'a>,
     pub sections: Vec<(Key<'a>, Section<'a>)>,
-    pub data: HashMap<DataSpec, Data>,
+    pub data: HashMap<Source, FoundData>,
     pub weights: HashMap<String, WeightsFile>,
     pub teachers: BTreeMap<String, Known>,
     /// Teachers being resolved, the outermost first.
@@ -71,20 +38,18 @@ impl<'a> Resolver<'a> {
     }
 
     /// Asks the catalogue once for each data set.
-    pub fn data(&mut self, spec: &DataSpec, span: Range<usize>) -> Result<Data, Fault> {
-        let mut spec = spec.clone();
-        if let Some((path, _)) = spec.path() {
+    pub fn data(&mut self, source: &Source, span: Range<usize>) -> Result<FoundData, Fault> {
+        let mut source = source.clone();
+        if let Some(path) = source.origin.path_mut() {
             *path = self.place(path, &span);
         }
-        if let Some(data) = self.data.get(&spec) {
-            return Ok(data.clone());
+        if let Some(found) = self.data.get(&source) {
+            return Ok(found.clone());
         }
-        let data = self.catalogue.data(&spec).map_err(|reason| fault_of_reason(span, &reason))?;
-        if let Some((path, _)) = spec.path() {
-            self.places.insert(data.sha256.clone(), path.clone());
-        }
-        self.data.insert(spec, data.clone());
-        Ok(data)
+        let found = self.catalogue.data(&source).map_err(|reason| fault_of_reason(span, &reason))?;
+        self.places.data.insert(found.data.sha256.clone(), found.source.clone());
+        self.data.insert(source, found.clone());
+        Ok(found)
     }
 
     /// Looks a weights file up, each once.
@@ -97,7 +62,7 @@ impl<'a> Resolver<'a> {
             return Ok(found.clone());
         }
         let found = self.catalogue.weights(&name).map_err(|reason| fault_of_reason(span, &reason))?;
-        self.places.insert(found.sha256.clone(), found.path.clone());
+        self.places.weights.insert(found.sha256.clone(), found.path.clone());
         self.weights.insert(name, found.clone());
         Ok(found)
     }

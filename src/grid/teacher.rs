@@ -109,14 +109,15 @@ impl<'a> Resolver<'a> {
         Ok(Known { source, resolution, classes })
     }
 
-    /// Like `[base]`, but for how a student is taught and what it starts from: a teacher inherits neither.
+    /// Like `[base]`, but for how a student is taught, on which other images, and what it starts from: a teacher inherits
+    /// none of it.
     fn read_train(&mut self, train: Section<'a>, header: Range<usize>) -> Result<NetworkSource, Fault> {
         let objective = match train.table.get("objective").map(Spanned::get_ref) {
             Some(DeValue::String(objective)) => objective.clone(),
             _ => "labels".into(),
         };
         let inherited = self.base.clone();
-        for name in key::DISTILLATION.into_iter().chain(["objective", "init"]) {
+        for name in key::DISTILLATION.into_iter().chain(["objective", "init", "train-on"]) {
             self.base.table.remove(name);
         }
         let mut table = self.base_for(&objective);

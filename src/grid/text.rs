@@ -93,6 +93,11 @@ impl Texts {
         self.command_line.first().is_some_and(|first| span.start >= first.start)
     }
 
+    /// Whether nobody wrote it.
+    pub fn is_default(&self, span: &Range<usize>) -> bool {
+        (self.defaults.start..self.defaults.end()).contains(&span.start)
+    }
+
     /// What is written at `span`.
     pub fn written(&self, span: Range<usize>) -> &str {
         self.of(span.start).padded.get(span).unwrap_or_default()

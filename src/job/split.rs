@@ -1,4 +1,5 @@
-//! Which images a job trains, selects and reports on, in the notation of TFDS: `train[:90%]`, `train[7000:]`, `test`.
+//! Which images a job trains, selects and reports on, in the notation of TFDS: `train[:90%]`, `train[7000:]`,
+//! `validation`, `test`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +10,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Split {
+    /// Empty, and not written, where a job is trained on other data.
+    #[serde(default, skip_serializing_if = "Slice::is_empty")]
     pub train: Slice,
+    /// All of `train` where it is none, which is not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<PerClass>,
     /// Selection looks at this one only.
     pub validation: Slice,
     /// Reported, never selected on.
     pub test: Slice,
 }
 
+/// The first images of every class in a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PerClass {
+    /// At most so many.
+    pub each: u32,
+    /// What that makes in all.
+    pub images: u32,
+}
+
 /// The images `start..end` of one part, in the data set's own order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Slice {
     pub part: Part,
@@ -26,11 +42,23 @@ pub struct Slice {
 }
 
 /// The files a data set comes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
+    #[default]
     Train,
+    Validation,
     Test,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Train => "train",
+            Part::Validation => "validation",
+            Part::Test => "test",
+        }
+    }
 }
 
 /// A slice as it is written, before the size of the part is known.
@@ -97,6 +125,7 @@ impl FromStr for SliceText {
         };
         let part = match part {
             "train" => Part::Train,
+            "validation" => Part::Validation,
             "test" => Part::Test,
             _ => return Err(wrong()),
         };
@@ -119,10 +148,7 @@ impl FromStr for SliceText {
 
 impl fmt::Display for SliceText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = match self.part {
-            Part::Train => "train",
-            Part::Test => "test",
-        };
+        let part = self.part.name();
         if self.start == Bound::Open && self.end == Bound::Open {
             return f.write_str(part);
         }

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{Device, Places, Planned};
 use crate::job::{Distil, Init, Job, JobId, NetworkSource, Objective, Teaching, canonical_text, short_hash};
+use crate::source::Keep;
 
 /// Jobs that are trained together by one worker on one device.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Manifest {
     /// Keep a live teacher's answers on disk, and take those that are there.
     #[serde(default)]
     pub record_teacher: bool,
+    #[serde(default)]
+    pub images: Keep,
     pub threads: u32,
     pub device: Device,
 }
@@ -56,14 +59,18 @@ pub struct Student {
 
 /// Jobs with equal keys are trained together. A student that starts from another job's waits for it, so it is not put
 /// with that one, nor with others that need not wait.
+/// Those that replay a stream go round together.
 fn cohort_key(job: &Job) -> String {
-    match &job.init {
-        Init::Trained(trained) => match &trained.source {
-            NetworkSource::Job(first) => format!("{}\nafter {}", stream_key(job), first.id()),
-            NetworkSource::Weights(_) => stream_key(job),
-        },
-        Init::Scratch => stream_key(job),
+    let mut key = stream_key(job);
+    if let Init::Trained(trained) = &job.init
+        && let NetworkSource::Job(first) = &trained.source
+    {
+        key += &format!("\nafter {}", first.id());
     }
+    if let Some(steps) = job.cycle() {
+        key += &format!("\nevery {steps} steps");
+    }
+    key
 }
 
 /// Two jobs with equal keys can share loader and teacher. Canonical JSON, readable in a debugger.
@@ -84,6 +91,8 @@ pub fn stream_key(job: &Job) -> String {
         "seed": job.seed,
         "flip": job.flip,
         "crop": job.crop,
+        "train-on": job.train_on,
+        "pixels": (job.resize, job.decode),
         "precision": job.precision,
         "asked": asked,
     }))

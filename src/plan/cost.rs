@@ -48,7 +48,8 @@ pub fn teacher_flops(job: &Job, images: f64) -> f64 {
     let asked = match distil.teaching {
         Teaching::FixedResize | Teaching::FixedCentralCrop => job.train_images() as f64,
         Teaching::FixedInceptionEnsemble { crops } => job.train_images() as f64 * f64::from(crops),
-        _ => images,
+        // A stream that is replayed was asked about once.
+        _ => job.cycle().map_or(images, |steps| images.min(steps as f64 * f64::from(job.batch))),
     };
     let each = distil.teachers.iter().map(|teacher| teacher.source.model().forward_flops(job.teacher_input(teacher)));
     asked * each.sum::<f64>()

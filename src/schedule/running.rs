@@ -136,6 +136,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             evaluate_every: self.settings.evaluate_every,
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
             record_teacher: self.settings.record_teacher,
+            images: self.settings.images,
             threads,
             device: self.settings.device,
         };

@@ -26,8 +26,8 @@ use super::ops::tile;
 use super::random::{Purpose, Stream};
 use super::{cuda, memory, optimizer};
 use crate::job::{
-    Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Ema, Init, Input, Job, Labels, Model, Objective, Optimizer,
-    Part, Precision, Schedule, Slice, Split, View, Vit, Warmup,
+    Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Decode, Ema, Init, Input, Job, Labels, Model, Objective,
+    Optimizer, Part, Precision, Resize, Schedule, Slice, Split, View, Vit, Warmup,
 };
 use crate::plan::Device;
 
@@ -131,14 +131,18 @@ pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> J
             classes: input.classes,
             channels: input.channels,
             train_images: batch,
+            validation_images: 0,
             test_images: 0,
         },
-        split: Split { train: slice.clone(), validation: slice.clone(), test: slice },
+        split: Split { train: slice.clone(), per_class: None, validation: slice.clone(), test: slice },
+        train_on: Vec::new(),
         student: student.clone(),
         init: Init::Scratch,
         ema: Ema::Off,
         resolution: input.resolution,
         crop: Crop { area: [0.05, 1.0], aspect: [0.75, 1.33], tries: 100, margin: 1.0 },
+        resize: Resize::Bilinear,
+        decode: Decode::Full,
         flip: false,
         objective: Objective::Labels(Labels { view: View::Resize, mixup: 0.0, label_smoothing: 0.0 }),
         epochs: 1_000_000,

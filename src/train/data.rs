@@ -1,179 +1,101 @@
-//! Data sets as bytes: every image of one data set, decoded, in the order of its files.
+//! Data sets: the images of all parts of one, in the order of its files, and what they are called.
 //!
-//! Pixels stay u8 until a batch is made. Identity is content: [`identify`] hashes what was decoded, so the same images
-//! have the same name on every machine, gzipped or not.
+//! A format lists what it holds ([`listing`]) or has pixels itself (`idx`, `cifar`). Files of images stay encoded until
+//! somebody wants to look; [`DataSet::hold`] decodes them into memory, or into a file, for whoever looks often. Pixels stay
+//! u8 until a batch is made. Identity is content: [`identify`] hashes what images are, wherever they lie.
 
 mod cifar;
 pub mod decode;
 mod folder;
 mod idx;
+mod images;
+mod index;
 pub mod inspect;
+mod jpeg;
 pub mod listing;
 mod parquet;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sha2::{Digest, Sha256};
 
+pub use images::{Image, Images, Shape, UNLABELLED};
+
 use crate::digest::hex;
-use crate::job::{Data, Part, Slice};
+use crate::job::{Data, Decode, Part, Slice};
+use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
-/// Where a data set comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Location {
-    /// In the binary: Fashion-MNIST's first 8,000 training and 2,000 test images.
-    FashionMnist8k2k,
-    /// A folder with the four IDX files of MNIST and its relatives, gzipped or not.
-    Idx(PathBuf),
-    /// A folder of parquet files as the hub has them: an image and a label a row.
-    Parquet(PathBuf),
-    /// A folder with the `.bin` files of CIFAR-10 or CIFAR-100.
-    Cifar(PathBuf),
-    /// A folder of images, a directory for every class.
-    Folder(PathBuf),
-}
+/// What parts are called in folders and files. What is only there for validation is the test part.
+const TRAIN: [&str; 1] = ["train"];
+const VALIDATION: [&str; 4] = ["validation", "valid", "val", "dev"];
+const TEST: [&str; 1] = ["test"];
 
-/// What the test part is called in folders and files, the first that is there.
-const TEST: [&str; 4] = ["test", "validation", "valid", "val"];
-
-/// The name of the data set that is in the binary.
-pub const FASHION_MNIST_8K2K: &str = "fashion-mnist-8k2k";
-
-/// Training and test images.
-#[derive(Clone, Debug, PartialEq)]
+/// All parts of a data set. Any may be empty.
+#[derive(Debug)]
 pub struct DataSet {
     pub train: Images,
+    pub validation: Images,
     pub test: Images,
+    /// 0 where images have no labels.
     pub classes: u32,
     /// Of the classes, where the files tell.
     pub names: Option<Vec<String>>,
+    /// Images that were left out, each with the reason.
+    pub skipped: Vec<String>,
 }
 
-/// Images of any sizes with their labels, decoded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Images {
-    /// One image after the other.
-    pixels: Vec<u8>,
-    /// Where each begins, with height and width.
-    places: Vec<(usize, u32, u32)>,
-    pub channels: usize,
-    /// `[N]`, below the number of classes.
-    pub labels: Vec<u32>,
-}
-
-/// One image, `[H, W, C]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Image<'a> {
-    pub pixels: &'a [u8],
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-}
-
-/// Reads a data set into memory.
+/// Looks at a data set: every image is read and checked once, which is remembered.
 ///
 /// # Errors
-/// When files are missing, unreadable or not what their names say; every message names the file.
-pub fn load(location: &Location) -> Result<DataSet> {
-    let set = load_all(location)?;
-    if set.train.labels.is_empty() {
-        bail!("the training part of `{}` holds no image", location.name());
-    }
-    Ok(set)
+/// When files are missing, unreadable or not what they are said to be; every message names the file.
+pub fn open(source: &Source) -> Result<DataSet> {
+    let listing = match &source.origin {
+        Origin::BuiltIn => return idx::embedded(),
+        Origin::Files { kind: Kind::Idx, path } => return idx::folder(path),
+        Origin::Files { kind: Kind::Cifar, path } => return cifar::folder(path),
+        Origin::Files { kind: Kind::Parquet, path } => parquet::listing(path)?,
+        Origin::Files { kind: Kind::Folder, path } => folder::listing(path)?,
+        _ => todo!(),
+    };
+    index::data_set(listing, source)
 }
 
-/// As [`load`], but the training part may be missing.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_all(location: &Location) -> Result<DataSet> {
-    match location {
-        Location::FashionMnist8k2k => idx::embedded(),
-        Location::Idx(folder) => idx::folder(folder),
-        Location::Parquet(folder) => parquet::folder(folder),
-        Location::Cifar(folder) => cifar::folder(folder),
-        Location::Folder(folder) => folder::folder(folder),
-    }
-}
-
-/// Reads one part of a data set into memory: its images, how many classes there are and, where the files tell, their
-/// names. Where they do not even tell how many, the labels do.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_part(location: &Location, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
-    match location {
-        Location::Parquet(folder) => return parquet::one(folder, part),
-        Location::Cifar(folder) => return cifar::one(folder, part),
-        Location::Folder(folder) => return folder::one(folder, part),
-        Location::Idx(_) | Location::FashionMnist8k2k => {}
-    }
-    let DataSet { train, test, classes, names } = load(location)?;
-    Ok((if part == Part::Train { train } else { test }, classes, names))
-}
-
-/// The identity of a loaded data set.
-pub fn identify(location: &Location, set: &DataSet) -> Data {
+/// The identity of a data set.
+pub fn identify(source: &Source, set: &DataSet) -> Data {
     let mut hash = Sha256::new();
-    for images in [&set.train, &set.test] {
-        let one = images.size().map(|(height, width)| [height, width].map(|side| side as u64));
-        let shape = [images.labels.len() as u64].into_iter().chain(one.unwrap_or_default());
-        shape.chain([images.channels as u64]).for_each(|side| hash.update(side.to_le_bytes()));
-        if one.is_none() {
-            images.places.iter().for_each(|(_, height, width)| {
-                hash.update(height.to_le_bytes());
-                hash.update(width.to_le_bytes());
+    let parts = [&set.train, &set.validation, &set.test];
+    if parts.iter().any(|images| images.digests().is_some()) {
+        hash.update("distillery images 1\n");
+        if source.orientation == Orientation::Exif {
+            hash.update("exif\n");
+        }
+        for images in parts {
+            hash.update((images.len() as u64).to_le_bytes());
+            images.digests().into_iter().flatten().zip(&images.labels).for_each(|(digest, label)| {
+                hash.update(digest);
+                hash.update(label.to_le_bytes());
             });
         }
-        hash.update(&images.pixels);
-        images.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+    } else {
+        for images in parts {
+            // A part that is not there says nothing.
+            let Some(size) = images.size() else { continue };
+            let shape = [images.len() as u64, size.0 as u64, size.1 as u64, images.channels as u64];
+            shape.iter().for_each(|side| hash.update(side.to_le_bytes()));
+            (0..images.len()).for_each(|index| hash.update(images.pixels(index)));
+            images.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+        }
     }
     Data {
-        name: location.name(),
+        name: source.origin.name(),
         sha256: hex(&hash.finalize()),
         classes: set.classes,
         channels: set.train.channels as u32,
-        train_images: set.train.labels.len() as u32,
-        test_images: set.test.labels.len() as u32,
-    }
-}
-
-impl Location {
-    /// A folder is called by its last component: where it lies is not identity.
-    pub fn name(&self) -> String {
-        match self {
-            Location::FashionMnist8k2k => FASHION_MNIST_8K2K.to_owned(),
-            Location::Idx(folder) | Location::Parquet(folder) | Location::Cifar(folder) | Location::Folder(folder) => {
-                let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-                name.unwrap_or_else(|| "data".to_owned())
-            }
-        }
-    }
-
-    /// How an experiment calls this kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Location::FashionMnist8k2k => "built in",
-            Location::Idx(_) => "idx",
-            Location::Parquet(_) => "parquet",
-            Location::Cifar(_) => "cifar",
-            Location::Folder(_) => "folder",
-        }
-    }
-
-    /// What a folder holds is seen by its files.
-    pub fn folder(path: &Path) -> Location {
-        let make = if parquet::is_here(path) {
-            Location::Parquet
-        } else if cifar::is_here(path) {
-            Location::Cifar
-        } else if folder::is_here(path) {
-            Location::Folder
-        } else {
-            Location::Idx
-        };
-        make(path.to_owned())
+        train_images: set.train.len() as u32,
+        validation_images: set.validation.len() as u32,
+        test_images: set.test.len() as u32,
     }
 }
 
@@ -181,6 +103,7 @@ impl DataSet {
     pub fn part(&self, part: Part) -> &Images {
         match part {
             Part::Train => &self.train,
+            Part::Validation => &self.validation,
             Part::Test => &self.test,
         }
     }
@@ -189,40 +112,93 @@ impl DataSet {
     pub fn slice(&self, slice: &Slice) -> (&Images, std::ops::Range<usize>) {
         (self.part(slice.part), slice.start as usize..slice.end as usize)
     }
+
+    /// With so many channels each.
+    #[must_use]
+    pub fn with_channels(self, channels: u32) -> DataSet {
+        self.map(|images, _| Ok(images.with_channels(channels as usize)))
+            .unwrap_or_else(|_: std::convert::Infallible| unreachable!())
+    }
+
+    /// Ready to be looked at often: decoded into memory or a file, or encoded, as told. Where views are to be decoded at a
+    /// reduced scale, they must stay encoded.
+    ///
+    /// # Errors
+    /// Those of all images that cannot be read, and the disk's.
+    pub fn hold(self, keep: Keep, decode: Decode) -> Result<DataSet> {
+        let parts = [&self.train, &self.validation, &self.test];
+        let bytes: u64 = parts.iter().map(|images| images.decoded_bytes()).sum();
+        let fits = || super::memory::available_bytes().is_none_or(|available| bytes <= available / 2);
+        let keep = match (decode, keep) {
+            (Decode::Reduced, _) => Keep::Encoded,
+            (Decode::Full, Keep::Auto) if fits() => Keep::Memory,
+            (Decode::Full, Keep::Auto) => Keep::Encoded,
+            (Decode::Full, keep) => keep,
+        };
+        self.map(|images, part| match keep {
+            Keep::Encoded | Keep::Auto => Ok(images),
+            Keep::Memory => images.in_memory(),
+            Keep::Disk => match cache_folder() {
+                None => images.in_memory(),
+                Some(folder) => {
+                    let mut hash = Sha256::new_with_prefix([images.channels as u8]);
+                    images.digests().into_iter().flatten().for_each(|digest| hash.update(digest));
+                    let file = format!("{}-{}.pixels", part.name(), hex(&hash.finalize()));
+                    images.on_disk(&folder.join("decoded").join(file))
+                }
+            },
+        })
+    }
+
+    fn map<E>(self, mut body: impl FnMut(Images, Part) -> Result<Images, E>) -> Result<DataSet, E> {
+        let DataSet { train, validation, test, classes, names, skipped } = self;
+        Ok(DataSet {
+            train: body(train, Part::Train)?,
+            validation: body(validation, Part::Validation)?,
+            test: body(test, Part::Test)?,
+            classes,
+            names,
+            skipped,
+        })
+    }
 }
 
-impl Images {
-    /// Images of one size, `[N, H, W, C]`.
-    pub fn of_one_size(pixels: Vec<u8>, (height, width, channels): (usize, usize, usize), labels: Vec<u32>) -> Images {
-        let size = height * width * channels;
-        let places = (0..labels.len()).map(|index| (index * size, height as u32, width as u32)).collect();
-        Images { pixels, places, channels, labels }
-    }
+/// Where what was found out and decoded is kept: `$DISTILLERY_CACHE`, or the user's cache.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named("DISTILLERY_CACHE")
+        .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("distillery")))
+        .or_else(|| named("HOME").map(|folder| folder.join(".cache").join("distillery")))
+}
 
-    /// Images `(height, width, pixels)` of any sizes.
-    pub fn of_any_size(
-        decoded: impl Iterator<Item = (usize, usize, Vec<u8>)>,
-        channels: usize,
-        labels: Vec<u32>,
-    ) -> Images {
-        let (mut pixels, mut places) = (Vec::new(), Vec::with_capacity(labels.len()));
-        for (height, width, own) in decoded {
-            places.push((pixels.len(), height as u32, width as u32));
-            pixels.extend(own);
-        }
-        Images { pixels, places, channels, labels }
+/// What a path holds is seen by its files.
+pub fn kind(path: &Path) -> Kind {
+    let is_table = |path: &Path| path.extension().is_some_and(|extension| extension == "csv" || extension == "tsv");
+    let holds = |wanted: &dyn Fn(&Path) -> bool| {
+        fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| wanted(&entry.path())))
+    };
+    if is_table(path) {
+        Kind::Csv
+    } else if parquet::is_here(path) {
+        Kind::Parquet
+    } else if cifar::is_here(path) {
+        Kind::Cifar
+    } else if holds(&|path| path.extension().is_some_and(|extension| extension == "tar")) {
+        Kind::Tar
+    } else if holds(&is_table) {
+        Kind::Csv
+    } else if folder::is_here(path) {
+        Kind::Folder
+    } else {
+        Kind::Idx
     }
+}
 
-    pub fn get(&self, index: usize) -> Image<'_> {
-        let (at, height, width) = self.places[index];
-        let (height, width, channels) = (height as usize, width as usize, self.channels);
-        Image { pixels: &self.pixels[at..][..height * width * channels], height, width, channels }
-    }
-
-    /// Height and width, where all images have the same.
-    pub fn size(&self) -> Option<(usize, usize)> {
-        let (_, height, width) = *self.places.first()?;
-        let same = self.places.iter().all(|(_, h, w)| (*h, *w) == (height, width));
-        same.then_some((height as usize, width as usize))
+/// Which of the names of a part is there, for each part: training, validation, test.
+fn parts(is_here: impl Fn(&str) -> bool) -> [Option<&'static str>; 3] {
+    let first = |names: &[&'static str]| names.iter().copied().find(|name| is_here(name));
+    match [first(&TRAIN), first(&VALIDATION), first(&TEST)] {
+        [train, validation, None] => [train, None, validation],
+        all => all,
     }
 }

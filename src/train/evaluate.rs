@@ -14,8 +14,9 @@ use super::resample::{Filter, centre_crop};
 use super::teacher::combine;
 use super::views;
 use super::weights::load_weights;
+use super::window::{Window, resize};
 use crate::card::{Card, Interpolation};
-use crate::job::{Crop, Ensemble, Input, Precision};
+use crate::job::{Ensemble, Input, Precision};
 
 /// Images a forward pass takes at once.
 const CHUNK: usize = 100;
@@ -73,22 +74,22 @@ pub fn logits(
 }
 
 /// `[N, S, S, C]` in [-1, 1].
-fn show(images: &Images, range: Range<usize>, card: &Card) -> candle_core::Result<Tensor> {
+fn show(images: &Images, range: Range<usize>, card: &Card) -> Result<Tensor> {
     let filter = match card.interpolation {
-        Interpolation::Plain => {
-            // Only the margin counts where nothing is drawn.
-            let crop = Crop { area: [1.0; 2], aspect: [1.0; 2], tries: 1, margin: 1.0 / card.crop };
-            return views::evaluation(images, range, &crop, card.resolution);
-        }
-        Interpolation::Area => Filter::Box,
-        Interpolation::Bilinear => Filter::Triangle,
-        Interpolation::Bicubic => Filter::Cubic,
+        Interpolation::Plain => None,
+        Interpolation::Area => Some(Filter::Box),
+        Interpolation::Bilinear => Some(Filter::Triangle),
+        Interpolation::Bicubic => Some(Filter::Cubic),
     };
     let (side, first) = (card.resolution as usize, range.start);
     let size = side * side * images.channels;
     let mut pixels = vec![0u8; range.len() * size];
-    pixels.par_chunks_mut(size).enumerate().for_each(|(i, to)| {
-        centre_crop(images.get(first + i), card.crop, side, filter, to);
-    });
-    Tensor::from_vec(views::normalized(&pixels), (range.len(), side, side, images.channels), &Device::Cpu)
+    pixels.par_chunks_mut(size).enumerate().try_for_each(|(i, to)| {
+        images.see(first + i, |image| match filter {
+            Some(filter) => centre_crop(image, card.crop, side, filter, to),
+            None => resize(image, Window::central(1.0 / card.crop, (image.width, image.height)), side, false, to),
+        })
+    })?;
+    let normalized = views::normalized(&pixels);
+    Ok(Tensor::from_vec(normalized, (range.len(), side, side, images.channels), &Device::Cpu)?)
 }

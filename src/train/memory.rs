@@ -23,6 +23,14 @@ pub fn peak_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// What new work may take without pushing others out, where the system says.
+pub fn available_bytes() -> Option<u64> {
+    let about = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = about.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Processor time of this process so far, seconds: (user, system).
 pub fn processor_seconds() -> (f64, f64) {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;

@@ -28,6 +28,8 @@ pub enum Purpose {
     Init = 6,
     /// The crops of `fixed/ic-ens`; index = image * crops + crop.
     FixedCrops = 7,
+    /// The order of one set of a mixture; index = set << 40 | round through it.
+    SetOrder = 8,
 }
 
 /// An endless sequence of numbers at one place.

@@ -2,7 +2,6 @@
 
 mod on_gpu;
 
-use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,16 +12,17 @@ use candle_core::Tensor;
 
 use super::checkpoint::{self, Place};
 use super::cuda::trained::Trained;
+use super::evaluation::Evaluated;
 use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
 use super::ops::loss::Loss;
+use super::optimizer;
 use super::teacher::weights_file;
 use super::views::{Look, student_look};
 use super::weights::{load_body, load_weights};
-use super::{optimizer, teacher};
 use crate::card::Card;
-use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
+use crate::event::{Epoch, Event, Failure, Message, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Distance, Head, Init, Job, JobId};
 use crate::plan::{self, Places, teacher_flops};
@@ -34,18 +34,6 @@ const LAST_WEIGHTS: &str = "student.last.safetensors";
 
 /// At most this often an [`Event::Step`].
 const STEP_EVENT: Duration = Duration::from_millis(500);
-
-/// A split to be measured on.
-pub struct Evaluated {
-    pub which: Which,
-    pub labels: Vec<u32>,
-    /// Images `[N, S, S, C]` at each student's resolution.
-    pub images: HashMap<u32, Tensor>,
-    /// Each teacher's logits.
-    pub each: Vec<Vec<f32>>,
-    /// The ensemble's; the teacher's where there is one.
-    pub together: Option<Vec<f32>>,
-}
 
 /// What a student's logits are compared with in training.
 pub enum Target {
@@ -248,7 +236,7 @@ impl Student {
     pub fn finish_epoch(
         &mut self,
         machine: &mut Machine,
-        evaluated: &[Evaluated],
+        evaluated: &[Evaluated<'_>],
         every: u32,
         asked: f64,
         sink: &mut dyn FnMut(Message),
@@ -278,25 +266,27 @@ impl Student {
         self.save()
     }
 
-    /// Logits of all images `[N, S, S, C]` of the host.
-    fn logits(&self, machine: &mut Machine, images: &Tensor) -> Result<Tensor> {
+    /// Logits `[N * classes]` of a split.
+    fn logits(&self, machine: &mut Machine, set: &Evaluated<'_>) -> Result<Vec<f32>> {
         match (machine, &self.on_gpu) {
             (Machine::Cpu(engines), _) => {
                 let engine = engines.get(&self.job);
                 let weights = self.result_weights();
                 engine.load(weights);
-                teacher::in_chunks(images, |some| Ok(forward(engine, weights, some)?))
+                set.logits(self.job.resolution, |some| Ok(forward(engine, weights, some)?))
             }
-            (Machine::Cuda(_), trained) => trained.as_ref().context("the student is on the GPU")?.forward(images),
+            (Machine::Cuda(_), trained) => {
+                let trained = trained.as_ref().context("the student is on the GPU")?;
+                set.logits(self.job.resolution, |some| trained.forward(some))
+            }
         }
     }
 
-    fn row(&self, machine: &mut Machine, evaluated: &[Evaluated], started: Instant) -> Result<Epoch> {
+    fn row(&self, machine: &mut Machine, evaluated: &[Evaluated<'_>], started: Instant) -> Result<Epoch> {
         let mut evaluations = Vec::new();
         if !evaluated.is_empty() {
             for set in evaluated {
-                let images = set.images.get(&self.job.resolution).context("images at this resolution")?;
-                let logits = self.logits(machine, images)?.flatten_all()?.to_vec1::<f32>()?;
+                let logits = self.logits(machine, set)?;
                 let classes = self.job.data.classes as usize;
                 let answers = Answers { logits: &logits, labels: &set.labels, classes };
                 evaluations.push(answers.evaluate(set.which, set.together.as_deref()));

@@ -14,6 +14,7 @@ use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
 use super::cuda::frozen::Answers;
+use super::evaluation::{CHUNK, Evaluated};
 use super::model::Blueprint;
 use super::network::{Answer, Frozen, Machine, Shown, with_numbers};
 pub use recorded::Recording;
@@ -24,9 +25,6 @@ use crate::digest::hex;
 use crate::folder::Folder;
 use crate::job::{Distil, Ensemble, Job, NetworkSource, Precision, Teacher};
 use crate::plan::Places;
-
-/// Images a forward pass outside training takes at once.
-const CHUNK: usize = 250;
 
 /// At most so much of an answer that takes long is lost.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
@@ -190,15 +188,18 @@ impl Teachers {
         }
     }
 
-    /// What each teacher, and if there are several their ensemble, answers to images `[N, S, S, C]` given for each
-    /// resolution by `show`; teachers first.
-    pub fn answer_each(&self, show: impl Fn(u32) -> candle_core::Result<Tensor>) -> Result<(Vec<Tensor>, Tensor)> {
-        let mut each = Vec::new();
-        for (network, resolution) in &self.networks {
-            each.push(in_chunks(&show(*resolution)?, |some| network.forward(some))?);
-        }
-        let together = combine(each.clone(), self.ensemble)?;
-        Ok((each, together))
+    /// What each teacher, and if there are several their ensemble, answers to a split; teachers first.
+    ///
+    /// # Errors
+    /// The machine's, and those of encoded images.
+    pub fn answer_all(&self, set: &Evaluated<'_>) -> Result<(Vec<Vec<f32>>, Vec<f32>)> {
+        let each =
+            self.networks.iter().map(|(network, resolution)| set.logits(*resolution, |some| network.forward(some)));
+        let each = each.collect::<Result<Vec<_>>>()?;
+        let shape = (set.labels.len(), self.classes);
+        let tensors = each.iter().map(|logits| Ok(Tensor::from_slice(logits, shape, &Device::Cpu)?));
+        let together = combine(tensors.collect::<Result<_>>()?, self.ensemble)?;
+        Ok((each, together.flatten_all()?.to_vec1()?))
     }
 
     /// Asks what is asked once, before the first step. What was answered is kept in `file` and not asked again.
@@ -298,19 +299,9 @@ pub fn weights_file(source: &NetworkSource, folder: &Folder, places: &Places) ->
     match source {
         NetworkSource::Job(job) => Ok(folder.student(&job.id())),
         NetworkSource::Weights(weights) => {
-            places.get(&weights.sha256).cloned().context("a network's weights have no place on this machine")
+            places.weights.get(&weights.sha256).cloned().context("a network's weights have no place on this machine")
         }
     }
-}
-
-/// Logits of many images, a chunk at a time.
-pub fn in_chunks(images: &Tensor, answer: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let count = images.dim(0)?;
-    let mut logits = Vec::new();
-    for start in (0..count).step_by(CHUNK) {
-        logits.push(answer(&images.narrow(0, start, CHUNK.min(count - start))?)?);
-    }
-    Ok(Tensor::cat(&logits, 0)?)
 }
 
 fn network(machine: &Machine, job: &Job, teacher: &Teacher, path: &Path, hash: &mut Sha256) -> Result<Frozen> {

@@ -18,14 +18,16 @@
 //! flip, then the window. The shared view is the teacher's view; a student that looks for itself draws from a stream of
 //! its own, so modes that differ only in the student ask the teacher the same question (see [`crate::plan`]).
 
-use candle_core::{Device, Result, Tensor};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
 use rand_distr::{Beta, Distribution};
 use rayon::prelude::*;
 
-use super::data::{DataSet, Image, Images};
+use super::data::{DataSet, Shape};
+use super::pool::Pool;
 use super::random::{Purpose, Stream};
-use super::window::{Window, resize};
-use crate::job::{Crop, Distil, Job, Labels, Objective, Slice, Teaching, View};
+use super::window::Window;
+use crate::job::{Crop, Decode, Distil, Job, Labels, Objective, Resize, Teaching, View};
 
 /// How one network looks at the stream of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,13 +105,15 @@ pub fn student_look(job: &Job) -> Look {
 
 /// The stream of images of a cohort.
 pub struct Views<'a> {
-    images: &'a Images,
-    first: u32,
-    count: u32,
+    pool: Pool<'a>,
     seed: u64,
     batch: u32,
     flip: bool,
     crop: Crop,
+    resize: Resize,
+    decode: Decode,
+    /// Steps after which everything is shown again.
+    cycle: Option<u64>,
     /// The order of the two epochs a batch can touch.
     orders: Vec<(u64, Vec<u32>)>,
 }
@@ -117,8 +121,9 @@ pub struct Views<'a> {
 /// The images of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// Of the stream, which may have been gone through before.
     pub step: u64,
-    /// Place of each image in the training split.
+    /// Each image's place in the pool.
     pub images: Vec<u32>,
     /// Labels, in the same order.
     pub labels: Vec<u32>,
@@ -127,35 +132,36 @@ pub struct Batch {
 }
 
 impl<'a> Views<'a> {
-    pub fn new(job: &Job, data: &'a DataSet) -> Views<'a> {
-        let Slice { part, start, end } = job.split.train;
+    /// What `job` shows of its data, or of the sets it is trained on instead.
+    pub fn new(job: &Job, data: &'a DataSet, train_on: &'a [DataSet]) -> Views<'a> {
         Views {
-            images: data.part(part),
-            first: start,
-            count: end - start,
+            pool: Pool::new(job, data, train_on),
             seed: job.seed,
             batch: job.batch,
             flip: job.flip,
             crop: job.crop.clone(),
+            resize: job.resize,
+            decode: job.decode,
+            cycle: job.cycle(),
             orders: Vec::new(),
         }
     }
 
-    /// Images in the training split.
+    /// Images that are trained on.
     pub fn count(&self) -> u32 {
-        self.count
+        self.pool.count()
     }
 
-    /// Which images step `step` shows.
+    /// What step `step` shows.
     pub fn batch(&mut self, step: u64) -> Batch {
+        let step = self.cycle.map_or(step, |cycle| step % cycle);
+        let count = u64::from(self.pool.count());
         let first = step * u64::from(self.batch);
         let mut images = Vec::with_capacity(self.batch as usize);
         for position in first..first + u64::from(self.batch) {
-            let epoch = position / u64::from(self.count);
-            let place = (position % u64::from(self.count)) as usize;
-            images.push(self.order(epoch)[place]);
+            images.push(self.order(position / count)[(position % count) as usize]);
         }
-        let labels = images.iter().map(|image| self.images.labels[(self.first + image) as usize]).collect();
+        let labels = images.iter().map(|image| self.pool.label(*image)).collect();
         Batch { step, images, labels, first }
     }
 
@@ -163,42 +169,52 @@ impl<'a> Views<'a> {
         let found = self.orders.iter().position(|(of, _)| *of == epoch);
         let at = found.unwrap_or_else(|| {
             self.orders.retain(|(of, _)| of + 1 == epoch);
-            self.orders.push((epoch, Stream::new(self.seed, Purpose::Order, epoch).permutation(self.count)));
+            self.orders.push((epoch, self.pool.order(epoch)));
             self.orders.len() - 1
         });
         &self.orders[at].1
     }
 
     /// The pixels one look sees of a batch, normalised and mixed: `[N, S, S, C]`, f32 in [-1, 1].
+    ///
+    /// # Errors
+    /// Those of encoded images.
     pub fn show(&self, batch: &Batch, look: Look) -> Result<Tensor> {
-        let (side, channels) = (look.resolution as usize, self.images.channels);
+        let (side, channels) = (look.resolution as usize, self.pool.channels());
         let size = self.pixels_each(look);
         let mut pixels = vec![0u8; batch.images.len() * size];
-        self.pixels(batch, look, &mut pixels);
+        self.pixels(batch, look, &mut pixels)?;
         let shown = normalized(&pixels);
         let shown = match self.coefficient(batch, look) {
             None => shown,
             Some(share) => mixed(&shown, size, share as f32),
         };
-        Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)
+        Ok(Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)?)
     }
 
     /// Numbers of an image as a look shows it.
     pub fn pixels_each(&self, look: Look) -> usize {
-        (look.resolution as usize).pow(2) * self.images.channels
+        (look.resolution as usize).pow(2) * self.pool.channels()
     }
 
     /// What one look sees of a batch before it is normalised and mixed: `[N, S, S, C]`, 8 bits each.
-    pub fn pixels(&self, batch: &Batch, look: Look, pixels: &mut [u8]) {
-        let (side, size) = (look.resolution as usize, self.pixels_each(look));
+    ///
+    /// # Errors
+    /// Those of encoded images.
+    pub fn pixels(&self, batch: &Batch, look: Look, pixels: &mut [u8]) -> Result<()> {
         let purpose = if look.own_view { Purpose::StudentView } else { Purpose::TeacherView };
-        pixels.par_chunks_mut(size).zip(&batch.images).enumerate().for_each(|(i, (to, image))| {
-            let image = self.images.get((self.first + image) as usize);
+        let places = pixels.par_chunks_mut(self.pixels_each(look)).zip(&batch.images).enumerate();
+        places.try_for_each(|(i, (to, image))| {
+            let (images, index) = self.pool.at(*image);
             let mut stream = Stream::new(self.seed, purpose, batch.first + i as u64);
             let flip = stream.coin() && self.flip;
-            let window = Window::draw(look.view, &self.crop, (image.width, image.height), &mut stream);
-            resize(image, window, side, flip, to);
-        });
+            let window = Window::draw(look.view, &self.crop, images.size_of(index), &mut stream);
+            images.view(index, window, self.shape(look.resolution, flip), to)
+        })
+    }
+
+    fn shape(&self, resolution: u32, flip: bool) -> Shape {
+        Shape { side: resolution as usize, flip, resize: self.resize, decode: self.decode }
     }
 
     /// The share of the first image in each mixed pair, in [0.5, 1]; one for the whole batch (paper.md 3.1).
@@ -225,49 +241,32 @@ impl<'a> Views<'a> {
             row[batch.labels[i] as usize] += ((1.0 - smoothing) * share) as f32;
             row[batch.labels[partner] as usize] += ((1.0 - smoothing) * (1.0 - share)) as f32;
         }
-        Tensor::from_vec(targets, (batch.labels.len(), classes), &Device::Cpu)
+        Ok(Tensor::from_vec(targets, (batch.labels.len(), classes), &Device::Cpu)?)
     }
 
     /// The still view of training images, for teachers that are asked once; `crop` counts through an ensemble.
     ///
     /// `[N, S, S, C]`, f32 in [-1, 1]; never flipped.
+    ///
+    /// # Errors
+    /// Those of encoded images.
     pub fn still(&self, images: std::ops::Range<u32>, still: Still, crop: u32, resolution: u32) -> Result<Tensor> {
-        let indices: Vec<u32> = images.collect();
-        render(self.images, resolution, indices.len(), |i| {
-            let image = self.images.get((self.first + indices[i]) as usize);
-            let (view, index) = match still {
+        let (count, side, channels) = (images.len(), resolution as usize, self.pool.channels());
+        let mut pixels = vec![0u8; count * side * side * channels];
+        pixels.par_chunks_mut(side * side * channels).zip(images).try_for_each(|(to, image)| {
+            let (view, place) = match still {
                 Still::Window(view) => (view, 0),
                 Still::InceptionEnsemble { crops } => {
-                    (View::InceptionCrop, u64::from(indices[i]) * u64::from(crops) + u64::from(crop))
+                    (View::InceptionCrop, u64::from(image) * u64::from(crops) + u64::from(crop))
                 }
             };
-            let mut stream = Stream::new(self.seed, Purpose::FixedCrops, index);
-            (image, Window::draw(view, &self.crop, (image.width, image.height), &mut stream))
-        })
+            let (images, index) = self.pool.at(image);
+            let mut stream = Stream::new(self.seed, Purpose::FixedCrops, place);
+            let window = Window::draw(view, &self.crop, images.size_of(index), &mut stream);
+            images.view(index, window, self.shape(resolution, false), to)
+        })?;
+        Ok(Tensor::from_vec(normalized(&pixels), (count, side, side, channels), &Device::Cpu)?)
     }
-}
-
-/// The central crops of evaluation, `[N, S, S, C]`, f32 in [-1, 1].
-pub fn evaluation(images: &Images, range: std::ops::Range<usize>, crop: &Crop, resolution: u32) -> Result<Tensor> {
-    render(images, resolution, range.len(), |i| {
-        let image = images.get(range.start + i);
-        (image, Window::evaluation(crop, (image.width, image.height)))
-    })
-}
-
-fn render<'a>(
-    images: &Images,
-    resolution: u32,
-    count: usize,
-    at: impl Fn(usize) -> (Image<'a>, Window) + Sync,
-) -> Result<Tensor> {
-    let (side, channels) = (resolution as usize, images.channels);
-    let mut pixels = vec![0u8; count * side * side * channels];
-    pixels.par_chunks_mut(side * side * channels).enumerate().for_each(|(i, to)| {
-        let (image, window) = at(i);
-        resize(image, window, side, false, to);
-    });
-    Tensor::from_vec(normalized(&pixels), (count, side, side, channels), &Device::Cpu)
 }
 
 /// To [-1, 1] (paper.md 1.8).

@@ -41,8 +41,13 @@ impl Window {
 
     /// Evaluation's window: the centre of the image at its own aspect, as resizing the shorter side and cutting the
     /// centre does (paper.md 1.8).
-    pub fn evaluation(crop: &Crop, (width, height): (usize, usize)) -> Window {
-        let side = width.min(height) as f64 / crop.margin;
+    pub fn evaluation(crop: &Crop, size: (usize, usize)) -> Window {
+        Window::central(crop.margin, size)
+    }
+
+    /// A square of `1 / margin` of the shorter side.
+    pub fn central(margin: f64, (width, height): (usize, usize)) -> Window {
+        let side = width.min(height) as f64 / margin;
         Window { x: (width as f64 - side) / 2.0, y: (height as f64 - side) / 2.0, width: side, height: side }
     }
 }

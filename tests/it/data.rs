@@ -5,9 +5,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use distillery::job::Part;
-use distillery::train::data::decode::{decode, header};
-use distillery::train::data::{self, Location};
+use distillery::job::{Data, Decode};
+use distillery::source::{Keep, Kind, Orientation, Source};
+use distillery::train::data::decode::{self, header};
+use distillery::train::data::{self, DataSet, Images};
+
+fn open(folder: &Path) -> DataSet {
+    data::open(&source(folder)).unwrap()
+}
+
+fn source(folder: &Path) -> Source {
+    Source::files(data::kind(folder), folder)
+}
+
+fn identity(folder: &Path) -> Data {
+    data::identify(&source(folder), &open(folder))
+}
+
+fn pixels(images: &Images, index: usize) -> Vec<u8> {
+    images.see(index, |image| image.pixels.to_vec()).unwrap()
+}
+
+fn decode(bytes: &[u8], channels: usize) -> anyhow::Result<(usize, usize, Vec<u8>)> {
+    decode::decode(bytes, channels, Orientation::Stored)
+}
 
 /// Data too large for the repository: beside it, or where the variable says.
 pub fn large(part: &str) -> Option<PathBuf> {
@@ -24,19 +45,19 @@ pub fn large(part: &str) -> Option<PathBuf> {
 fn parquet_of_one_size_and_of_many() {
     for (name, train, test) in [("cifar10", 20_000, 1000), ("imagenette-64", 9469, 3925)] {
         let Some(folder) = large(name) else { return };
-        let location = Location::folder(&folder);
-        assert_eq!(location, Location::Parquet(folder.clone()));
-        let set = data::load(&location).unwrap();
-        assert_eq!((set.train.labels.len(), set.test.labels.len(), set.classes), (train, test, 10), "{name}");
+        assert_eq!(data::kind(&folder), Kind::Parquet);
+        let set = open(&folder);
+        assert_eq!(
+            (set.train.len(), set.validation.len(), set.test.len(), set.classes),
+            (train, 0, test, 10),
+            "{name}"
+        );
         assert_eq!(set.train.channels, 3);
-        let about = data::identify(&location, &set);
+        let about = data::identify(&source(&folder), &set);
         assert_eq!((about.name.as_str(), about.train_images, about.test_images), (name, train as u32, test as u32));
-        let (alone, classes, names) = data::load_part(&location, Part::Test).unwrap();
-        assert!(alone == set.test && classes == 10 && names == set.names);
         // Colours are where they belong: the first test image of CIFAR-10 is a cat on brown, lossless.
         if name == "cifar10" {
-            let first = set.test.get(0);
-            assert_eq!((first.height, first.width, &first.pixels[..3]), (32, 32, &[158u8, 112, 49][..]));
+            assert_eq!((set.test.size(), &pixels(&set.test, 0)[..3]), (Some((32, 32)), &[158u8, 112, 49][..]));
             assert_eq!((set.test.labels[0], set.names.unwrap()[3].as_str()), (3, "cat"));
         }
     }
@@ -64,7 +85,11 @@ fn odd_files_are_what_their_bytes_say() {
                 _ => None,
             };
             if let Some((size, colour)) = expected {
-                assert_eq!(((height, width), header(&bytes).unwrap().colour), (size, colour), "{name}");
+                assert_eq!(
+                    ((height, width), header(&bytes, Orientation::Stored).unwrap().colour),
+                    (size, colour),
+                    "{name}"
+                );
             }
             let grey = decode(&bytes, 1).unwrap();
             assert_eq!(grey.2.len(), height * width);
@@ -83,14 +108,13 @@ fn odd_files_are_what_their_bytes_say() {
 #[test]
 fn folders_have_their_classes_in_every_slice() {
     let Some(folder) = large("flowers17-160") else { return };
-    let location = Location::folder(&folder);
-    assert_eq!(location, Location::Folder(folder));
-    let set = data::load(&location).unwrap();
-    assert_eq!((set.train.labels.len(), set.test.labels.len(), set.classes), (1088, 272, 17));
+    assert_eq!(data::kind(&folder), Kind::Folder);
+    let set = open(&folder);
+    assert_eq!((set.train.len(), set.test.len(), set.classes), (1088, 272, 17));
     assert_eq!(set.names.as_ref().unwrap()[7], "08_tulip");
     assert_eq!((set.train.size(), set.train.channels), (None, 3));
-    let first = set.train.get(0);
-    assert_eq!(first.height.min(first.width), 160);
+    let (width, height) = set.train.size_of(0);
+    assert_eq!(width.min(height), 160);
     let last_tenth: BTreeSet<u32> = set.train.labels[980..].iter().copied().collect();
     assert!(last_tenth.len() > 12, "a slice holds {} classes", last_tenth.len());
 }
@@ -99,13 +123,13 @@ fn folders_have_their_classes_in_every_slice() {
 #[test]
 fn binary_cifar_is_the_same_cifar() {
     let (Some(binary), Some(parquet)) = (large("cifar10-bin"), large("cifar10")) else { return };
-    let location = Location::folder(&binary);
-    assert_eq!(location, Location::Cifar(binary));
-    let (images, classes, names) = data::load_part(&location, Part::Test).unwrap();
-    let (expected, _, expected_names) = data::load_part(&Location::folder(&parquet), Part::Test).unwrap();
-    assert!(images == expected && names == expected_names && classes == 10);
-    let error = data::load_part(&location, Part::Train).unwrap_err().to_string();
-    assert!(error.contains("holds no file `data_batch*.bin`"), "{error}");
+    assert_eq!(data::kind(&binary), Kind::Cifar);
+    let (found, expected) = (open(&binary), open(&parquet));
+    assert_eq!((found.train.len(), found.test.len(), found.classes), (0, 1000, 10));
+    assert_eq!((&found.names, &found.test.labels), (&expected.names, &expected.test.labels));
+    for index in 0..1000 {
+        assert_eq!(pixels(&found.test, index), pixels(&expected.test, index), "image {index}");
+    }
 }
 
 fn picture(path: &Path, shade: u8) {
@@ -124,21 +148,20 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
         }
     }
     fs::write(root.join("dark/.DS_Store"), "hidden").unwrap();
-    let location = Location::folder(&root);
-    let set = data::load(&location).unwrap();
-    assert_eq!((set.train.labels.len(), set.test.labels.len(), set.train.channels), (40, 0, 1));
+    assert_eq!(data::kind(&root), Kind::Folder);
+    let set = open(&root);
+    assert_eq!((set.train.len(), set.test.len(), set.train.channels), (40, 0, 1));
     assert_eq!(set.names.as_deref(), Some(&["dark".to_owned(), "light".to_owned()][..]));
     for (index, label) in set.train.labels.iter().enumerate() {
-        assert_eq!(set.train.get(index).pixels[0] > 100, *label == 1);
+        assert_eq!(pixels(&set.train, index)[0] > 100, *label == 1);
     }
     // Elsewhere under another name it is the same data.
+    let before = identity(&root);
     let moved = place.path().join("moved");
     fs::rename(&root, &moved).unwrap();
-    let again = data::load(&Location::folder(&moved)).unwrap();
-    let identity = |folder: &Path, set| data::identify(&Location::folder(folder), set).sha256;
-    assert_eq!(identity(&moved, &again), identity(&moved, &set));
+    assert_eq!(identity(&moved).sha256, before.sha256);
     picture(&moved.join("light/0.png"), 3);
-    assert_ne!(identity(&moved, &data::load(&Location::folder(&moved)).unwrap()), identity(&moved, &set));
+    assert_ne!(identity(&moved).sha256, before.sha256);
 
     let experiment = r#"
         [base]
@@ -167,11 +190,39 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
     let output = run();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    // What is no image is found first; a damaged one when all are images.
-    assert!(said.contains("dark/3.png") && said.contains("cannot be read") && said.contains("hint: "), "{said}");
-    fs::remove_file(moved.join("dark/3.png")).unwrap();
-    let said = String::from_utf8_lossy(&run().stderr).into_owned();
-    assert!(said.contains("1 images of") && said.contains("light/4.png"), "{said}");
+    // All of them at once, before anything trains.
+    for part in ["2 images of `moved` cannot be read", "dark/3.png", "light/4.png", "hint: "] {
+        assert!(said.contains(part), "{said}");
+    }
+    // By choice they are left out, named and counted.
+    let skipping = experiment.replace(r#"{ folder = "../moved" }"#, r#"{ folder = "../moved", broken = "skip" }"#);
+    fs::write(place.path().join("experiments/shades.toml"), skipping).unwrap();
+    let output = run();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("note: 2 images of `moved`") && said.contains("light/4.png"), "{said}");
+}
+
+/// Decoded in memory, in a file, or encoded: the same pixels, labels and identity.
+#[test]
+fn images_are_the_same_however_they_are_held() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("shades");
+    for index in 0..9u8 {
+        picture(&root.join(["a", "b"][usize::from(index % 2)]).join(format!("{index}.png")), 20 * index);
+    }
+    let before = identity(&root);
+    let held = |keep| open(&root).hold(keep, Decode::Full).unwrap();
+    let all = |set: &DataSet| (0..9).map(|index| pixels(&set.train, index)).collect::<Vec<_>>();
+    let encoded = held(Keep::Encoded);
+    for keep in [Keep::Auto, Keep::Memory, Keep::Disk, Keep::Disk] {
+        let set = held(keep);
+        assert_eq!((all(&set), &set.train.labels), (all(&encoded), &encoded.train.labels), "{keep:?}");
+        assert_eq!(data::identify(&source(&root), &set), before);
+    }
+    let colour = held(Keep::Memory).with_channels(3);
+    assert_eq!(pixels(&colour.train, 0)[..3], [pixels(&encoded.train, 0)[0]; 3]);
+    assert_eq!(all(&colour), all(&held(Keep::Encoded).with_channels(3)));
 }
 
 /// The counts of every set at hand, through the program, with a sheet to look at.

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
-use distillery::grid::{self, Catalogue, DataSpec, Experiment, Source, WeightsFile};
+use distillery::grid::{self, Catalogue, DataSource, Experiment, FoundData, Source, WeightsFile};
 use distillery::job::{Data, Head, Init, Job, Model, NetworkSource, Normalization, Objective, Teaching, Vit, Warmup};
+use distillery::source::Origin;
 
 /// Knows one data set and says so without reading anything.
 #[derive(Default)]
@@ -18,16 +19,26 @@ struct FakeCatalogue {
 }
 
 impl Catalogue for FakeCatalogue {
-    fn data(&self, spec: &DataSpec) -> Result<Data, String> {
+    fn data(&self, source: &DataSource) -> Result<FoundData, String> {
         self.asked.set(self.asked.get() + 1);
-        let (name, sha256) = match spec {
-            DataSpec::FashionMnist8k2k => ("fashion-mnist-8k2k", "f".repeat(64)),
-            DataSpec::Idx(path) if path.ends_with("nowhere") => {
+        let (name, sha256) = match &source.origin {
+            Origin::BuiltIn => ("fashion-mnist-8k2k", "f".repeat(64)),
+            Origin::Files { path, .. } if path.ends_with("nowhere") => {
                 return Err("there is no folder `nowhere`\nhint: it should hold `train-images-idx3-ubyte`".to_owned());
             }
             _ => ("elsewhere", "e".repeat(64)),
         };
-        Ok(Data { name: name.to_owned(), sha256, classes: 10, channels: 1, train_images: 8000, test_images: 2000 })
+        let data = Data {
+            name: name.to_owned(),
+            sha256,
+            classes: 10,
+            channels: 1,
+            train_images: 8000,
+            validation_images: 0,
+            test_images: 2000,
+        };
+        let train_labels = (0..8000).map(|image| image % 10).collect();
+        Ok(FoundData { data, source: source.clone(), train_labels, split: None })
     }
 
     fn weights(&self, name: &str) -> Result<WeightsFile, String> {
@@ -330,7 +341,7 @@ train = { objective = "distil", teaching = "consistent/ic", teachers = ["big"] }
     let experiment = read(&text);
     let old = &experiment.jobs[0].job.teachers()[0];
     assert_eq!(old.resolution, 56);
-    assert_eq!(experiment.places[&"a".repeat(64)], Path::new("old.safetensors"));
+    assert_eq!(experiment.places.weights[&"a".repeat(64)], Path::new("old.safetensors"));
     let NetworkSource::Job(middle) = &experiment.teachers["middle"] else { panic!("a job") };
     assert_eq!(middle.needs().count(), 1);
 }
@@ -341,7 +352,7 @@ fn paths_are_meant_from_where_they_are_written() {
     let source = Source { name: "x/test.toml".to_owned(), text, folder: Some("x".into()) };
     let place = |overrides: &[String]| {
         let experiment = grid::read(&source, overrides, &FakeCatalogue::default()).unwrap();
-        experiment.places[&"e".repeat(64)].clone()
+        experiment.places.weights[&"e".repeat(64)].clone()
     };
     assert_eq!(place(&[]), Path::new("x/images"));
     let typed = ["data.idx=images", "teachers.big.train.data.idx=images"].map(str::to_owned);

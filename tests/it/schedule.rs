@@ -112,6 +112,7 @@ impl Bench {
             evaluate_every: 1,
             allow_teacher_at_chance: false,
             record_teacher: false,
+            images: Default::default(),
             device: distillery::plan::Device::Cpu,
             places: Default::default(),
             folder: self.folder.clone(),

@@ -7,12 +7,13 @@ use distillery::event::{Event, Message};
 use distillery::folder::Folder;
 use distillery::job::*;
 use distillery::plan::{Manifest, Plan, Student};
-use distillery::train::data::{self, Location};
+use distillery::source::{Origin, Source};
+use distillery::train::data;
 use distillery::train::{self, End};
 
 pub fn data() -> Data {
     static DATA: OnceLock<Data> = OnceLock::new();
-    let read = || data::identify(&Location::FashionMnist8k2k, &data::load(&Location::FashionMnist8k2k).unwrap());
+    let read = || data::identify(&Source::of(Origin::BuiltIn), &data::open(&Source::of(Origin::BuiltIn)).unwrap());
     DATA.get_or_init(read).clone()
 }
 
@@ -22,14 +23,18 @@ pub fn labels(epochs: u32) -> Job {
         data: data(),
         split: Split {
             train: slice(Part::Train, 0, 100),
+            per_class: None,
             validation: slice(Part::Train, 7000, 7060),
             test: slice(Part::Test, 0, 50),
         },
+        train_on: Vec::new(),
         student: Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 4 }),
         init: Init::Scratch,
         ema: Ema::Off,
         resolution: 10,
         crop: Crop { area: [0.25, 1.0], aspect: [0.75, 1.3333], tries: 100, margin: 1.2 },
+        resize: Resize::Bilinear,
+        decode: Decode::Full,
         flip: true,
         objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 0.0, label_smoothing: 0.0 }),
         epochs,
@@ -53,6 +58,7 @@ pub fn distil(teacher: &Job, teaching: Teaching, epochs: u32) -> Job {
             ensemble: Ensemble::MeanLogits,
             teaching,
             distance: Distance::Kl(Kl { temperature: 2.0 }),
+            answers: Answers::Live,
         }),
         ..labels(epochs)
     }
@@ -82,6 +88,7 @@ pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
         evaluate_every: 1,
         allow_teacher_at_chance: true,
         record_teacher: false,
+        images: Default::default(),
         device: distillery::plan::Device::Cpu,
         threads: 1,
     }

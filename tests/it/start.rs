@@ -94,7 +94,7 @@ fn a_head_of_other_classes_is_replaced_only_when_that_is_said() {
     let with = |head| {
         let job = starting(NetworkSource::Weights(source(other.student.clone())), head);
         let mut manifest = manifest(&[&job], 1);
-        manifest.places.insert("seven".into(), path.clone());
+        manifest.places.weights.insert("seven".into(), path.clone());
         (job, manifest)
     };
     let (_, kept) = with(Head::Keep);

@@ -326,7 +326,7 @@ fn weights_on_disk_teach() {
         distil.teachers[0].source =
             NetworkSource::Weights(Weights { sha256: "w".into(), model, normalization: Normalization::default() });
         let mut manifest = manifest(&[&job], 1);
-        manifest.places.insert("w".into(), path.clone());
+        manifest.places.weights.insert("w".into(), path.clone());
         (job, manifest)
     };
     let (job, manifest_) = from_file(teacher.student.clone());

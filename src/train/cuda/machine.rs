@@ -224,10 +224,7 @@ impl Machine {
         let shown = &mut looks[place];
         if shown.step != Some(batch.step) {
             let size = views.pixels_each(look);
-            shown.uploads.send(shown.pixels.address, |bytes| {
-                views.pixels(batch, look, bytes);
-                anyhow::Ok(())
-            })?;
+            shown.uploads.send(shown.pixels.address, |bytes| views.pixels(batch, look, bytes))?;
             let share = views.coefficient(batch, look).unwrap_or(1.0) as f32;
             let arguments = [
                 shown.pixels.address.into(),

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{DataSet, Images};
-use crate::job::Part;
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
@@ -49,25 +48,23 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     files
 }
 
+/// # Errors
+/// When files cannot be read or are not as long as whole images. Either part may be missing.
 pub(super) fn folder(folder: &Path) -> Result<DataSet> {
     let Some(kind) = kind(folder) else { bail!("`{}` holds no CIFAR", folder.display()) };
-    // Either part may be missing, as one of them is there.
-    let some = |part, prefix| match files(folder, prefix).is_empty() {
-        true => Ok(Images::of_one_size(Vec::new(), (SIDE, SIDE, 3), Vec::new())),
-        false => one(folder, part).map(|(images, ..)| images),
-    };
-    let (train, test) = (some(Part::Train, kind.train)?, some(Part::Test, kind.test)?);
-    Ok(DataSet { train, test, classes: kind.classes, names: names(folder, kind) })
+    Ok(DataSet {
+        train: part(folder, kind, kind.train)?,
+        validation: Images::none(3),
+        test: part(folder, kind, kind.test)?,
+        classes: kind.classes,
+        names: names(folder, kind),
+        skipped: Vec::new(),
+    })
 }
 
-/// One part: images, classes and their names.
-pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
-    let Some(kind) = kind(folder) else { bail!("`{}` holds no CIFAR", folder.display()) };
-    let prefix = if part == Part::Train { kind.train } else { kind.test };
-    let files = files(folder, prefix);
-    ensure!(!files.is_empty(), "`{}` holds no file `{prefix}*.bin`", folder.display());
+fn part(folder: &Path, kind: &Kind, prefix: &str) -> Result<Images> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for path in files {
+    for path in files(folder, prefix) {
         let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let size = kind.label_bytes + 3 * PIXELS;
         ensure!(
@@ -84,7 +81,7 @@ pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<
             pixels.extend((0..PIXELS).flat_map(|place| [0, 1, 2].map(|plane| planes[plane * PIXELS + place])));
         }
     }
-    Ok((Images::of_one_size(pixels, (SIDE, SIDE, 3), labels), kind.classes, names(folder, kind)))
+    Ok(Images::of_one_size(pixels, (SIDE, SIDE, 3), labels))
 }
 
 fn names(folder: &Path, kind: &Kind) -> Option<Vec<String>> {

@@ -1,86 +1,84 @@
-//! Image folders: a directory for every class, below `train` and `test` (or `validation`, `valid` or `val`), or as one
-//! tree, which then is the training part and is split by slices of it.
+//! Image folders: a directory for every class, below `train`, `validation` (or `valid`, `val`, `dev`) and `test`, or as
+//! one tree, which then is the training part and is split by slices of it. Without `test`, validation is the test part.
 //!
-//! Classes are the names of directories in alphabetical order, as torchvision's `ImageFolder` has them; `train` and `test`
-//! have the same. Images are ordered by a hash of their path, so that a slice such as `train[90%:]` holds every class
-//! and the order is the same on every machine. What is hidden (`.DS_Store`) is left out, all else must be an image:
-//! whatever cannot be decoded is listed, all of it at once.
+//! Classes are the names of directories in alphabetical order, as torchvision's `ImageFolder` has them; all parts
+//! have the same. A part that holds images but no directory is without labels. Images are ordered by a hash of their
+//! path, so that a slice such as `train[90%:]` holds every class and the order is the same on every machine. What is
+//! hidden (`.DS_Store`) is left out, all else must be an image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use rayon::prelude::*;
 
-use super::{DataSet, Images, TEST, decode};
-use crate::job::{Part, short_hash};
+use super::listing::{Entry, Listing, Place};
+use super::parts;
+use crate::job::short_hash;
 
-/// Whether a folder holds folders with files in them.
+/// Whether a folder holds folders with files in them, or images.
 pub(super) fn is_here(folder: &Path) -> bool {
-    let tree = one_tree(folder).unwrap_or_else(|| folder.to_owned());
+    let [train, validation, test] = parts(|part| folder.join(part).is_dir());
+    let tree = train.or(validation).or(test).map_or(folder.to_owned(), |part| folder.join(part));
     let folders = subfolders(&tree).unwrap_or_default();
-    folders.iter().any(|(_, class)| files(class).is_ok_and(|files| !files.is_empty()))
+    let holds = |folder: &Path| files(folder).is_ok_and(|files| !files.is_empty());
+    folders.iter().any(|(_, class)| holds(class))
+        || files(&tree).unwrap_or_default().iter().any(|(_, path)| is_image(path))
 }
 
-/// The training part's tree, where there are parts.
-fn one_tree(folder: &Path) -> Option<PathBuf> {
-    ["train"].iter().chain(&TEST).map(|part| folder.join(part)).find(|part| part.is_dir())
+/// By its name: of files whose names say nothing only the experiment knows.
+fn is_image(path: &Path) -> bool {
+    const SUFFIXES: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+    let suffix = path.extension().map(|suffix| suffix.to_string_lossy().to_lowercase());
+    suffix.is_some_and(|suffix| SUFFIXES.contains(&&*suffix))
 }
 
-pub(super) fn folder(folder: &Path) -> Result<DataSet> {
-    let (train, classes, names) = one(folder, Part::Train)?;
-    let (test, test_names) = match tree(folder, Part::Test) {
-        None => (Images::of_any_size(std::iter::empty(), train.channels, Vec::new()), names.clone()),
-        Some(_) => {
-            let (images, _, names) = one(folder, Part::Test)?;
-            (images, names)
-        }
-    };
-    ensure!(names == test_names, "`{}`: training and test part have other classes", folder.display());
-    ensure!(
-        train.channels == test.channels || test.labels.is_empty(),
-        "`{}`: either part is grey, the other is not",
-        folder.display()
-    );
-    Ok(DataSet { train, test, classes, names })
-}
-
-/// Where a part lies; a tree without parts is for training.
-fn tree(folder: &Path, part: Part) -> Option<PathBuf> {
-    let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| path.is_dir());
-    match part {
-        Part::Train => Some(named(&["train"]).unwrap_or_else(|| folder.to_owned())),
-        Part::Test => named(&TEST),
+/// # Errors
+/// When a folder cannot be read, or parts differ in their classes.
+pub(super) fn listing(folder: &Path) -> Result<Listing> {
+    let found = parts(|part| folder.join(part).is_dir());
+    if found == [None; 3] {
+        let (train, names) = tree(folder)?;
+        return Ok(Listing { train, names, ..Listing::default() });
     }
+    let mut listing = Listing::default();
+    let mut first: Option<&str> = None;
+    for (part, into) in found.into_iter().zip([&mut listing.train, &mut listing.validation, &mut listing.test]) {
+        let Some(part) = part else { continue };
+        let (entries, names) = tree(&folder.join(part))?;
+        *into = entries;
+        match first {
+            None => (first, listing.names) = (Some(part), names),
+            Some(first) => {
+                ensure!(names == listing.names, "`{}`: `{first}` and `{part}` have other classes", folder.display());
+            }
+        }
+    }
+    Ok(listing)
 }
 
-/// One part: images, classes and their names.
-pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
-    let Some(tree) = tree(folder, part) else {
-        bail!(
-            "`{}` has no test part\nhint: put it into `test`, or cut the three parts of `split` from `train`: `test = \"train[90%:]\"`",
-            folder.display()
-        );
-    };
-    let classes = subfolders(&tree)?;
-    ensure!(!classes.is_empty(), "`{}` has no folder for a class in it", tree.display());
+/// The images of one part, and the names of their classes.
+fn tree(tree: &Path) -> Result<(Vec<Entry>, Option<Vec<String>>)> {
     let mut listed = Vec::new();
-    for (label, (class, folder)) in classes.iter().enumerate() {
-        for (name, path) in files(folder)? {
-            listed.push((short_hash("distillery image 1\n", &format!("{class}/{name}")), label as u32, path));
+    let mut list = |class: &str, label: Option<u32>, (name, path): (String, PathBuf)| {
+        let place = short_hash("distillery image 1\n", &format!("{class}/{name}"));
+        let name = format!("`{}`", path.display());
+        listed.push((place, label, name, path));
+    };
+    let classes = subfolders(tree)?;
+    if classes.is_empty() {
+        let files = files(tree)?;
+        if files.is_empty() {
+            bail!("`{}` has neither a folder for a class in it nor an image", tree.display());
         }
+        files.into_iter().for_each(|file| list("", None, file));
+    }
+    for (label, (class, folder)) in classes.iter().enumerate() {
+        files(folder)?.into_iter().for_each(|file| list(class, Some(label as u32), file));
     }
     listed.sort();
-    let read = |(_, label, path): &(String, u32, PathBuf)| -> Result<(Vec<u8>, u32)> {
-        Ok((fs::read(path).with_context(|| format!("`{}`", path.display()))?, *label))
-    };
-    let encoded = decode::or_all_errors(listed.par_iter().map(read).collect(), &tree.display())?;
-    let bytes = |index: usize| &encoded[index].0[..];
-    let name = |index: usize| format!("`{}`", listed[index].2.display());
-    let labels = encoded.iter().map(|(_, label)| *label).collect();
-    let images = decode::all(labels, bytes, name, &tree.display())?;
+    let entries = listed.into_iter().map(|(_, label, name, path)| Entry { name, label, place: Place::File(path) });
     let names: Vec<String> = classes.into_iter().map(|(name, _)| name).collect();
-    Ok((images, names.len() as u32, Some(names)))
+    Ok((entries.collect(), (!names.is_empty()).then_some(names)))
 }
 
 /// Names and paths of what is in a folder, in order, without what is hidden.

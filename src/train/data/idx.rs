@@ -76,9 +76,11 @@ fn read(folder: &Path) -> Result<DataSet> {
     let set = mnist::load_dir(folder)?;
     Ok(DataSet {
         train: images(train, &set.train_images, &set.train_labels)?,
+        validation: Images::none(1),
         test: images(test, &set.test_images, &set.test_labels)?,
         classes: CLASSES,
         names: None,
+        skipped: Vec::new(),
     })
 }
 

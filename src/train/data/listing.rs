@@ -33,7 +33,11 @@ pub struct Entry {
 pub enum Place {
     File(PathBuf),
     /// `length` bytes of an open file, from `start`.
-    Range { file: Arc<File>, start: u64, length: usize },
+    Range {
+        file: Arc<File>,
+        start: u64,
+        length: usize,
+    },
     Memory(Arc<[u8]>),
 }
 

@@ -1,18 +1,19 @@
-//! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and one of labels.
+//! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and mostly one of labels.
 //!
-//! Files whose names start with `train` are the training part, `test` (or `validation`, `valid` or `val`, where there is no test)
-//! the test part; several are taken in the order of their names. The names of classes are in the file's metadata.
+//! Files whose names start with `train` are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
+//! others; without `test`, validation is the test part. Several are taken in the order of their names. The names of
+//! classes are in the file's metadata.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
 
-use super::{DataSet, Images, TEST, decode};
-use crate::job::Part;
+use super::listing::{Entry, Listing, Place};
+use super::parts;
 
 const IMAGES: [&str; 2] = ["image", "img"];
 const LABELS: [&str; 3] = ["label", "labels", "fine_label"];
@@ -28,78 +29,84 @@ fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "parquet")
 }
 
-pub(super) fn folder(folder: &Path) -> Result<DataSet> {
-    let (train, of_train, names) = one(folder, Part::Train)?;
-    let (test, of_test, test_names) = one(folder, Part::Test)?;
-    ensure!(train.channels == test.channels, "`{}`: either part is grey, the other is not", folder.display());
-    ensure!(names == test_names, "`{}`: training and test classes differ", folder.display());
-    Ok(DataSet { train, test, classes: of_train.max(of_test), names })
-}
-
-/// One part: images, classes and their names.
-pub(super) fn one(folder: &Path, part: Part) -> Result<(Images, u32, Option<Vec<String>>)> {
-    let prefixes: &[&str] = if part == Part::Train { &["train"] } else { &TEST };
-    let found = prefixes.iter().find(|name| files(folder, name).is_ok_and(|files| !files.is_empty()));
-    let (images, names) = read_part(folder, found.unwrap_or(&prefixes[0]))?;
-    let most = images.labels.iter().max().map_or(0, |label| label + 1);
-    let classes = names.as_ref().map_or(most, |names| names.len() as u32);
-    ensure!(most <= classes, "`{}`: label {} where there are {classes} classes", folder.display(), most.max(1) - 1);
-    Ok((images, classes, names))
-}
-
-fn files(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
+/// Of a folder.
+///
+/// # Errors
+/// When files cannot be read, or say nothing of images.
+pub(super) fn listing(folder: &Path) -> Result<Listing> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
-    let starts = |path: &Path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
-    let mut files: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| is_parquet(path) && starts(path)).collect();
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_parquet(path)).collect();
     files.sort();
-    Ok(files)
+    let starts =
+        |path: &Path, name: &str| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+    let found = parts(|name| files.iter().any(|path| starts(path, name)));
+    let of = |part: Option<&str>| match part {
+        None => Vec::new(),
+        Some(name) => files.iter().filter(|path| starts(path, name)).cloned().collect(),
+    };
+    ensure!(
+        found != [None; 3],
+        "`{}` holds no parquet file whose name starts with `train` or `test`\nhint: `train*.parquet`, `validation*.parquet` and `test*.parquet` are looked for",
+        folder.display()
+    );
+    of_files(found.map(of))
 }
 
-fn read_part(folder: &Path, name: &str) -> Result<(Images, Option<Vec<String>>)> {
-    let files = files(folder, name)?;
-    if files.is_empty() {
-        bail!(
-            "`{}` holds no parquet file whose name starts with `{name}`\nhint: `train*.parquet` and `test*.parquet` are looked for",
-            folder.display()
-        );
-    }
-    let (mut encoded, mut labels, mut names) = (Vec::new(), Vec::new(), None);
-    for path in &files {
-        let within = || format!("in `{}`", path.display());
-        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
-        let reader = SerializedFileReader::new(file)
-            .with_context(|| format!("`{}` is no whole parquet file", path.display()))?;
-        names = names.or(class_names(&reader));
-        for (row, record) in reader.into_iter().enumerate() {
-            let (image, label) = record
-                .map_err(Into::into)
-                .and_then(|row| read(&row))
-                .with_context(|| format!("row {row}"))
-                .with_context(within)?;
-            encoded.push(image);
-            labels.push(label);
+/// Of the files of each part: training, validation, test.
+///
+/// # Errors
+/// As [`listing`].
+pub(super) fn of_files(files: [Vec<PathBuf>; 3]) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let mut first: Option<PathBuf> = None;
+    let into = [&mut listing.train, &mut listing.validation, &mut listing.test];
+    for (files, entries) in files.into_iter().zip(into) {
+        for path in files {
+            let names = read(&path, entries)?;
+            match &first {
+                None => (first, listing.names) = (Some(path), names),
+                Some(first) => {
+                    ensure!(names == listing.names, "`{}` and `{}` have other classes", first.display(), path.display())
+                }
+            }
         }
     }
-    let row = |row: usize| format!("image {row} of `{name}`");
-    let images = decode::all(labels, |index| &encoded[index][..], row, &folder.display())?;
-    ensure!(!images.labels.is_empty(), "the {name} part of `{}` holds no image", folder.display());
-    Ok((images, names))
+    Ok(listing)
 }
 
-/// The encoded image and the label of a row.
-fn read(row: &Row) -> Result<(Vec<u8>, u32)> {
+/// Adds the rows of a file, and tells the names of its classes.
+fn read(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<Vec<String>>> {
+    let within = || format!("in `{}`", path.display());
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let reader =
+        SerializedFileReader::new(file).with_context(|| format!("`{}` is no whole parquet file", path.display()))?;
+    let names = class_names(&reader);
+    for (row, record) in reader.into_iter().enumerate() {
+        let (image, label) = record
+            .map_err(Into::into)
+            .and_then(|row| image_and_label(&row))
+            .with_context(|| format!("row {row}"))
+            .with_context(within)?;
+        let name = format!("row {row} of `{}`", path.display());
+        entries.push(Entry { name, label, place: Place::Memory(image.into()) });
+    }
+    Ok(names)
+}
+
+/// The encoded image and the label of a row. -1 is no label, as the library `datasets` has it.
+fn image_and_label(row: &Row) -> Result<(Vec<u8>, Option<u32>)> {
     let (mut image, mut label) = (None, None);
     for (name, field) in row.get_column_iter() {
         if IMAGES.contains(&name.as_str()) {
             image = bytes(field);
         } else if LABELS.contains(&name.as_str()) && label.is_none() {
-            label = number(field);
+            label = number(field).filter(|label| *label != -1);
         }
     }
-    let label = label.context("there is no label: a column `label`, `labels` or `fine_label` is looked for")?;
-    let label = u32::try_from(label).ok().filter(|label| *label < MOST).with_context(|| format!("label {label}"))?;
-    Ok((image.context("there is no image: a column `image` or `img` is looked for")?, label))
+    let fits =
+        |label: i64| u32::try_from(label).ok().filter(|label| *label < MOST).with_context(|| format!("label {label}"));
+    let image = image.context("there is no image: a column `image` or `img` is looked for")?;
+    Ok((image, label.map(fits).transpose()?))
 }
 
 /// Bytes as they are, or as `bytes` of a group, beside a path.

@@ -148,7 +148,7 @@ fn a_student_of_another_pixel_range_trains_as_on_the_cpu() {
         let job = Job { init: Init::Trained(Box::new(Trained { source, head: Head::Keep })), ..cifar(12, 2) };
         let mut manifest = manifest(&[&job], 1);
         let path = Folder::new(place.path().join("first")).student(&first.id());
-        manifest.places.insert("first".into(), path);
+        manifest.places.weights.insert("first".into(), path);
         epochs(&train(&manifest, &place.path().join(format!("{device} {std}")), device), &job)
     };
     let expected = run(0.25, Device::Cpu);

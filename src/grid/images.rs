@@ -1,0 +1,192 @@
+//! Which images a job has: its data set, the three uses of it, and other sets it is trained on.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use super::FoundData;
+use super::check::Check;
+use super::resolver::Resolver;
+use super::text::Fault;
+use crate::job::{Data, Part, PerClass, Slice, SliceText, Split, TrainingSet, shares};
+use crate::source::Source;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SplitText {
+    train: String,
+    validation: String,
+    test: String,
+    per_class: Option<u32>,
+}
+
+/// `"data"`, or sets of their own.
+pub(super) enum TrainOn {
+    Data,
+    Sets(Vec<SetText>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SetText {
+    data: Source,
+    split: Option<String>,
+    weight: Option<f64>,
+}
+
+impl<'de> Deserialize<'de> for TrainOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TrainOn, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = TrainOn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`data`, or a list of data sets")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<TrainOn, E> {
+                match name {
+                    "data" => Ok(TrainOn::Data),
+                    name => Err(E::unknown_variant(name, &["data"])),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<TrainOn, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(TrainOn::Sets)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// What the job is measured on, and what it is trained on where that is `data` itself.
+pub(super) fn split(
+    text: &SplitText,
+    found: &FoundData,
+    train_on: &TrainOn,
+    resolver: &Resolver<'_>,
+    check: &Check<'_, '_>,
+) -> Result<Split, Fault> {
+    let data = &found.data;
+    if data.classes == 0 {
+        let fault = check.fault("data", format!("the images of `{}` have no labels", data.name));
+        return Err(fault
+            .hint("a student is measured on labelled ones; `train-on` takes others: `train-on = [{ data = ... }]`"));
+    }
+    let paper = |index: usize, path: &str, text: &str| match found.split {
+        Some(split) if resolver.texts.is_default(&check.span(path)) => split[index].to_owned(),
+        _ => text.to_owned(),
+    };
+    let texts = [
+        ("train", paper(0, "split.train", &text.train)),
+        ("validation", paper(1, "split.validation", &text.validation)),
+        ("test", paper(2, "split.test", &text.test)),
+    ];
+    let mut slices = Vec::new();
+    for (use_of, text) in &texts {
+        if *use_of == "train" && matches!(train_on, TrainOn::Sets(_)) {
+            slices.push(Slice::default());
+            continue;
+        }
+        slices.push(slice(text, data, check.span(&format!("split.{use_of}")))?);
+    }
+    for (b, a) in [(1, 0), (2, 0), (2, 1)] {
+        if slices[a].overlaps(&slices[b]) {
+            let ((a, a_text), (b, b_text)) = (&texts[a], &texts[b]);
+            let message = format!("`{a}` and `{b}` share images: `{a_text}` and `{b_text}`");
+            return Err(check
+                .fault(&format!("split.{b}"), message)
+                .hint("what is trained on, selected on and reported must be three different things"));
+        }
+    }
+    let mut slices = slices.into_iter();
+    let mut next = || slices.next().unwrap_or_default();
+    let (train, validation, test) = (next(), next(), next());
+    let per_class = match (text.per_class, train_on) {
+        (None, _) => None,
+        (Some(_), TrainOn::Sets(_)) => {
+            return Err(check
+                .fault("split.per-class", "`per-class` counts images of `data`, and `train-on` shows others")
+                .hint("cut the others by `split = \"train[:1000]\"` beside them"));
+        }
+        (Some(each), TrainOn::Data) => Some(per_class(each, &train, found, check)?),
+    };
+    Ok(Split { train, per_class, validation, test })
+}
+
+fn per_class(each: u32, train: &Slice, found: &FoundData, check: &Check<'_, '_>) -> Result<PerClass, Fault> {
+    check.whole("split.per-class", each, 1, 1_000_000, "it is how many images of every class are trained on")?;
+    if train.part != Part::Train {
+        let fault = check.fault("split.per-class", "`per-class` counts images of the training part");
+        return Err(fault.hint("write `train = \"train\"` beside it"));
+    }
+    let labels = &found.train_labels[train.start as usize..train.end as usize];
+    let mut counts = vec![0; found.data.classes as usize];
+    labels.iter().for_each(|label| counts[*label as usize] += 1);
+    let images = counts.into_iter().map(|count: u32| count.min(each)).sum();
+    Ok(PerClass { each, images })
+}
+
+fn slice(text: &str, data: &Data, span: Range<usize>) -> Result<Slice, Fault> {
+    let parsed: SliceText = text.parse().map_err(|message: String| {
+        Fault::new(span.clone(), message).hint("write `train`, `train[:7000]`, `train[90%:]`, `validation` or `test`")
+    })?;
+    let images = match parsed.part {
+        Part::Train => data.train_images,
+        Part::Validation => data.validation_images,
+        Part::Test => data.test_images,
+    };
+    parsed.resolve(images).map_err(|message| {
+        let validation = match data.validation_images {
+            0 => String::new(),
+            count => format!(", {count} validation"),
+        };
+        let (train, test) = (data.train_images, data.test_images);
+        Fault::new(span, message)
+            .hint(format!("`{}` has {train} training{validation} and {test} test images", data.name))
+    })
+}
+
+/// The sets a job is trained on instead of `data`; none where it is `data`.
+pub(super) fn training_sets(
+    text: &TrainOn,
+    of: &Data,
+    labels: bool,
+    resolver: &mut Resolver<'_>,
+    check: &Check<'_, '_>,
+) -> Result<Vec<TrainingSet>, Fault> {
+    let TrainOn::Sets(texts) = text else { return Ok(Vec::new()) };
+    if texts.is_empty() {
+        let fault = check.fault("train-on", "there is nothing to train on");
+        return Err(fault.hint("name a set, or write `train-on = \"data\"`"));
+    }
+    if texts.iter().any(|set| set.weight.is_some()) && texts.iter().any(|set| set.weight.is_none()) {
+        let fault = check.fault("train-on", "some of these sets have a weight, and some have none");
+        return Err(fault.hint("without weights, every image counts the same"));
+    }
+    let mut sets = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let span = check.element_span("train-on", index);
+        let data = resolver.data(&text.data, span.clone())?.data;
+        if labels && data.classes != of.classes {
+            let message = format!("`{}` has {} classes, `{}` has {}", data.name, data.classes, of.name, of.classes);
+            return Err(Fault::new(span, message)
+                .hint("a student learns from the labels of its own classes; a teacher may be asked about any images"));
+        }
+        let slice = slice(text.split.as_deref().unwrap_or("train"), &data, span.clone())?;
+        let weight = text.weight.unwrap_or(slice.len() as f64);
+        if !(weight > 0.0 && weight.is_finite()) {
+            let fault = Fault::new(span, format!("`weight` is {weight}, but must be above 0"));
+            return Err(fault.hint("it is the share of the images shown, relative to the other sets"));
+        }
+        sets.push(TrainingSet { data, slice, weight });
+    }
+    if let Some(index) = shares(&sets).iter().position(|share| *share == 0) {
+        let message = format!("`{}` has so little weight that none of its images is shown", sets[index].data.name);
+        let fault = Fault::new(check.element_span("train-on", index), message);
+        return Err(fault.hint("an epoch has as many images as all sets together"));
+    }
+    Ok(sets)
+}
