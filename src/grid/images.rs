@@ -11,7 +11,7 @@ use super::check::Check;
 use super::resolver::Resolver;
 use super::text::Fault;
 use crate::job::{Data, Part, PerClass, Slice, SliceText, Split, TrainingSet, shares};
-use crate::source::Source;
+use crate::source::{Origin, Source};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -22,7 +22,7 @@ pub(super) struct SplitText {
     per_class: Option<u32>,
 }
 
-/// `"data"`, or sets of their own.
+/// `"data"`, the name of another set, or a list of sets.
 pub(super) enum TrainOn {
     Data,
     Sets(Vec<SetText>),
@@ -43,13 +43,18 @@ impl<'de> Deserialize<'de> for TrainOn {
             type Value = TrainOn;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`data`, or a list of data sets")
+                f.write_str("`data`, the name of a data set, or a list of them")
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<TrainOn, E> {
                 match name {
                     "data" => Ok(TrainOn::Data),
-                    name => Err(E::unknown_variant(name, &["data"])),
+                    name => match Origin::named(name) {
+                        Some(origin) => {
+                            Ok(TrainOn::Sets(vec![SetText { data: Source::of(origin), split: None, weight: None }]))
+                        }
+                        None => Err(E::unknown_variant(name, &["data"])),
+                    },
                 }
             }
 

@@ -11,6 +11,7 @@ mod hub;
 #[cfg(target_os = "linux")]
 mod kill;
 mod parity;
+mod pool;
 mod progress;
 mod report;
 mod schedule;

@@ -221,3 +221,36 @@ fn labels_are_mixed_with_the_images() {
         assert!(row.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
     }
 }
+
+/// The same bytes by 1, 2 and 8 threads, and of epoch 7 directly or after the epochs before it.
+#[test]
+fn pixels_do_not_depend_on_who_makes_them_or_when() {
+    let set = set();
+    let job = job(Teaching::IndependentMixup { mixup: 1.0 });
+    let look = student_look(&job);
+    let first = job.steps_at(7);
+    let of_epoch = |views: &mut Views| -> Vec<Vec<u8>> {
+        let bytes = |step| {
+            let batch = views.batch(step);
+            let mut pixels = vec![0; batch.images.len() * views.pixels_each(look)];
+            views.pixels(&batch, look, &mut pixels).unwrap();
+            pixels
+        };
+        (first..job.steps_at(8)).map(bytes).collect()
+    };
+    let with = |threads, from_the_start: bool| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut views = Views::new(&job, &set, &[]);
+            if from_the_start {
+                (0..first).for_each(|step| drop(views.batch(step)));
+            }
+            of_epoch(&mut views)
+        })
+    };
+    let expected = with(1, true);
+    assert_eq!(expected.len(), 6);
+    for (threads, from_the_start) in [(1, false), (2, false), (8, true), (8, false)] {
+        assert!(with(threads, from_the_start) == expected, "{threads} threads, {from_the_start}");
+    }
+}

@@ -1,0 +1,310 @@
+//! Which images a student is shown: parts of a set, other sets than it is measured on, mixtures, a stream again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use distillery::folder::Folder;
+use distillery::job::*;
+use distillery::plan::{Manifest, Plan, stream_key};
+use distillery::source::{Kind, Origin, Source};
+use distillery::train::data::{self, DataSet};
+use distillery::train::views::{Views, student_look};
+
+use crate::data::large;
+use crate::small::{distil, labels, manifest, rows, train};
+
+fn built_in() -> DataSet {
+    data::open(&Source::of(Origin::BuiltIn)).unwrap()
+}
+
+fn set(slice: (u32, u32), weight: f64) -> TrainingSet {
+    let (start, end) = slice;
+    TrainingSet { data: crate::small::data(), slice: Slice { part: Part::Train, start, end }, weight }
+}
+
+/// 60 images of which 30 places are for 20, 30 for 40: in an epoch some of the first come twice, and all come equally
+/// often over four.
+#[test]
+fn a_mixture_goes_through_every_set() {
+    let (data, sets) = (built_in(), [built_in(), built_in()]);
+    let job = Job { train_on: vec![set((0, 20), 1.0), set((100, 140), 1.0)], batch: 15, ..labels(8) };
+    assert_eq!((job.train_images(), job.steps_at(1)), (60, 4));
+    assert_eq!(shares(&job.train_on), [30, 30]);
+    let mut views = Views::new(&job, &data, &sets);
+    let epoch = |views: &mut Views, epoch: u64| -> Vec<u32> {
+        (4 * epoch..4 * epoch + 4).flat_map(|step| views.batch(step).images).collect()
+    };
+    let mut counts = BTreeMap::new();
+    for number in 0..4 {
+        let images = epoch(&mut views, number);
+        assert_eq!(images.iter().filter(|image| **image < 20).count(), 30);
+        images.iter().for_each(|image| *counts.entry(*image).or_insert(0) += 1);
+        // Nothing comes again before all came.
+        let second: BTreeSet<u32> = images.iter().copied().filter(|image| *image >= 20).collect();
+        assert_eq!(second.len(), if number % 4 == 1 { second.len() } else { 30 }, "epoch {number}");
+    }
+    // 120 places for 20 images, 120 for 40.
+    assert!((0..20).all(|image| counts[&image] == 6) && (20..60).all(|image| counts[&image] == 3), "{counts:?}");
+    // Directly or in order, it is the same.
+    let mut directly = Views::new(&job, &data, &sets);
+    let (last, look) = (directly.batch(31), student_look(&job));
+    let mut slowly = Views::new(&job, &data, &sets);
+    let in_order = (0..32).map(|step| slowly.batch(step)).last().unwrap();
+    assert_eq!(last, in_order);
+    let pixels =
+        |views: &Views, batch| views.show(batch, look).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(pixels(&directly, &last), pixels(&slowly, &in_order));
+    // Labels are those of the images.
+    let image_of = |image: u32| if image < 20 { image } else { image + 80 };
+    let expected: Vec<u32> = last.images.iter().map(|image| data.train.labels[image_of(*image) as usize]).collect();
+    assert_eq!(last.labels, expected);
+    // Without weights an epoch is every image once.
+    let all = Job { train_on: vec![set((0, 20), 20.0), set((100, 140), 40.0)], ..job };
+    let mut views = Views::new(&all, &data, &sets);
+    assert!(epoch(&mut views, 2).into_iter().collect::<BTreeSet<_>>().into_iter().eq(0..60));
+}
+
+/// A mixture of one is that set as if it were the job's own: the same images in the same order.
+#[test]
+fn one_other_set_is_shown_as_ones_own() {
+    let (data, sets) = (built_in(), [built_in()]);
+    let own = labels(2);
+    let other = Job { train_on: vec![set((0, 100), 3.0)], ..own.clone() };
+    let (mut a, mut b) = (Views::new(&own, &data, &[]), Views::new(&other, &data, &sets));
+    for step in [0, 5, 11] {
+        assert_eq!(a.batch(step), b.batch(step));
+    }
+}
+
+/// The first of every class in the slice, and as many steps as they make.
+#[test]
+fn so_many_of_every_class() {
+    let data = built_in();
+    let mut job = labels(2);
+    job.split.train.end = 3000;
+    job.split.per_class = Some(PerClass { each: 7, images: 70 });
+    assert_eq!((job.train_images(), job.steps_at(1)), (70, 4));
+    let mut views = Views::new(&job, &data, &[]);
+    assert_eq!(views.count(), 70);
+    let mut seen = BTreeMap::new();
+    for step in 0..70 {
+        let batch = views.batch(step);
+        seen.extend(batch.images.iter().copied().zip(batch.labels.iter().copied()));
+    }
+    assert_eq!(seen.len(), 70);
+    let mut counts = [0; 10];
+    seen.values().for_each(|label| counts[*label as usize] += 1);
+    assert_eq!(counts, [7; 10]);
+}
+
+/// A stream of two epochs again and again: the same views, the teacher asked for the first two epochs only, and what is
+/// recorded of them is what a live teacher's stream begins with.
+#[test]
+fn a_stream_is_replayed() {
+    let data = built_in();
+    let teacher = Job { epochs: 2, ..labels(2) };
+    let live = distil(&teacher, Teaching::FunctionMatching { mixup: 1.0 }, 5);
+    let again = |epochs| {
+        let mut job = live.clone();
+        let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+        distil.answers = Answers::Replay(Replay { epochs });
+        job
+    };
+    let job = again(2);
+    // 200 images are 12 steps and a half, which round to 13.
+    assert_eq!((job.cycle(), live.cycle()), (Some(13), None));
+    assert_eq!(stream_key(&job), stream_key(&live));
+    let (mut own, mut of_live) = (Views::new(&job, &data, &[]), Views::new(&live, &data, &[]));
+    for step in 0..31 {
+        assert_eq!(own.batch(step), of_live.batch(step % 13));
+    }
+    // Cohorts go round together.
+    let jobs = [live.clone(), job.clone(), again(1), Job { learning_rate: 0.003, ..job.clone() }];
+    let plan = Plan::new(&jobs, &[teacher.id()].into());
+    let mut sizes: Vec<usize> = plan.cohorts.iter().map(|cohort| cohort.jobs.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 1, 2]);
+
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::new(place.path());
+    train(&manifest(&[&teacher], 1), &folder);
+    let first = rows(&train(&manifest(&[&job], 1), &folder), &job);
+    let record = fs::read(folder.recording(&stream_key(&job))).unwrap();
+    assert_eq!(record.len(), 13 * (16 + 4 * 16 * 10));
+    let recorded = Manifest { record_teacher: true, ..manifest(&[&live], 1) };
+    let of_live = rows(&train(&recorded, &folder), &live);
+    let longer = fs::read(folder.recording(&stream_key(&live))).unwrap();
+    assert!(longer.len() > record.len() && longer.starts_with(&record));
+    // What is seen is the same for two epochs, and then no longer.
+    assert_eq!(losses(&first)[..2], losses(&of_live)[..2]);
+    assert_ne!(losses(&first)[2..], losses(&of_live)[2..]);
+    let flops =
+        |rows: &[String]| serde_json::from_str::<serde_json::Value>(&rows[4]).unwrap()["teacher-flops"].as_f64();
+    assert!(flops(&first) < flops(&of_live));
+}
+
+fn losses(rows: &[String]) -> Vec<f64> {
+    let loss =
+        |row: &String| serde_json::from_str::<serde_json::Value>(row).unwrap()["training-loss"].as_f64().unwrap();
+    rows.iter().map(loss).collect()
+}
+
+fn run(folder: &Path, name: &str, text: &str) -> std::process::Output {
+    fs::create_dir_all(folder.join("experiments")).unwrap();
+    fs::write(folder.join(format!("experiments/{name}.toml")), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+    command.current_dir(folder).args(["run", name, "--no-report", "--quiet", "--device", "cpu", "--json"]);
+    command.output().unwrap()
+}
+
+fn succeeded(output: std::process::Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Jobs that are.
+fn done(told: &serde_json::Value) -> usize {
+    told["jobs"].as_array().unwrap().iter().filter(|job| job["state"] == "done").count()
+}
+
+fn shades(folder: &Path, classes: &[&str], each: u8) {
+    for (place, class) in classes.iter().enumerate() {
+        for index in 0..each {
+            let path = folder.join(class).join(format!("{index}.png"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let shade = |x, y| image::Luma([(90 * place as u32 + u32::from(5 * index) + 3 * x + y) as u8]);
+            image::GrayImage::from_fn(9, 8, shade).save(path).unwrap();
+        }
+    }
+}
+
+/// Images without labels teach a student what a teacher knows; its own data only measure it. Through the program.
+#[test]
+fn images_without_labels_distil() {
+    let place = tempfile::tempdir().unwrap();
+    shades(&place.path().join("own"), &["dark", "light"], 20);
+    shades(&place.path().join("other"), &[""], 30);
+    assert_eq!(data::kind(&place.path().join("other")), Kind::Folder);
+    let experiment = |train_on: &str, more: &str| {
+        format!(
+            r#"
+            [teachers.big.train]
+            epochs = 2
+            [base]
+            data = {{ folder = "../own" }}
+            split = {{ train = "train[:60%]", validation = "train[60%:80%]", test = "train[80%:]" }}
+            train-on = {train_on}
+            student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+            teaching = "function-matching"
+            teachers = ["big"]
+            resolution = 6
+            learning-rate = 1e-2
+            batch = 8
+            epochs = 3
+            {more}
+            [run]
+            teacher-at-chance = "allow"
+            "#
+        )
+    };
+    let text = experiment(r#"[{ data = { folder = "../other" } }]"#, "");
+    let told = succeeded(run(place.path(), "unlabelled", &text));
+    assert_eq!(done(&told), 1);
+    let mixed = r#"[{ data = { folder = "../other" }, weight = 1 }, { data = { folder = "../own" }, split = "train[:60%]", weight = 3 }]"#;
+    let told = succeeded(run(place.path(), "mixed", &experiment(mixed, r#"answers = { replay = { epochs = 2 } }"#)));
+    // 30 and 24 images three times, in steps of 8.
+    assert_eq!((done(&told), told["jobs"][0]["last"]["images"].as_u64()), (1, Some(160)), "{told}");
+    for (name, train_on, more, expected) in [
+        ("labels", r#"[{ data = { folder = "../other" } }]"#, "objective = \"labels\"", "has 0 classes"),
+        (
+            "some",
+            r#"[{ data = { folder = "../other" }, weight = 1 }, { data = { folder = "../own" } }]"#,
+            "",
+            "have a weight",
+        ),
+        (
+            "little",
+            r#"[{ data = { folder = "../other" }, weight = 1e-9 }, { data = { folder = "../own" }, weight = 1 }]"#,
+            "",
+            "so little weight",
+        ),
+        ("beyond", r#"[{ data = { folder = "../other" }, split = "train[:99]" }]"#, "", "ends at image 99"),
+        ("none", "[]", "", "nothing to train on"),
+        ("name", r#""dta""#, "", "did you mean `data`"),
+        ("own", r#""data""#, "data.folder = \"../other\"", "data"),
+    ] {
+        let output = run(place.path(), name, &experiment(train_on, more));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(expected) && said.contains("hint"), "{name}: {said}");
+    }
+}
+
+/// A teacher at 24 px, students at 24 and 16: both are shown the same windows. On real photos, end to end.
+#[test]
+fn a_smaller_student_of_a_larger_teacher() {
+    let Some(flowers) = large("flowers17-160") else { return };
+    let place = tempfile::tempdir().unwrap();
+    let text = format!(
+        r#"
+        [teachers.big]
+        resolution = 24
+        [teachers.big.train]
+        resolution = 24
+        epochs = 2
+        [base]
+        data = {{ folder = {flowers:?} }}
+        split = {{ train = "train", per-class = 4, validation = "train[90%:]", test = "test[:50]" }}
+        student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+        teaching = "function-matching"
+        teachers = ["big"]
+        learning-rate = 1e-2
+        resize = "bilinear-antialias"
+        batch = 17
+        epochs = 2
+        [run]
+        teacher-at-chance = "allow"
+        [[grid]]
+        product = {{ resolution = [24, 16] }}
+        "#
+    );
+    let text = text.replace("train = \"train\", per", "train = \"train[:90%]\", per");
+    let told = succeeded(run(place.path(), "flowers", &text));
+    assert_eq!(done(&told), 2, "{told}");
+}
+
+/// Distilled on CIFAR-10, measured on another set of the same classes: its JPEGs.
+#[test]
+fn distilled_here_and_measured_there() {
+    let (Some(lossless), Some(jpeg)) = (large("cifar10"), large("cifar10-jpeg")) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let text = experiment_of_cifar(&lossless, &jpeg);
+    let told = succeeded(run(place.path(), "elsewhere", &text));
+    assert_eq!(done(&told), 1, "{told}");
+}
+
+fn experiment_of_cifar(lossless: &Path, jpeg: &Path) -> String {
+    format!(
+        r#"
+        [teachers.big.train]
+        data = {{ parquet = {lossless:?} }}
+        split = {{ train = "train[:200]", validation = "train[90%:]", test = "test" }}
+        epochs = 2
+        [base]
+        data = {{ parquet = {jpeg:?} }}
+        split = {{ train = "train[:100]", validation = "train[49900:]", test = "test[:100]" }}
+        train-on = [{{ data = {{ parquet = {lossless:?} }}, split = "train[:100]" }}]
+        student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+        teaching = "consistent/ic"
+        teachers = ["big"]
+        resolution = 16
+        learning-rate = 1e-2
+        batch = 20
+        epochs = 2
+        [run]
+        teacher-at-chance = "allow"
+        "#
+    )
+}
