@@ -4,6 +4,7 @@
 //! have the same name on every machine, gzipped or not.
 
 mod cifar;
+pub mod csv;
 pub mod decode;
 mod folder;
 mod idx;
