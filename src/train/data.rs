@@ -11,6 +11,7 @@ mod idx;
 pub mod inspect;
 pub mod listing;
 mod parquet;
+pub mod tar;
 
 use std::path::{Path, PathBuf};
 
