@@ -5,6 +5,7 @@
 //! u8 until a batch is made. Identity is content: [`identify`] hashes what images are, wherever they lie.
 
 mod cifar;
+pub mod csv;
 pub mod decode;
 mod folder;
 mod idx;
@@ -14,6 +15,7 @@ pub mod inspect;
 mod jpeg;
 pub mod listing;
 mod parquet;
+pub mod tar;
 
 use std::fs;
 use std::path::{Path, PathBuf};

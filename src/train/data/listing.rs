@@ -41,7 +41,38 @@ pub enum Place {
     Memory(Arc<[u8]>),
 }
 
+/// `train`, `validation` or `test`, by what people and files call it, in any case.
+pub fn part(word: &str) -> Option<&'static str> {
+    match word.to_ascii_lowercase().as_str() {
+        "train" => Some("train"),
+        "validation" | "valid" | "val" => Some("validation"),
+        "test" => Some("test"),
+        _ => None,
+    }
+}
+
+impl Listing {
+    /// The part that a word of [`part`] means.
+    pub fn part_mut(&mut self, word: &str) -> Option<&mut Vec<Entry>> {
+        match part(word)? {
+            "train" => Some(&mut self.train),
+            "validation" => Some(&mut self.validation),
+            _ => Some(&mut self.test),
+        }
+    }
+
+    /// All parts, in the order of training, validation and test.
+    pub fn parts(&self) -> [&[Entry]; 3] {
+        [&self.train, &self.validation, &self.test]
+    }
+}
+
 impl Entry {
+    /// A file of its own, called by its path.
+    pub fn file(path: PathBuf, label: Option<u32>) -> Entry {
+        Entry { name: format!("`{}`", path.display()), label, place: Place::File(path) }
+    }
+
     /// The encoded image.
     ///
     /// # Errors
