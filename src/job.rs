@@ -8,7 +8,9 @@
 //!
 //! This module depends on nothing else of the crate.
 
+mod augment;
 mod ema;
+mod mixing;
 mod model;
 mod source;
 mod split;
@@ -18,7 +20,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use augment::Augment;
 pub use ema::Ema;
+pub use mixing::Mixing;
 pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,

@@ -23,6 +23,7 @@ use rand_distr::{Beta, Distribution};
 use rayon::prelude::*;
 
 use super::data::{DataSet, Image, Images};
+use super::mixing::{Mixed, mix, partner};
 use super::random::{Purpose, Stream};
 use super::window::{Window, resize};
 use crate::job::{Crop, Distil, Job, Labels, Objective, Slice, Teaching, View};
@@ -178,7 +179,7 @@ impl<'a> Views<'a> {
         let shown = normalized(&pixels);
         let shown = match self.coefficient(batch, look) {
             None => shown,
-            Some(share) => mixed(&shown, size, share as f32),
+            Some(share) => mix(&shown, side, channels, Mixed::Mixup { share }),
         };
         Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)
     }
@@ -273,19 +274,4 @@ fn render<'a>(
 /// To [-1, 1] (paper.md 1.8).
 pub fn normalized(pixels: &[u8]) -> Vec<f32> {
     pixels.iter().map(|pixel| f32::from(*pixel) / 127.5 - 1.0).collect()
-}
-
-/// The batch rolled by one.
-fn partner(i: usize, batch: usize) -> usize {
-    (i + batch - 1) % batch
-}
-
-fn mixed(images: &[f32], size: usize, share: f32) -> Vec<f32> {
-    let count = images.len() / size;
-    let mut mixed = Vec::with_capacity(images.len());
-    for (i, image) in images.chunks_exact(size).enumerate() {
-        let partner = &images[partner(i, count) * size..][..size];
-        mixed.extend(image.iter().zip(partner).map(|(a, b)| a * share + b * (1.0 - share)));
-    }
-    mixed
 }
