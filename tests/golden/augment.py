@@ -44,10 +44,9 @@ tables = [{"space": space, "operation": name, "signed": signed, "strengths": mag
           for space in ("rand-augment", "trivial-augment")
           for name, (magnitudes, signed) in strengths(space, SIDE).items()]
 
-# TrivialAugment's where they are torchvision's own.
-shifts = [{"space": space, "side": side, "pixels": [int(x) for x in strengths(space, side)["TranslateX"][0]]}
-          for space, sides in (("rand-augment", (24, 32, 160, 224, 331)), ("trivial-augment", (SIDE,)))
-          for side in sides]
+# RandAugment's, in whole pixels.
+shifts = [{"side": side, "pixels": [int(x) for x in strengths("rand-augment", side)["TranslateX"][0]]}
+          for side in (24, 32, 160, 224, 331)]
 
 applied = []
 
