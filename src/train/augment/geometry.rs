@@ -51,9 +51,10 @@ pub fn warp<const C: usize>(map: Map, side: usize, pixels: &mut [[u8; C]], scrat
         let [mut x, mut y] = start;
         for pixel in row {
             let place = [x >> 16, y >> 16];
-            *pixel = match place.iter().all(|at| inside.contains(at)) {
-                true => from[place[1] as usize * side + place[0] as usize],
-                false => [0; C],
+            *pixel = if place.iter().all(|at| inside.contains(at)) {
+                from[place[1] as usize * side + place[0] as usize]
+            } else {
+                [0; C]
             };
             x += along[0];
             y += along[1];
