@@ -315,7 +315,7 @@ fn check_overrides(overrides: &DeTable<'_>, jobs: &[GridJob]) -> Result<(), Faul
 
 fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str) -> Fault {
     let hint = match key {
-        "mixup" => "only `function-matching`, `independent-mixup` and `objective = \"labels\"` mix images",
+        "mixup" | "mixing" => "only `function-matching`, `independent-mixup` and `objective = \"labels\"` mix images",
         "fixed-crops" => "only `teaching = \"fixed/ic-ens\"` counts crops",
         "ensemble" => "only several teachers need a rule to become one",
         "answers" => "only a teacher that is asked at every step goes on being asked: `fixed/...` and labels do not",

@@ -8,7 +8,9 @@
 //!
 //! This module depends on nothing else of the crate.
 
+mod augment;
 mod ema;
+mod mixing;
 mod model;
 mod picture;
 mod source;
@@ -20,7 +22,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use augment::Augment;
 pub use ema::Ema;
+pub use mixing::Mixing;
 pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,
@@ -54,6 +58,12 @@ pub struct Job {
     pub decode: Decode,
     /// Left-right flips with probability one half, drawn before a view is shared (paper.md 3.1).
     pub flip: bool,
+    /// Of the shared view, or of each where there are two; not of what a teacher is asked once.
+    #[serde(default, skip_serializing_if = "Augment::is_off")]
+    pub augment: Augment,
+    /// Where the mode mixes at all.
+    #[serde(default, skip_serializing_if = "Mixing::is_mixup")]
+    pub mixing: Mixing,
     pub objective: Objective,
     pub epochs: u32,
     /// Images a step.
@@ -115,6 +125,16 @@ pub struct Crop {
 pub enum Objective {
     Labels(Labels),
     Distil(Distil),
+}
+
+impl Objective {
+    /// Whether images are mixed.
+    pub fn mixes(&self) -> bool {
+        match self {
+            Objective::Labels(labels) => labels.mixup > 0.0,
+            Objective::Distil(distil) => distil.teaching.mixes(),
+        }
+    }
 }
 
 /// Softmax cross-entropy against the labels.
@@ -397,6 +417,11 @@ impl Answers {
 }
 
 impl Teaching {
+    /// Whether images are mixed.
+    pub fn mixes(&self) -> bool {
+        matches!(self, Teaching::FunctionMatching { .. } | Teaching::IndependentMixup { .. })
+    }
+
     /// Whether the teacher is asked before training, once for each image.
     pub fn is_fixed(&self) -> bool {
         matches!(self, Teaching::FixedResize | Teaching::FixedCentralCrop | Teaching::FixedInceptionEnsemble { .. })

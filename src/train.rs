@@ -8,6 +8,7 @@
 //! lets every student that is due take its step, with its own view, loss, optimiser, schedule and end. Nothing a
 //! student computes depends on its company, so its numbers are the same bits alone and in a cohort.
 
+pub mod augment;
 pub mod bench;
 pub mod buffers;
 pub mod checkpoint;
@@ -23,6 +24,7 @@ mod evaluation;
 pub mod graph;
 pub mod memory;
 pub mod metric;
+pub mod mixing;
 pub mod model;
 pub mod network;
 pub mod ops;

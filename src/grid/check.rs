@@ -8,7 +8,8 @@ use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{
-    BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Teaching, Vit, Warmup,
+    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Teaching, Vit,
+    Warmup,
 };
 
 /// Looks up places in the table a job is read from.
@@ -27,6 +28,7 @@ pub(super) struct Ranges<'a> {
     pub optimizer: &'a Optimizer,
     pub clip: &'a Clip,
     pub ema: &'a Ema,
+    pub augment: &'a Augment,
 }
 
 impl Check<'_, '_> {
@@ -75,6 +77,11 @@ impl Check<'_, '_> {
         if let Ema::Decay(decay) = *of.ema {
             let hint = "it is what the average keeps of itself at each step: 0.999, 0.9999";
             self.number("ema.decay", decay, (0.0..1.0).contains(&decay), "from 0 to below 1", hint)?;
+        }
+        if let Augment::RandAugment { operations, magnitude } = *of.augment {
+            let hint = "RandAugment's own are 2 operations of magnitude 9";
+            self.whole("augment.rand-augment.operations", operations, 1, 14, hint)?;
+            self.whole("augment.rand-augment.magnitude", magnitude, 0, Augment::STRONGEST, hint)?;
         }
         match *of.clip {
             Clip::Off => Ok(()),

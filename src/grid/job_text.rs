@@ -16,8 +16,8 @@ use super::resolver::Resolver;
 use super::text::Fault;
 use crate::diagnostic::nearest;
 use crate::job::{
-    Answers, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Model, Normalization,
-    Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained, View, Warmup,
+    Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Mixing,
+    Model, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained, View, Warmup,
 };
 use crate::source::Source;
 
@@ -34,6 +34,8 @@ struct JobText {
     resize: Resize,
     decode: Decode,
     flip: bool,
+    augment: Augment,
+    mixing: Mixing,
     objective: ObjectiveName,
     view: Option<View>,
     label_smoothing: Option<f64>,
@@ -130,6 +132,9 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         resize: text.resize,
         decode: text.decode,
         flip: text.flip,
+        augment: text.augment,
+        // What is not mixed is mixed in no way.
+        mixing: if objective.mixes() { text.mixing } else { Mixing::default() },
         objective,
         epochs: text.epochs,
         batch: text.batch,
@@ -150,13 +155,14 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
 
 /// Whether the top-level key decides anything about this job.
 pub(super) fn has_effect(name: &str, job: &Job) -> bool {
+    if name == "mixing" {
+        return job.objective.mixes();
+    }
     match &job.objective {
         Objective::Labels(_) => name == "mixup" || !key::DISTILLATION.contains(&name),
         Objective::Distil(distil) => match name {
             "view" | "label-smoothing" => false,
-            "mixup" => {
-                matches!(distil.teaching, Teaching::FunctionMatching { .. } | Teaching::IndependentMixup { .. })
-            }
+            "mixup" => distil.teaching.mixes(),
             "fixed-crops" => matches!(distil.teaching, Teaching::FixedInceptionEnsemble { .. }),
             "ensemble" => distil.teachers.len() > 1,
             "answers" => !distil.teaching.is_fixed(),
@@ -177,6 +183,7 @@ impl JobText {
             optimizer: &self.optimizer,
             clip: &self.clip,
             ema: &self.ema,
+            augment: &self.augment,
         }
     }
 }

@@ -7,8 +7,12 @@ use toml::de::DeTable;
 use super::merge::Value;
 
 /// Job keys and how each is written.
-const KEYS: [(&str, &str); 31] = [
+const KEYS: [(&str, &str); 33] = [
     ("answers", "answers = \"live\"` or `answers = { replay = { epochs = 10 } }"),
+    (
+        "augment",
+        "augment = \"off\"`, `augment = \"trivial-augment\"` or `augment = { rand-augment = { operations = 2, magnitude = 9 } }",
+    ),
     ("batch", "batch = 512"),
     ("clip", "clip = { norm = 1.0 }` or `clip = \"off\""),
     ("crop", "crop = { area = [0.05, 1.0], aspect = [0.75, 1.333], tries = 100, margin = 1.25 }"),
@@ -29,6 +33,7 @@ const KEYS: [(&str, &str); 31] = [
     ),
     ("label-smoothing", "label-smoothing = 0.1"),
     ("learning-rate", "learning-rate = 1e-3"),
+    ("mixing", "mixing = \"mixup\"` or `mixing = \"cutmix\""),
     ("mixup", "mixup = 1.0"),
     ("objective", "objective = \"labels\""),
     (

@@ -92,7 +92,7 @@ pub fn stream_key(job: &Job) -> String {
         "flip": job.flip,
         "crop": job.crop,
         "train-on": job.train_on,
-        "pixels": (job.resize, job.decode),
+        "pixels": (job.resize, job.decode, job.augment, job.mixing),
         "precision": job.precision,
         "asked": asked,
     }))

@@ -26,8 +26,8 @@ use super::ops::tile;
 use super::random::{Purpose, Stream};
 use super::{cuda, memory, optimizer};
 use crate::job::{
-    Adam, BitResnet, BitResnetSmall, Clip, Crop, Data, Decode, Ema, Init, Input, Job, Labels, Model, Objective,
-    Optimizer, Part, Precision, Resize, Schedule, Slice, Split, View, Vit, Warmup,
+    Adam, Augment, BitResnet, BitResnetSmall, Clip, Crop, Data, Decode, Ema, Init, Input, Job, Labels, Mixing, Model,
+    Objective, Optimizer, Part, Precision, Resize, Schedule, Slice, Split, View, Vit, Warmup,
 };
 use crate::plan::Device;
 
@@ -144,6 +144,8 @@ pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> J
         resize: Resize::Bilinear,
         decode: Decode::Full,
         flip: false,
+        augment: Augment::Off,
+        mixing: Mixing::Mixup,
         objective: Objective::Labels(Labels { view: View::Resize, mixup: 0.0, label_smoothing: 0.0 }),
         epochs: 1_000_000,
         batch,

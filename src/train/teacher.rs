@@ -63,7 +63,7 @@ impl Teachers {
         Ok(Teachers {
             networks,
             ensemble: distil.ensemble,
-            asked: asked(distil),
+            asked: asked(distil, job.mixing),
             answers: None,
             recording: None,
             on_gpu,

@@ -23,11 +23,13 @@ use candle_core::{Device, Tensor};
 use rand_distr::{Beta, Distribution};
 use rayon::prelude::*;
 
+use super::augment;
 use super::data::{DataSet, Shape};
+use super::mixing::{Mixed, cut_box, mix, partner};
 use super::pool::Pool;
 use super::random::{Purpose, Stream};
 use super::window::Window;
-use crate::job::{Crop, Decode, Distil, Job, Labels, Objective, Resize, Teaching, View};
+use crate::job::{Augment, Crop, Decode, Distil, Job, Labels, Mixing, Objective, Resize, Teaching, View};
 
 /// How one network looks at the stream of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +47,7 @@ pub struct Mix {
     /// p of Beta(p, p).
     pub beta: f64,
     pub own: bool,
+    pub how: Mixing,
 }
 
 /// What the teacher is asked.
@@ -66,8 +69,8 @@ pub enum Still {
     },
 }
 
-/// The teacher's side of a mode.
-pub fn asked(distil: &Distil) -> Asked {
+/// The teacher's side of a mode, whose images are mixed as `how` says.
+pub fn asked(distil: &Distil, how: Mixing) -> Asked {
     // The teacher's resolution is its own; the look only says what is shown.
     let live = |view, mix| Asked::Live(Look { view, own_view: false, mix, resolution: 0 });
     match distil.teaching {
@@ -77,16 +80,17 @@ pub fn asked(distil: &Distil) -> Asked {
         Teaching::IndependentMildCrop | Teaching::ConsistentMildCrop => live(View::MildCrop, None),
         Teaching::IndependentInceptionCrop | Teaching::ConsistentInceptionCrop => live(View::InceptionCrop, None),
         Teaching::FunctionMatching { mixup } | Teaching::IndependentMixup { mixup } => {
-            live(View::InceptionCrop, Some(Mix { beta: mixup, own: false }))
+            live(View::InceptionCrop, Some(Mix { beta: mixup, own: false, how }))
         }
     }
 }
 
 /// The student's side of a job.
 pub fn student_look(job: &Job) -> Look {
+    let how = job.mixing;
     let (view, own_view, mix) = match &job.objective {
         Objective::Labels(Labels { view, mixup, .. }) => {
-            (*view, false, (*mixup > 0.0).then_some(Mix { beta: *mixup, own: false }))
+            (*view, false, (*mixup > 0.0).then_some(Mix { beta: *mixup, own: false, how }))
         }
         Objective::Distil(distil) => match distil.teaching {
             Teaching::FixedResize => (View::Resize, true, None),
@@ -96,8 +100,12 @@ pub fn student_look(job: &Job) -> Look {
             }
             Teaching::ConsistentMildCrop => (View::MildCrop, false, None),
             Teaching::ConsistentInceptionCrop => (View::InceptionCrop, false, None),
-            Teaching::FunctionMatching { mixup } => (View::InceptionCrop, false, Some(Mix { beta: mixup, own: false })),
-            Teaching::IndependentMixup { mixup } => (View::InceptionCrop, false, Some(Mix { beta: mixup, own: true })),
+            Teaching::FunctionMatching { mixup } => {
+                (View::InceptionCrop, false, Some(Mix { beta: mixup, own: false, how }))
+            }
+            Teaching::IndependentMixup { mixup } => {
+                (View::InceptionCrop, false, Some(Mix { beta: mixup, own: true, how }))
+            }
         },
     };
     Look { view, own_view, mix, resolution: job.resolution }
@@ -112,6 +120,7 @@ pub struct Views<'a> {
     crop: Crop,
     resize: Resize,
     decode: Decode,
+    augment: Augment,
     /// Steps after which everything is shown again.
     cycle: Option<u64>,
     /// The order of the two epochs a batch can touch.
@@ -142,6 +151,7 @@ impl<'a> Views<'a> {
             crop: job.crop.clone(),
             resize: job.resize,
             decode: job.decode,
+            augment: job.augment,
             cycle: job.cycle(),
             orders: Vec::new(),
         }
@@ -185,9 +195,9 @@ impl<'a> Views<'a> {
         let mut pixels = vec![0u8; batch.images.len() * size];
         self.pixels(batch, look, &mut pixels)?;
         let shown = normalized(&pixels);
-        let shown = match self.coefficient(batch, look) {
+        let shown = match self.mixed(batch, look) {
             None => shown,
-            Some(share) => mixed(&shown, size, share as f32),
+            Some(way) => mix(&shown, side, channels, way),
         };
         Ok(Tensor::from_vec(shown, (batch.images.len(), side, side, channels), &Device::Cpu)?)
     }
@@ -204,12 +214,17 @@ impl<'a> Views<'a> {
     pub fn pixels(&self, batch: &Batch, look: Look, pixels: &mut [u8]) -> Result<()> {
         let purpose = if look.own_view { Purpose::StudentView } else { Purpose::TeacherView };
         let places = pixels.par_chunks_mut(self.pixels_each(look)).zip(&batch.images).enumerate();
-        places.try_for_each(|(i, (to, image))| {
+        places.try_for_each_init(Vec::new, |scratch, (i, (to, image))| {
             let (images, index) = self.pool.at(*image);
             let mut stream = Stream::new(self.seed, purpose, batch.first + i as u64);
             let flip = stream.coin() && self.flip;
             let window = Window::draw(look.view, &self.crop, images.size_of(index), &mut stream);
-            images.view(index, window, self.shape(look.resolution, flip), to)
+            images.view(index, window, self.shape(look.resolution, flip), to)?;
+            if !self.augment.is_off() {
+                let drawn = augment::draw(&self.augment, &mut stream);
+                augment::apply(&drawn, look.resolution as usize, images.channels, to, scratch);
+            }
+            anyhow::Ok(())
         })
     }
 
@@ -219,7 +234,20 @@ impl<'a> Views<'a> {
 
     /// The share of the first image in each mixed pair, in [0.5, 1]; one for the whole batch (paper.md 3.1).
     pub fn coefficient(&self, batch: &Batch, look: Look) -> Option<f64> {
+        Some(self.draw_coefficient(batch, look.mix?).0)
+    }
+
+    /// How the images of a batch are mixed.
+    pub fn mixed(&self, batch: &Batch, look: Look) -> Option<Mixed> {
         let mix = look.mix?;
+        let (share, mut stream) = self.draw_coefficient(batch, mix);
+        Some(match mix.how {
+            Mixing::Mixup => Mixed::Mixup { share },
+            Mixing::Cutmix => Mixed::Cutmix { cut: cut_box(share, &mut stream) },
+        })
+    }
+
+    fn draw_coefficient(&self, batch: &Batch, mix: Mix) -> (f64, Stream) {
         let purpose = if mix.own { Purpose::StudentMix } else { Purpose::TeacherMix };
         let mut stream = Stream::new(self.seed, purpose, batch.step);
         let share = if mix.beta == 1.0 {
@@ -228,13 +256,13 @@ impl<'a> Views<'a> {
             let beta = Beta::new(mix.beta, mix.beta).expect("the grid lets only positive numbers through");
             beta.sample(&mut stream)
         };
-        Some(share.max(1.0 - share))
+        (share.max(1.0 - share), stream)
     }
 
     /// The labels of a batch as probabilities `[N, classes]`, mixed as the images are and smoothed.
     pub fn targets(&self, batch: &Batch, look: Look, classes: u32, smoothing: f64) -> Result<Tensor> {
         let classes = classes as usize;
-        let share = self.coefficient(batch, look).unwrap_or(1.0);
+        let share = self.mixed(batch, look).map_or(1.0, |way| way.share(look.resolution as usize));
         let mut targets = vec![(smoothing / classes as f64) as f32; batch.labels.len() * classes];
         for (i, row) in targets.chunks_exact_mut(classes).enumerate() {
             let partner = partner(i, batch.labels.len());
@@ -272,19 +300,4 @@ impl<'a> Views<'a> {
 /// To [-1, 1] (paper.md 1.8).
 pub fn normalized(pixels: &[u8]) -> Vec<f32> {
     pixels.iter().map(|pixel| f32::from(*pixel) / 127.5 - 1.0).collect()
-}
-
-/// The batch rolled by one.
-fn partner(i: usize, batch: usize) -> usize {
-    (i + batch - 1) % batch
-}
-
-fn mixed(images: &[f32], size: usize, share: f32) -> Vec<f32> {
-    let count = images.len() / size;
-    let mut mixed = Vec::with_capacity(images.len());
-    for (i, image) in images.chunks_exact(size).enumerate() {
-        let partner = &images[partner(i, count) * size..][..size];
-        mixed.extend(image.iter().zip(partner).map(|(a, b)| a * share + b * (1.0 - share)));
-    }
-    mixed
 }

@@ -36,6 +36,8 @@ pub fn labels(epochs: u32) -> Job {
         resize: Resize::Bilinear,
         decode: Decode::Full,
         flip: true,
+        augment: Default::default(),
+        mixing: Default::default(),
         objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 0.0, label_smoothing: 0.0 }),
         epochs,
         // 100 images are six batches and a quarter: epochs do not end where batches do.

@@ -35,6 +35,8 @@ pub fn labels_job(seed: u64, epochs: u32) -> Job {
         resize: Default::default(),
         decode: Default::default(),
         flip: true,
+        augment: Default::default(),
+        mixing: Default::default(),
         objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 0.0, label_smoothing: 0.0 }),
         epochs,
         batch: 20,

@@ -13,7 +13,7 @@ fn set() -> DataSet {
 
 fn teacher_look(job: &Job) -> Option<Look> {
     let Objective::Distil(distil) = &job.objective else { return None };
-    match asked(distil) {
+    match asked(distil, job.mixing) {
         Asked::Live(look) => Some(Look { resolution: job.resolution, ..look }),
         Asked::Once(_) => None,
     }
@@ -51,7 +51,7 @@ fn modes_show_what_they_say() {
     let Objective::Distil(fixed) = job(Teaching::FixedInceptionEnsemble { crops: 1024 }).objective else {
         unreachable!()
     };
-    assert_eq!(asked(&fixed), Asked::Once(Still::InceptionEnsemble { crops: 1024 }));
+    assert_eq!(asked(&fixed, Mixing::Mixup), Asked::Once(Still::InceptionEnsemble { crops: 1024 }));
 }
 
 /// `independent-mixup` shares the crop: unmixing both with their own coefficients gives the same images.

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 
 use super::buffer::{Buffer, OutOfMemory, floats, write_floats};
-use super::device::{Address, Number, Spread};
+use super::device::{Address, Argument, Gpu, Number, Spread};
 use super::libraries::Libraries;
 use super::mark::Recorded;
 use super::operation::{Numbers, u32_of};
 use super::program::{Program, passes};
 use super::transfer::Uploads;
 use crate::job::{Input, Model, Precision};
+use crate::train::mixing::{Mixed, in_box};
 use crate::train::model::graph;
 use crate::train::network::with_numbers;
 use crate::train::views::{Batch, Look, Views};
@@ -223,17 +224,10 @@ impl Machine {
         };
         let shown = &mut looks[place];
         if shown.step != Some(batch.step) {
-            let size = views.pixels_each(look);
             shown.uploads.send(shown.pixels.address, |bytes| views.pixels(batch, look, bytes))?;
-            let share = views.coefficient(batch, look).unwrap_or(1.0) as f32;
-            let arguments = [
-                shown.pixels.address.into(),
-                shown.images.address.into(),
-                u32_of(batch.images.len()).into(),
-                u32_of(size).into(),
-                share.into(),
-            ];
-            self.libraries.gpu.launch(number, "show", Spread::over(batch.images.len() * size), &arguments)?;
+            let extent = (batch.images.len(), look.resolution as usize, views.pixels_each(look));
+            let mixed = views.mixed(batch, look);
+            normalize(&self.libraries.gpu, number, shown.pixels.address, shown.images.address, extent, mixed)?;
             shown.step = Some(batch.step);
         }
         Ok(shown.images.address)
@@ -325,6 +319,33 @@ impl Replay {
             }
         }
     }
+}
+
+/// Images `[N, S, S, C]` in [-1, 1], mixed, from pixels of 8 bits; `extent` is N, S and the numbers of an image.
+///
+/// # Errors
+/// The driver's.
+pub(super) fn normalize(
+    gpu: &Gpu,
+    number: Number,
+    pixels: Address,
+    images: Address,
+    (count, side, size): (usize, usize, usize),
+    mixed: Option<Mixed>,
+) -> Result<()> {
+    let row = size / side;
+    let (share, [columns, rows]) = match mixed {
+        None => (1.0, [0..0, 0..0]),
+        Some(Mixed::Mixup { share }) => (share, [0..0, 0..0]),
+        Some(Mixed::Cutmix { cut }) => (1.0, in_box(cut, side)),
+    };
+    let channels = row / side;
+    let cut = [columns.start * channels, rows.start, columns.end * channels, rows.end].map(u32_of);
+    let mut arguments =
+        vec![pixels.into(), images.into(), u32_of(count).into(), u32_of(size).into(), (share as f32).into()];
+    arguments.push(u32_of(row).into());
+    arguments.extend(cut.map(Argument::U32));
+    gpu.launch(number, "show", Spread::over(count * size), &arguments)
 }
 
 pub fn number(precision: Precision) -> Number {

@@ -57,6 +57,8 @@ pub fn from_labels(epochs: u32, seed: u64) -> Job {
         resize: Default::default(),
         decode: Default::default(),
         flip: true,
+        augment: Default::default(),
+        mixing: Default::default(),
         objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 0.0, label_smoothing: 0.0 }),
         epochs,
         batch: 128,

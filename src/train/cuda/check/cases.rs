@@ -6,8 +6,10 @@ use anyhow::Result;
 
 use super::{Case, Machine, Row, distance, get, put, rounded, some};
 use crate::train::cuda::device::{Number, Spread};
+use crate::train::cuda::machine::normalize;
 use crate::train::cuda::operation::u32_of;
 use crate::train::graph::{Graph, Window};
+use crate::train::mixing::{Mixed, mix};
 use crate::train::model::Role;
 use crate::train::ops::attention::Attention;
 use crate::train::ops::gelu::Gelu;
@@ -15,6 +17,7 @@ use crate::train::ops::layer::Extent;
 use crate::train::ops::loss::Loss;
 use crate::train::ops::pool::{Beyond, GlobalMean, Kind, Pool};
 use crate::train::ops::tokens::{FirstToken, Tokens};
+use crate::train::views::normalized;
 
 pub(super) fn case(
     name: &'static str,
@@ -188,32 +191,34 @@ fn loss(machine: &Machine, number: Number, classes: usize, temperature: Option<f
     Ok(error.max(distance(&found, &each)))
 }
 
-/// Pixels, shown plain and mixed, with the last image's partner at the other end.
+/// Pixels, shown plain and mixed in both ways, with the last image's partner at the other end.
 fn views(machine: &Machine, number: Number) -> Result<f64> {
     const IMAGES: usize = 5;
-    const SIZE: usize = 7 * 7 * 3;
+    const SIDE: usize = 7;
+    const SIZE: usize = SIDE * SIDE * 3;
     let gpu = &machine.libraries.gpu;
     let pixels: Vec<u8> = some(IMAGES * SIZE, 7).iter().map(|x| (127.5 + 127.5 * x) as u8).collect();
     let place = gpu.holding(&pixels)?;
     let shown = gpu.allocate(pixels.len() * number.bytes())?;
+    let plain = normalized(&pixels);
     let mut error = 0f64;
-    for share in [1.0, 0.7] {
-        let arguments = [
-            place.address.into(),
-            shown.address.into(),
-            u32_of(IMAGES).into(),
-            u32_of(SIZE).into(),
-            (share as f32).into(),
-        ];
-        gpu.launch(number, "show", Spread::over(pixels.len()), &arguments)?;
-        let value = |i: usize| f64::from(pixels[i]) / 127.5 - 1.0;
-        let expected: Vec<f64> = (0..pixels.len())
-            .map(|i| {
-                let other = (i / SIZE + IMAGES - 1) % IMAGES * SIZE + i % SIZE;
-                share * value(i) + (1.0 - share) * value(other)
-            })
-            .collect();
-        error = error.max(distance(&get(&machine.libraries, shown.address, pixels.len(), number)?, &expected));
+    let ways = [
+        None,
+        Some(Mixed::Mixup { share: 0.7 }),
+        Some(Mixed::Cutmix { cut: [0.2, 0.5, 0.6, 0.9] }),
+        Some(Mixed::Cutmix { cut: [0.0, 0.3, 0.7, 1.0] }),
+        Some(Mixed::Cutmix { cut: [0.5; 4] }),
+    ];
+    for mixed in ways {
+        normalize(gpu, number, place.address, shown.address, (IMAGES, SIDE, SIZE), mixed)?;
+        let expected = mixed.map_or_else(|| plain.clone(), |mixed| mix(&plain, SIDE, 3, mixed));
+        let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+        let found = get(&machine.libraries, shown.address, pixels.len(), number)?;
+        error = error.max(distance(&found, &expected));
+        // A weighted mean may be rounded once or twice; the rest is the same bits.
+        if !matches!(mixed, Some(Mixed::Mixup { .. })) && found != rounded(expected, number) {
+            error = f64::INFINITY;
+        }
     }
     Ok(error)
 }

@@ -49,13 +49,18 @@ KERNEL gelu_gradient(const NUMBER* x, const NUMBER* dy, NUMBER* dx, u64 n, u32 a
 }
 
 // images [batch, size] in [-1, 1] from pixels of 8 bits, each mixed with the one before it (the first with the last):
-// share of its own, 1 - share of the other.
-KERNEL show(const u8* pixels, NUMBER* images, u32 batch, u32 size, float share) {
+// share of its own, 1 - share of the other. Where the share is 1, all of the other's inside a box, which may be empty: of
+// each row of `row` numbers those from left to right, in the rows from top to bottom.
+KERNEL show(const u8* pixels, NUMBER* images, u32 batch, u32 size, float share, u32 row, u32 left, u32 top, u32 right,
+            u32 bottom) {
     EACH(i, (u64)batch * size);
+    u64 other = i >= size ? i - size : i + (u64)(batch - 1) * size;
     float value = (float)pixels[i] / 127.5f - 1.f;
     if (share < 1.f) {
-        u64 other = i >= size ? i - size : i + (u64)(batch - 1) * size;
         value = value * share + ((float)pixels[other] / 127.5f - 1.f) * (1.f - share);
+    } else if (left < right) {
+        u32 at = (u32)(i % size), x = at % row, y = at / row;
+        if (x >= left && x < right && y >= top && y < bottom) value = (float)pixels[other] / 127.5f - 1.f;
     }
     narrow(value, images[i]);
 }
