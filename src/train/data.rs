@@ -10,6 +10,7 @@ mod folder;
 mod idx;
 pub mod inspect;
 pub mod listing;
+pub mod official;
 mod parquet;
 pub mod tar;
 
