@@ -1,13 +1,17 @@
-//! Weights and other files from the Hugging Face hub: `hf:owner/name`, found in the hub's cache or downloaded into it.
+//! Weights, other files and data sets from the Hugging Face hub: `hf:owner/name`, found in the hub's cache or downloaded
+//! into it.
 //!
 //! In: a [`Reference`] and [`Settings`]. Out: a path in the cache, the commit it belongs to, and the file's SHA-256,
-//! which is compared to the hub's where the hub has one, on every call. The cache is that of Python's `huggingface_hub`:
+//! which is compared to the hub's where the hub has one, on every call. Of data sets ([`fetch_data`]) a [`DataReference`]
+//! in, and the files of each part out, whose SHA-256 is compared when they are downloaded. The cache is that of Python's
+//! `huggingface_hub`, but for what a commit has in it:
 //!
 //! ```text
-//! hub/models--owner--name/
+//! hub/models--owner--name/         of data sets, datasets--owner--name
 //!   refs/main                    the commit that `main` was when it was last asked for
 //!   snapshots/<commit>/<file>    a link to the blob
 //!   .no_exist/<commit>/<file>    an empty file: the commit has none of that name
+//!   .files/<commit>.json         all files of a data set's commit, with their sizes
 //!   blobs/<etag>                 the content; the etag of a large file is its SHA-256
 //!   blobs/<etag>.incomplete      what there is of it so far
 //! hub/.locks/models--owner--name/<etag>.lock
@@ -17,27 +21,34 @@
 //! download starts from nothing each time, takes an answer for the file whatever its status, and checks no sum; so a
 //! file's requests are made here. A file kept with Xet comes over plain HTTP, as the hub offers each of them.
 //!
-//! It neither lists repositories nor sends anything, and it does not read what it fetches.
+//! It sends nothing, and of what it fetches it reads a data set's description only.
 
 mod cache;
+mod choice;
 mod client;
+mod data;
 mod download;
 mod error;
 mod reference;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
+pub use data::{FetchedData, fetch_data};
 pub use error::Error;
-pub use reference::Reference;
+pub use reference::{DataReference, Reference};
 pub use settings::Settings;
 
 use self::cache::{Cache, Found};
 use self::client::{Client, Described};
 use crate::digest;
+
+/// Files of a repository by name, with their sizes in bytes where they are known.
+type Files = BTreeMap<String, Option<u64>>;
 
 /// A file of the hub that lies in the cache.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +75,17 @@ pub fn fetch(
     settings: &Settings,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Fetched, Error> {
+    drive(progress, async |tell| obtain(reference, settings, tell).await)
+}
+
+/// Hears the bytes that are there so far and, where the hub told it, how many there will be.
+type Tell<'a> = dyn FnMut(u64, Option<u64>) + Send + 'a;
+
+/// Runs asynchronous work to its end while `progress` hears of it.
+fn drive<T: Send>(
+    progress: &mut dyn FnMut(u64, Option<u64>),
+    work: impl AsyncFnOnce(&mut Tell<'_>) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     let (sender, receiver) = mpsc::channel();
     // The runtime gets a thread of its own: none may be started on a thread that already drives one.
     thread::scope(|scope| {
@@ -74,7 +96,7 @@ pub fn fetch(
             let mut tell = |bytes, total| {
                 let _ = sender.send((bytes, total));
             };
-            runtime.block_on(obtain(reference, settings, &mut tell))
+            runtime.block_on(work(&mut tell))
         });
         for (bytes, total) in receiver {
             progress(bytes, total);
@@ -111,16 +133,17 @@ pub fn fetch_optional(
     }
 }
 
-async fn obtain(
-    reference: &Reference,
-    settings: &Settings,
-    tell: &mut (dyn FnMut(u64, Option<u64>) + Send),
-) -> Result<Fetched, Error> {
+async fn obtain(reference: &Reference, settings: &Settings, tell: &mut Tell<'_>) -> Result<Fetched, Error> {
+    checked(reference, locate(reference, settings, tell).await?)
+}
+
+/// Where the file lies in the cache, once it is there. What is downloaded is right; what was there is not looked into.
+async fn locate(reference: &Reference, settings: &Settings, tell: &mut Tell<'_>) -> Result<Found, Error> {
     let cache = Cache::new(&settings.cache, reference);
     let revision = reference.revision();
     let cached = cache.find(revision, reference.file());
     match cached {
-        Some(found) if settings.offline || cache::is_commit(revision) => return checked(reference, found),
+        Some(found) if settings.offline || cache::is_commit(revision) => return Ok(found),
         None if settings.offline => {
             return Err(Error::Offline { reference: reference.to_string(), cache: settings.cache.clone() });
         }
@@ -132,7 +155,7 @@ async fn obtain(
         Ok((client, described))
     };
     let (client, described) = match (asked.await, cached) {
-        (Err(error), Some(found)) if Error::will_pass(&error) => return checked(reference, found),
+        (Err(error), Some(found)) if Error::will_pass(&error) => return Ok(found),
         (asked, _) => asked?,
     };
     let Described { commit, etag, .. } = &described;
@@ -146,10 +169,9 @@ async fn obtain(
             cache.link(commit, reference.file(), etag)?;
         }
     }
+    cache.note(revision, commit)?;
     let path = cache.pointer(commit, reference.file());
-    let fetched = checked(reference, Found { path, commit: described.commit, etag: Some(described.etag) })?;
-    cache.note(revision, &fetched.commit)?;
-    Ok(fetched)
+    Ok(Found { path, commit: described.commit, etag: Some(described.etag) })
 }
 
 /// Digests the file. One that is not what its name in the cache says is removed, and so is the name.

@@ -25,8 +25,9 @@
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`digest`] how content is named, [`source`] where a data set lies, [`card`] what a weights file holds, [`hub`] fetches weights of the
-//! Hugging Face hub, [`commands`] is one file a verb and the only place that knows every module.
+//! fault is shown, [`digest`] how content is named, [`source`] where a data set lies, [`known`] what the paper's data sets
+//! are, [`card`] what a weights file holds, [`hub`] fetches weights and data sets of the Hugging Face hub, [`commands`] is
+//! one file a verb and the only place that knows every module.
 //!
 //! # Three ideas
 //!
@@ -65,6 +66,7 @@ pub mod folder;
 pub mod grid;
 pub mod hub;
 pub mod job;
+pub mod known;
 pub mod plan;
 pub mod progress;
 pub mod report;

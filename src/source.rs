@@ -38,6 +38,11 @@ pub enum Origin {
     },
     /// `hf:owner/name[:config][@revision]`.
     Hub(String),
+    /// Of the hub, as it lies on this machine: parquet files or tar shards of training, validation and test.
+    Fetched {
+        name: String,
+        files: [Vec<PathBuf>; 3],
+    },
 }
 
 /// What a path holds.
@@ -134,7 +139,7 @@ impl Origin {
         match self {
             Origin::BuiltIn => FASHION_MNIST_8K2K.to_owned(),
             Origin::Files { path, .. } => last(path),
-            Origin::Known { name, .. } => name.clone(),
+            Origin::Known { name, .. } | Origin::Fetched { name, .. } => name.clone(),
             Origin::Hub(name) => {
                 let name = name.strip_prefix(HUB).unwrap_or(name);
                 name.split('@').next().unwrap_or(name).to_owned()
@@ -147,7 +152,7 @@ impl Origin {
         match self {
             Origin::Files { path, .. } => Some(path),
             Origin::Known { path, .. } => path.as_mut(),
-            Origin::BuiltIn | Origin::Hub(_) => None,
+            Origin::BuiltIn | Origin::Hub(_) | Origin::Fetched { .. } => None,
         }
     }
 }

@@ -9,8 +9,10 @@ use super::Usage;
 use crate::card::Card;
 use crate::digest;
 use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, WeightsFile};
-use crate::hub::{self, Reference, Settings};
-use crate::job::{Head, Init, Input, Job, NetworkSource, Weights};
+use crate::hub::{self, DataReference, Reference, Settings};
+use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
+use crate::known::{self, Known};
+use crate::source::Origin;
 use crate::train::data;
 use crate::train::model::Blueprint;
 use crate::train::weights::{load_body, load_weights};
@@ -34,11 +36,47 @@ impl Catalogue for Shelf {
 /// # Errors
 /// When it cannot be read or fetched.
 pub fn data(source: &DataSource) -> Result<FoundData> {
-    let set = data::open(source)?;
-    let data = data::identify(source, &set);
+    let local = on_this_machine(source)?;
+    let set = data::open(&local)?;
+    let data = data::identify(&local, &set);
     note_skipped(&data.name, &set.skipped);
     let train_labels = if set.classes > 0 { set.train.labels } else { Vec::new() };
-    Ok(FoundData { data, source: source.clone(), train_labels, split: None })
+    let split = match &source.origin {
+        Origin::Known { name, .. } => known::find(name).map(|known| {
+            note_sizes(known, &data);
+            [known.split.train, known.split.validation, known.split.test]
+        }),
+        _ => None,
+    };
+    Ok(FoundData { data, source: local, train_labels, split })
+}
+
+/// A data set of the hub is fetched; others are where they are.
+///
+/// # Errors
+/// The hub's.
+pub fn on_this_machine(source: &DataSource) -> Result<DataSource> {
+    let Origin::Hub(text) = &source.origin else { return Ok(source.clone()) };
+    let Some(reference) = DataReference::parse(text) else { anyhow::bail!("`{text}` names no data set of the hub") };
+    let reference = reference?;
+    let parts = ["train", "validation", "test"];
+    let mut fetched = hub::fetch_data(&reference, &parts, &Settings::from_environment(), &mut progress(text))?;
+    let files = parts.map(|part| fetched.parts.remove(part).unwrap_or_default());
+    Ok(DataSource { origin: Origin::Fetched { name: source.origin.name(), files }, ..source.clone() })
+}
+
+/// Says where a data set of the paper is not what it was there.
+fn note_sizes(known: &Known, data: &Data) {
+    let found = [("train", data.train_images), ("validation", data.validation_images), ("test", data.test_images)];
+    for (part, images) in known.parts {
+        let here = found.iter().find(|(name, _)| name == part).map_or(0, |(_, images)| *images);
+        if here != *images {
+            eprintln!("note: {} has {images} images in `{part}`, here there are {here}", known.title);
+        }
+    }
+    if data.classes != known.classes {
+        eprintln!("note: {} has {} classes, here there are {}", known.title, known.classes, data.classes);
+    }
 }
 
 /// Names the images that are left out of a data set.
@@ -109,7 +147,7 @@ fn local(path: &Path) -> Result<WeightsFile> {
 
 fn fetched(reference: &Reference) -> Result<WeightsFile> {
     let settings = Settings::from_environment();
-    let found = hub::fetch(reference, &settings, &mut progress(reference))?;
+    let found = hub::fetch(reference, &settings, &mut progress(&reference.to_string()))?;
     // Of the same commit, whatever the branch becomes meanwhile.
     let card = reference.sibling("config.json")?.at(&found.commit);
     let card = hub::fetch_optional(&card, &settings, &mut |_, _| {})?;
@@ -131,8 +169,8 @@ fn read_card(path: &Path) -> Result<Option<Card>> {
 const LARGE: u64 = 20_000_000;
 
 /// Says once that something large is on its way, and every tenth of it.
-fn progress(reference: &Reference) -> impl FnMut(u64, Option<u64>) + use<> {
-    let name = reference.to_string();
+fn progress(name: &str) -> impl FnMut(u64, Option<u64>) + use<> {
+    let name = name.to_owned();
     let mut told = None;
     move |done, total| {
         let Some(total) = total.filter(|total| *total >= LARGE) else { return };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::catalogue::on_this_machine;
 use super::{Usage, print, print_json, table};
 use crate::cli;
 use crate::source::{Broken, Origin, Source};
@@ -53,7 +54,7 @@ struct Part {
 
 pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     let cli::Data::Inspect(arguments) = verb;
-    let source = named(&arguments.data)?;
+    let source = on_this_machine(&named(&arguments.data)?)?;
     let set = data::open(&source)?;
     let identity = data::identify(&source, &set);
     let [train, validation, test] = [&set.train, &set.validation, &set.test].map(|images| about(images, set.classes));
@@ -114,7 +115,7 @@ fn kind_of(source: &Source) -> &'static str {
         Origin::BuiltIn => "built in",
         Origin::Files { kind, .. } => kind.name(),
         Origin::Known { .. } => "one of the paper's",
-        Origin::Hub(_) => "of the hub",
+        Origin::Hub(_) | Origin::Fetched { .. } => "of the hub",
     }
 }
 

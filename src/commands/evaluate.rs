@@ -105,7 +105,7 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
     let folder = Folder::new(&arguments.place.folder);
     let own = look_up(&arguments.weights, &folder)?;
     let teachers = arguments.against.iter().map(|name| look_up(name, &folder)).collect::<Result<Vec<_>>>()?;
-    let data = data::open(&source)?;
+    let data = data::open(&catalogue::on_this_machine(&source)?)?;
     if data.classes == 0 {
         return Err(Usage(format!(
             "the images of `{}` have no labels\nhint: what is right is told by labels",

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Reference};
+use super::reference::Kind;
+use super::{Error, Files, Reference};
 
 pub(super) struct Cache {
     repository: PathBuf,
@@ -21,18 +22,62 @@ pub(super) struct Found {
 
 impl Cache {
     pub fn new(root: &Path, reference: &Reference) -> Cache {
-        let folder = format!("models--{}--{}", reference.owner(), reference.name());
+        let kind = match reference.kind() {
+            Kind::Models => "models",
+            Kind::Data => "datasets",
+        };
+        let folder = format!("{kind}--{}--{}", reference.owner(), reference.name());
         Cache { repository: root.join(&folder), locks: root.join(".locks").join(&folder) }
     }
 
     /// What the cache knows without asking the hub.
     pub fn find(&self, revision: &str, file: &str) -> Option<Found> {
+        self.at(&self.commit(revision)?, file)
+    }
+
+    /// The commit that a revision was when it was last asked for.
+    pub fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
-            return self.at(revision, file);
+            return Some(revision.to_owned());
         }
-        let commit = fs::read_to_string(self.reference(revision)).ok()?;
-        let commit = commit.trim();
-        if is_name(commit) { self.at(commit, file) } else { None }
+        let commit = fs::read_to_string(self.reference(revision)).ok()?.trim().to_owned();
+        is_name(&commit).then_some(commit)
+    }
+
+    /// All files of a commit, where they were listed.
+    pub fn files(&self, commit: &str) -> Option<Files> {
+        serde_json::from_slice(&fs::read(self.list(commit)).ok()?).ok()
+    }
+
+    /// Those files of a commit that were fetched, by whomever.
+    pub fn fetched(&self, commit: &str) -> Option<Files> {
+        let root = self.repository.join("snapshots").join(commit);
+        let (mut files, mut folders) = (Files::new(), vec![root.clone()]);
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()) {
+                let Ok(about) = fs::metadata(&path) else { continue };
+                if about.is_dir() {
+                    folders.push(path);
+                } else if let Some(name) = path.strip_prefix(&root).ok().and_then(Path::to_str) {
+                    files.insert(name.replace('\\', "/"), Some(about.len()));
+                }
+            }
+        }
+        (!files.is_empty()).then_some(files)
+    }
+
+    pub fn note_files(&self, commit: &str, files: &Files) -> Result<(), Error> {
+        let path = self.list(commit);
+        make_parent(&path)?;
+        let failed = |source| Error::Write { path: path.clone(), source };
+        let text = serde_json::to_vec(files).map_err(|error| failed(error.into()))?;
+        // Whole or not at all: a process beside this one may read it.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(failed)
+    }
+
+    fn list(&self, commit: &str) -> PathBuf {
+        self.repository.join(".files").join(format!("{commit}.json"))
     }
 
     pub fn at(&self, commit: &str, file: &str) -> Option<Found> {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use hf_hub::{HFClient, HFError};
+use hf_hub::{HFClient, HFError, HFRepository, RepoType};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
 
 use super::cache::is_name;
-use super::{Error, Reference, Settings};
+use super::reference::Kind;
+use super::{Error, Files, Reference, Settings};
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -34,6 +36,19 @@ pub(super) struct Described {
     pub etag: String,
     /// In bytes.
     pub size: Option<u64>,
+}
+
+/// The hub's answer to what a repository has.
+#[derive(Deserialize)]
+struct Listed {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
 }
 
 impl<'a> Client<'a> {
@@ -120,12 +135,40 @@ impl<'a> Client<'a> {
         let mut url = self.endpoint.clone();
         match url.path_segments_mut() {
             Ok(mut path) => {
-                path.pop_if_empty().extend([reference.owner(), reference.name(), "resolve", revision]);
+                path.pop_if_empty().extend(reference.repository().split('/')).extend(["resolve", revision]);
                 path.extend(reference.file().split('/'));
             }
             Err(()) => return Err(Error::Endpoint { endpoint: self.settings.endpoint.clone() }),
         }
         Ok(url)
+    }
+
+    /// All files of the data set that the reference is in, and the commit that its revision means.
+    pub async fn list(&self, reference: &Reference) -> Result<(String, Files), Error> {
+        let mut url = self.endpoint.clone();
+        match url.path_segments_mut() {
+            Ok(mut path) => {
+                path.pop_if_empty().push("api").extend(reference.repository().split('/'));
+                path.extend(["revision", reference.revision()]);
+            }
+            Err(()) => return Err(Error::Endpoint { endpoint: self.settings.endpoint.clone() }),
+        }
+        // With it comes the size of each.
+        url.set_query(Some("blobs=true"));
+        let mut request = self.getting.get(url);
+        if let Some(token) = &self.settings.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(reference, &error))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(reference, response.status(), response.headers()).await);
+        }
+        let text = response.bytes().await.map_err(|error| self.unreachable(reference, &error))?;
+        let listed: Listed = serde_json::from_slice(&text).map_err(|_| self.no_hub("it lists no files"))?;
+        if !is_name(&listed.sha) {
+            return Err(self.no_hub("its commit is none"));
+        }
+        Ok((listed.sha, listed.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect()))
     }
 
     fn described(&self, status: StatusCode, headers: &HeaderMap) -> Result<Described, Error> {
@@ -144,6 +187,7 @@ impl<'a> Client<'a> {
 
     async fn refusal(&self, reference: &Reference, status: StatusCode, headers: &HeaderMap) -> Error {
         match (status, text(headers, "x-error-code")) {
+            (_, Some("GatedRepo")) => self.gated(reference),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => self.not_allowed(reference, status),
             (_, Some("RepoNotFound")) => self.no_repository(reference),
             (_, Some("RevisionNotFound")) => no_revision(reference),
@@ -162,13 +206,12 @@ impl<'a> Client<'a> {
             Some(token) => client.token(token.as_str()).build(),
             None => client.build(),
         };
+        let (owner, name) = (reference.owner(), reference.name());
         let asked = async {
-            let repository = client?.model(reference.owner(), reference.name());
-            if repository.revision_exists().revision(reference.revision()).send().await? {
-                return Ok(no_file(reference));
+            match reference.kind() {
+                Kind::Models => self.what_lacks(reference, client?.model(owner, name)).await,
+                Kind::Data => self.what_lacks(reference, client?.dataset(owner, name)).await,
             }
-            let there = repository.exists().send().await?;
-            Ok::<_, HFError>(if there { no_revision(reference) } else { self.no_repository(reference) })
         };
         match asked.await {
             Ok(error) => error,
@@ -178,6 +221,13 @@ impl<'a> Client<'a> {
         }
     }
 
+    async fn what_lacks<T: RepoType>(&self, of: &Reference, repository: HFRepository<T>) -> Result<Error, HFError> {
+        if repository.revision_exists().revision(of.revision()).send().await? {
+            return Ok(no_file(of));
+        }
+        Ok(if repository.exists().send().await? { no_revision(of) } else { self.no_repository(of) })
+    }
+
     fn not_allowed(&self, reference: &Reference, status: StatusCode) -> Error {
         let (repository, endpoint) = (reference.repository(), self.settings.endpoint.clone());
         let status = status.as_u16();
@@ -185,6 +235,11 @@ impl<'a> Client<'a> {
             Some(_) => Error::TokenRefused { repository, endpoint, status },
             None => Error::NotAllowed { repository, endpoint, status },
         }
+    }
+
+    fn gated(&self, reference: &Reference) -> Error {
+        let repository = reference.repository();
+        Error::Gated { page: format!("{}/{repository}", self.settings.endpoint), repository }
     }
 
     fn no_repository(&self, reference: &Reference) -> Error {

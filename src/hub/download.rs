@@ -10,7 +10,7 @@ use reqwest::{Response, StatusCode};
 
 use super::cache::{Cache, is_sha256};
 use super::client::{Client, Described};
-use super::{Error, Reference};
+use super::{Error, Reference, Tell};
 use crate::digest;
 
 /// Between two attempts, times the number of the attempt.
@@ -22,7 +22,7 @@ pub(super) async fn download(
     reference: &Reference,
     described: &Described,
     cache: &Cache,
-    tell: &mut (dyn FnMut(u64, Option<u64>) + Send),
+    tell: &mut Tell<'_>,
 ) -> Result<(), Error> {
     let incomplete = cache.incomplete(&described.etag)?;
     let mut attempt = 1;
@@ -50,7 +50,7 @@ async fn go_on(
     reference: &Reference,
     described: &Described,
     path: &Path,
-    tell: &mut (dyn FnMut(u64, Option<u64>) + Send),
+    tell: &mut Tell<'_>,
 ) -> Result<(), Error> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;

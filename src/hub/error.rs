@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Reference;
+use super::data::CONVERTED;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -13,6 +14,10 @@ pub enum Error {
         "`{text}` names nothing on the hub: {why}\nhint: write `hf:owner/name` or `hf:owner/name/path/to/file.npz`, with `@revision` behind it where `main` is not meant"
     )]
     Malformed { text: String, why: String },
+    #[error(
+        "`{text}` names no data set on the hub: {why}\nhint: write `hf:owner/name`, with `:config` behind it where there are several, and `@revision` where `main` is not meant"
+    )]
+    NoDataSet { text: String, why: String },
     #[error("`{endpoint}` is no address of a hub\nhint: `HF_ENDPOINT` is one such as `https://huggingface.co`")]
     Endpoint { endpoint: String },
     #[error(
@@ -38,6 +43,10 @@ pub enum Error {
         "`{repository}` at `{endpoint}` is private, gated, or does not exist (HTTP {status})\nhint: check the name, or set `HF_TOKEN` to a token that may read it"
     )]
     NotAllowed { repository: String, endpoint: String, status: u16 },
+    #[error(
+        "`{repository}` is gated\nhint: agree to its terms at {page}, then set `HF_TOKEN` to a token that may read it"
+    )]
+    Gated { repository: String, page: String },
     #[error(
         "the token was refused for `{repository}` at `{endpoint}` (HTTP {status})\nhint: `HF_TOKEN`, or the file `token` in `HF_HOME`, must hold a valid token that may read it; to a gated repository its page gives access"
     )]
@@ -67,6 +76,32 @@ pub enum Error {
     CutOff { reference: String, have: u64, size: Option<u64> },
     #[error("`{reference}` has the wrong SHA-256: expected {expected}, got {found}\nhint: {hint}")]
     Checksum { reference: String, expected: String, found: String, hint: String },
+    #[error(
+        "{}\nhint: write one behind a colon: `{example}`",
+        match config {
+            Some(config) => format!("`{repository}` has no configuration `{config}`: there is {}", told(there)),
+            None => format!("`{repository}` has several configurations: {}", told(there)),
+        }
+    )]
+    Configuration { repository: String, config: Option<String>, there: Vec<String>, example: String },
+    #[error(
+        "`{repository}` has neither parquet nor tar files at revision `{revision}`\nhint: the hub converts many data sets at `@{CONVERTED}`; others are fetched by hand, and their folder named"
+    )]
+    NoData { repository: String, revision: String },
+    #[error(
+        "`{repository}` has no {wanted}: there is {}\nhint: {}",
+        told(there),
+        "fetch it by hand, and name its folder"
+    )]
+    NoPart { repository: String, wanted: String, there: Vec<String> },
+    #[error("the description of `{repository}` cannot be read: {why}\nhint: fetch it by hand, and name its folder")]
+    Card { repository: String, why: String },
+    #[error(
+        "`{repository}` has {have} of {of} files of the kind of `{file}`\nhint: where another program fetched them, or none may ask the network, fetch the others"
+    )]
+    Incomplete { repository: String, file: String, have: usize, of: usize },
+    #[error("the hub converted `{repository}` only in part\nhint: fetch it by hand, and name its folder")]
+    Partial { repository: String },
     #[error("cannot read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
@@ -97,6 +132,17 @@ impl Error {
             Error::Status { status, .. } => *status == 408 || *status == 429 || *status >= 500,
             _ => false,
         }
+    }
+}
+
+/// The first of them, and how many more.
+fn told(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `hf:owner/name/path/to/file@revision` means.
+//! What `hf:owner/name/path/to/file@revision` means, and `hf:owner/name:config@revision` of a data set.
 
 use std::fmt;
 
@@ -7,16 +7,66 @@ use super::Error;
 /// What weights are called where a reference names no file.
 const DEFAULT_FILE: &str = "model.safetensors";
 
+/// What describes a data set.
+pub(super) const CARD: &str = "README.md";
+
 /// The branch that is meant where a reference names no revision.
 const DEFAULT_REVISION: &str = "main";
 
-/// A file of a repository of models on the hub. It prints as it is written.
+/// A file of a repository on the hub. It prints as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
+    kind: Kind,
     owner: String,
     name: String,
     file: String,
     revision: Option<String>,
+}
+
+/// What a repository holds. The hub keeps the kinds apart: two may have one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Models,
+    Data,
+}
+
+/// A data set on the hub: `hf:owner/name[:config][@revision]`. It prints as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataReference {
+    /// Its description.
+    pub(super) card: Reference,
+    /// The one that is meant of several in a repository.
+    pub(super) config: Option<String>,
+}
+
+impl DataReference {
+    /// None where the text does not start with `hf:`.
+    ///
+    /// # Errors
+    /// When it starts so and is no data set.
+    pub fn parse(text: &str) -> Option<Result<DataReference, Error>> {
+        let rest = text.strip_prefix("hf:")?;
+        Some(read_data(rest).map_err(|why| Error::NoDataSet { text: text.to_owned(), why }))
+    }
+
+    /// `datasets/owner/name`, as in the address of its page.
+    pub fn repository(&self) -> String {
+        self.card.repository()
+    }
+
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
+    }
+
+    /// A branch, tag or commit: `main` where none was named.
+    pub fn revision(&self) -> &str {
+        self.card.revision()
+    }
+
+    /// The same at a commit.
+    pub fn at(&self, commit: &str) -> DataReference {
+        DataReference { card: self.card.at(commit), ..self.clone() }
+    }
 }
 
 impl Reference {
@@ -48,9 +98,22 @@ impl Reference {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
-    /// `owner/name`.
+    /// `owner/name`; of data sets, `datasets/owner/name`.
     pub fn repository(&self) -> String {
-        format!("{}/{}", self.owner, self.name)
+        let folder = match self.kind {
+            Kind::Models => "",
+            Kind::Data => "datasets/",
+        };
+        format!("{folder}{}/{}", self.owner, self.name)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether a revision was named.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.revision.is_some()
     }
 
     /// The same file at a commit.
@@ -71,9 +134,22 @@ impl Reference {
     }
 }
 
+impl fmt::Display for DataReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}/{}", self.card.owner, self.card.name)?;
+        if let Some(config) = &self.config {
+            write!(f, ":{config}")?;
+        }
+        match &self.card.revision {
+            Some(revision) => write!(f, "@{revision}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hf:{}/{}", self.owner, self.name)?;
+        write!(f, "hf:{}", self.repository())?;
         if self.file != DEFAULT_FILE {
             write!(f, "/{}", self.file)?;
         }
@@ -82,6 +158,25 @@ impl fmt::Display for Reference {
             None => Ok(()),
         }
     }
+}
+
+fn read_data(text: &str) -> Result<DataReference, String> {
+    let (place, revision) = text.split_at(text.find('@').unwrap_or(text.len()));
+    let (place, config) = match place.split_once(':') {
+        Some((place, config)) => (place, Some(config)),
+        None => (place, None),
+    };
+    if let Some(config) = config {
+        let legal = |c: char| c.is_alphanumeric() || "-_.+".contains(c);
+        if config.is_empty() || !config.chars().all(legal) {
+            return Err(format!("`{config}` is no configuration"));
+        }
+    }
+    if place.matches('/').count() > 1 {
+        return Err("it has a path, but all of a data set is meant".to_owned());
+    }
+    let card = Reference { kind: Kind::Data, file: CARD.to_owned(), ..read(&format!("{place}{revision}"))? };
+    Ok(DataReference { card, config: config.map(str::to_owned) })
 }
 
 fn read(text: &str) -> Result<Reference, String> {
@@ -114,7 +209,8 @@ fn read(text: &str) -> Result<Reference, String> {
         }
     }
     let revision = revision.map(str::to_owned);
-    Ok(Reference { owner: owner.to_owned(), name: name.to_owned(), file: file.to_owned(), revision })
+    let (owner, name, file) = (owner.to_owned(), name.to_owned(), file.to_owned());
+    Ok(Reference { kind: Kind::Models, owner, name, file, revision })
 }
 
 /// Why `file` is no path inside a repository. It becomes a path on this machine too.

@@ -14,25 +14,27 @@ mod index;
 pub mod inspect;
 mod jpeg;
 pub mod listing;
+pub mod official;
 mod parquet;
 pub mod tar;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 pub use images::{Image, Images, Shape, UNLABELLED};
 
 use crate::digest::hex;
 use crate::job::{Data, Decode, Part, Slice};
+use crate::known;
 use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
-/// What parts are called in folders and files. What is only there for validation is the test part.
-const TRAIN: [&str; 1] = ["train"];
-const VALIDATION: [&str; 4] = ["validation", "valid", "val", "dev"];
-const TEST: [&str; 1] = ["test"];
+/// What training, validation and test are called in folders and files.
+const NAMES: [&[&str]; 3] = [&["train"], &["validation", "valid", "val", "dev"], &["test"]];
+
+/// Names the folder where the paper's data sets lie, each in a folder of its name.
+const DATA_FOLDER: &str = "DISTILLERY_DATA";
 
 /// All parts of a data set. Any may be empty.
 #[derive(Debug)]
@@ -48,20 +50,62 @@ pub struct DataSet {
     pub skipped: Vec<String>,
 }
 
-/// Looks at a data set: every image is read and checked once, which is remembered.
+/// Looks at a data set: every image is read and checked once, which is remembered. A set with a part for validation and
+/// none for tests has the former as the latter.
 ///
 /// # Errors
 /// When files are missing, unreadable or not what they are said to be; every message names the file.
 pub fn open(source: &Source) -> Result<DataSet> {
-    let listing = match &source.origin {
+    let mut listing = match &source.origin {
         Origin::BuiltIn => return idx::embedded(),
-        Origin::Files { kind: Kind::Idx, path } => return idx::folder(path),
-        Origin::Files { kind: Kind::Cifar, path } => return cifar::folder(path),
-        Origin::Files { kind: Kind::Parquet, path } => parquet::listing(path)?,
-        Origin::Files { kind: Kind::Folder, path } => folder::listing(path)?,
-        _ => todo!(),
+        Origin::Files { kind, path } => match kind {
+            Kind::Idx => return idx::folder(path),
+            Kind::Cifar => return cifar::folder(path),
+            Kind::Parquet => parquet::listing(path)?,
+            Kind::Folder => folder::listing(path)?,
+            Kind::Tar => tar::listing(path)?,
+            Kind::Csv => csv::listing(path)?,
+        },
+        Origin::Known { name, path } => {
+            let path = known_folder(name, path.as_deref())?;
+            match official::listing(name, &path) {
+                Some(listing) => listing?,
+                None => return open(&Source { origin: Origin::Files { kind: kind(&path), path }, ..source.clone() }),
+            }
+        }
+        Origin::Fetched { files, .. } => {
+            let is_tar = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tar");
+            match files.iter().flatten().next() {
+                Some(first) if is_tar(first) => tar::of_shards(files, first.parent().unwrap_or(Path::new(".")))?,
+                _ => parquet::of_files(files)?,
+            }
+        }
+        Origin::Hub(name) => bail!("`{name}` was not fetched"),
     };
+    if listing.test.is_empty() {
+        listing.test = std::mem::take(&mut listing.validation);
+    }
     index::data_set(listing, source)
+}
+
+/// Where one of the paper's sets lies: where it was said to, or in a folder of its name.
+fn known_folder(name: &str, path: Option<&Path>) -> Result<PathBuf> {
+    let place = match (path, std::env::var_os(DATA_FOLDER)) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(folder)) => Path::new(&folder).join(name),
+        (None, None) => PathBuf::new(),
+    };
+    if place.is_dir() {
+        return Ok(place);
+    }
+    let from = known::find(name).map_or("", |known| known.where_to_get).replace('\n', " ");
+    let missing = match place.as_os_str().is_empty() {
+        true => format!("nobody says where `{name}` lies"),
+        false => format!("there is no folder `{}`", place.display()),
+    };
+    bail!(
+        "{missing}\nhint: write `data = {{ {name} = \"DIR\" }}`, or lay it into a folder `{name}` and name the folder around it in {DATA_FOLDER}. {from}"
+    )
 }
 
 /// The identity of a data set.
@@ -175,19 +219,13 @@ fn cache_folder() -> Option<PathBuf> {
 
 /// What a path holds is seen by its files.
 pub fn kind(path: &Path) -> Kind {
-    let is_table = |path: &Path| path.extension().is_some_and(|extension| extension == "csv" || extension == "tsv");
-    let holds = |wanted: &dyn Fn(&Path) -> bool| {
-        fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| wanted(&entry.path())))
-    };
-    if is_table(path) {
-        Kind::Csv
-    } else if parquet::is_here(path) {
+    if parquet::is_here(path) {
         Kind::Parquet
     } else if cifar::is_here(path) {
         Kind::Cifar
-    } else if holds(&|path| path.extension().is_some_and(|extension| extension == "tar")) {
+    } else if tar::is_here(path) {
         Kind::Tar
-    } else if holds(&is_table) {
+    } else if csv::is_here(path) {
         Kind::Csv
     } else if folder::is_here(path) {
         Kind::Folder
@@ -198,9 +236,5 @@ pub fn kind(path: &Path) -> Kind {
 
 /// Which of the names of a part is there, for each part: training, validation, test.
 fn parts(is_here: impl Fn(&str) -> bool) -> [Option<&'static str>; 3] {
-    let first = |names: &[&'static str]| names.iter().copied().find(|name| is_here(name));
-    match [first(&TRAIN), first(&VALIDATION), first(&TEST)] {
-        [train, validation, None] => [train, None, validation],
-        all => all,
-    }
+    NAMES.map(|names| names.iter().copied().find(|name| is_here(name)))
 }

@@ -1,5 +1,6 @@
 //! The hub, its cache and the way between them, against a server on this machine.
 
+mod data;
 pub mod server;
 
 use std::fs;
@@ -11,15 +12,15 @@ use distillery::hub::{Error, Fetched, Reference, Settings, fetch, fetch_optional
 use server::{COMMIT, Request, Server};
 use tempfile::TempDir;
 
-struct Case {
-    server: Server,
+pub struct Case {
+    pub server: Server,
     content: Vec<u8>,
-    settings: Settings,
+    pub settings: Settings,
     folder: TempDir,
 }
 
 /// A server with one file, and an empty cache.
-fn case() -> Case {
+pub fn case() -> Case {
     let content: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let server = Server::start(&content);
     let folder = tempfile::tempdir().unwrap();
@@ -72,12 +73,12 @@ fn reference(text: &str) -> Reference {
     Reference::parse(text).unwrap().unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub fn names(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// An address that nobody listens at.
-fn nowhere() -> String {
+pub fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port())
 }

@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::decode::or_all_errors;
 use super::listing::{self, Entry, Listing};
 
 const PATHS: [&str; 4] = ["path", "file", "filename", "image"];
@@ -35,7 +34,7 @@ pub fn is_here(path: &Path) -> bool {
 /// What a table, or a folder of one table a part, lists. The images are there, but nobody has looked into them.
 ///
 /// # Errors
-/// When a line is not as it should be, which it names, and when files are missing, which are listed.
+/// When a line is not as it should be, which it names. Whether files are there is looked at later.
 pub fn listing(path: &Path) -> Result<Listing> {
     let mut rows = Vec::new();
     if path.is_dir() {
@@ -58,7 +57,7 @@ pub fn listing(path: &Path) -> Result<Listing> {
         rows = read(path)?;
         ensure!(!rows.is_empty(), "`{}` lists no image", path.display());
     }
-    into_listing(rows, path)
+    into_listing(rows)
 }
 
 /// A line of a table.
@@ -141,14 +140,13 @@ fn columns_of(first: &StringRecord, line: &str) -> Result<(Columns, bool)> {
     Ok((Columns { path: 0, label: at(1), split: at(2) }, false))
 }
 
-fn into_listing(rows: Vec<Row>, of: &Path) -> Result<Listing> {
+fn into_listing(rows: Vec<Row>) -> Result<Listing> {
     let labels: BTreeSet<&str> = rows.iter().filter_map(|row| row.label.as_deref()).collect();
     let numbers = labels.iter().all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()));
     let names: Vec<&str> = labels.into_iter().collect();
     let mut listing = Listing::default();
     // Whether its first image has a label, and the line that says so.
     let mut labelled = BTreeMap::new();
-    let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let line = &row.line;
         let label = match &row.label {
@@ -168,14 +166,7 @@ fn into_listing(rows: Vec<Row>, of: &Path) -> Result<Listing> {
             let (with, without) = if first { (there, line) } else { (line, there) };
             bail!("{without} has no label, {with} has one\nhint: label all images of a part, or none");
         }
-        found.push(if row.path.is_file() {
-            Ok((part, Entry::file(row.path.clone(), label)))
-        } else {
-            Err(anyhow!("`{}` is no file ({line})", row.path.display()))
-        });
-    }
-    for (part, entry) in or_all_errors(found, &of.display())? {
-        listing.part_mut(part).context("the part is known")?.push(entry);
+        listing.part_mut(part).context("the part is known")?.push(Entry::file(row.path.clone(), label));
     }
     listing.names = (!numbers).then(|| names.into_iter().map(str::to_owned).collect());
     Ok(listing)
@@ -282,14 +273,5 @@ mod tests {
         }
         let (folder, _) = case("train.csv", "path,split\na.png,train\n");
         assert!(format!("{:#}", listing(folder.path()).unwrap_err()).contains("has a column `split`, but its name"));
-    }
-
-    #[test]
-    fn all_that_is_missing_is_listed() {
-        let table: String = (0..25).map(|index| format!("{index}.png,x\n")).collect();
-        let complaint = complaint("x.csv", &format!("a.png,x\n{table}"));
-        assert!(complaint.starts_with("25 images of `"), "{complaint}");
-        assert!(complaint.contains("/0.png` is no file (line 2 of `") && complaint.contains("/19.png`"), "{complaint}");
-        assert!(!complaint.contains("/20.png`") && complaint.contains("; and 5 more\nhint: "), "{complaint}");
     }
 }

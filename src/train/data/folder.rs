@@ -1,5 +1,5 @@
 //! Image folders: a directory for every class, below `train`, `validation` (or `valid`, `val`, `dev`) and `test`, or as
-//! one tree, which then is the training part and is split by slices of it. Without `test`, validation is the test part.
+//! one tree, which then is the training part and is split by slices of it.
 //!
 //! Classes are the names of directories in alphabetical order, as torchvision's `ImageFolder` has them; all parts
 //! have the same. A part that holds images but no directory is without labels. Images are ordered by a hash of their

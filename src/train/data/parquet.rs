@@ -1,7 +1,7 @@
 //! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and mostly one of labels.
 //!
 //! Files whose names start with `train` are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
-//! others; without `test`, validation is the test part. Several are taken in the order of their names. The names of
+//! others. Several are taken in the order of their names. The names of
 //! classes are in the file's metadata.
 
 use std::fs::{self, File};
@@ -49,20 +49,20 @@ pub(super) fn listing(folder: &Path) -> Result<Listing> {
         "`{}` holds no parquet file whose name starts with `train` or `test`\nhint: `train*.parquet`, `validation*.parquet` and `test*.parquet` are looked for",
         folder.display()
     );
-    of_files(found.map(of))
+    of_files(&found.map(of))
 }
 
 /// Of the files of each part: training, validation, test.
 ///
 /// # Errors
 /// As [`listing`].
-pub(super) fn of_files(files: [Vec<PathBuf>; 3]) -> Result<Listing> {
+pub(super) fn of_files(files: &[Vec<PathBuf>; 3]) -> Result<Listing> {
     let mut listing = Listing::default();
-    let mut first: Option<PathBuf> = None;
+    let mut first: Option<&PathBuf> = None;
     let into = [&mut listing.train, &mut listing.validation, &mut listing.test];
-    for (files, entries) in files.into_iter().zip(into) {
+    for (files, entries) in files.iter().zip(into) {
         for path in files {
-            let names = read(&path, entries)?;
+            let names = read(path, entries)?;
             match &first {
                 None => (first, listing.names) = (Some(path), names),
                 Some(first) => {

@@ -1,5 +1,6 @@
 //! A hub on this machine: as much of its HTTP as a download needs, with a repository of one owner and manners to order.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,8 @@ use std::thread;
 use distillery::digest;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Of what the hub converted.
+pub const CONVERTED: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -36,6 +39,12 @@ pub struct Manners {
     pub status: Option<u16>,
     /// Whether it names commit and etag.
     pub hub: bool,
+    /// The data set `owner/name`, by file.
+    pub data: BTreeMap<String, Vec<u8>>,
+    /// What the hub made of it, at `refs/convert/parquet`.
+    pub converted: BTreeMap<String, Vec<u8>>,
+    /// Whether its files, not their names, are for those only who agreed to terms.
+    pub gated: bool,
 }
 
 pub struct Server {
@@ -59,6 +68,9 @@ impl Server {
             elsewhere: false,
             status: None,
             hub: true,
+            data: BTreeMap::new(),
+            converted: BTreeMap::new(),
+            gated: false,
         };
         let server = Server {
             endpoint: format!("http://127.0.0.1:{port}"),
@@ -138,6 +150,34 @@ fn respond(request: &Request, port: u16, manners: &Manners) -> Answer {
     if expected.is_some() && request.authorization != expected {
         return (if request.authorization.is_some() { 403 } else { 401 }, Vec::new(), Vec::new());
     }
+    if let Some(rest) = request.path.strip_prefix("/api/datasets/") {
+        if rest == "owner/name" {
+            return (200, Vec::new(), b"{}".to_vec());
+        }
+        let files =
+            rest.strip_prefix("owner/name/revision/").and_then(|rest| revision(manners, rest.split('?').next()?));
+        let Some((commit, files)) = files else {
+            let there = rest.starts_with("owner/name/");
+            return missing(if there { "RevisionNotFound" } else { "RepoNotFound" });
+        };
+        let siblings: Vec<_> = files
+            .iter()
+            .map(|(name, content)| serde_json::json!({"rfilename": name, "size": content.len(), "blobId": "x"}))
+            .collect();
+        let listed = serde_json::json!({"id": "owner/name", "sha": commit, "siblings": siblings});
+        return (200, Vec::new(), listed.to_string().into_bytes());
+    }
+    if let Some(rest) = request.path.strip_prefix("/datasets/owner/name/resolve/") {
+        if manners.gated {
+            return (401, vec![("X-Error-Code", "GatedRepo".to_owned())], Vec::new());
+        }
+        let Some((at, file)) = rest.split_once('/') else { return missing("EntryNotFound") };
+        let Some((commit, files)) = revision(manners, at) else { return missing("RevisionNotFound") };
+        let Some(content) = files.get(file) else { return missing("EntryNotFound") };
+        let etag = digest::of_reader(&content[..]).unwrap();
+        let headers = vec![("X-Repo-Commit", commit.to_owned()), ("ETag", format!("\"{etag}\""))];
+        return (200, headers, content.clone());
+    }
     let there = |revision: &str| ["main", "v1", "refs%2Fpr%2F1", COMMIT].contains(&revision);
     if let Some(rest) = request.path.strip_prefix("/api/models/") {
         return match rest.split_once("/revision/") {
@@ -172,6 +212,17 @@ fn respond(request: &Request, port: u16, manners: &Manners) -> Answer {
         return (302, headers, b"elsewhere".to_vec());
     }
     content(request, manners, headers)
+}
+
+/// What the data set is at a revision.
+fn revision<'a>(manners: &'a Manners, name: &str) -> Option<(&'static str, &'a BTreeMap<String, Vec<u8>>)> {
+    match name {
+        "main" | "v1" | COMMIT => Some((COMMIT, &manners.data)),
+        "refs%2Fconvert%2Fparquet" | CONVERTED if !manners.converted.is_empty() => {
+            Some((CONVERTED, &manners.converted))
+        }
+        _ => None,
+    }
 }
 
 fn content(request: &Request, manners: &Manners, mut headers: Vec<(&'static str, String)>) -> Answer {
