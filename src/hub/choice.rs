@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
 use serde::Deserialize;
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::Files;
 
@@ -107,7 +108,9 @@ fn described(files: &[&str], card: Option<&str>) -> Result<Vec<Choice>, Refusal>
     let head = text.strip_prefix("---\n").and_then(|rest| Some(&rest[..rest.find("\n---")? + 1]));
     let Some(head) = head else { return Ok(Vec::new()) };
     let broken = |why: String| Refusal::Card(why.lines().next().unwrap_or_default().to_owned());
-    let card: Card = serde_saphyr::from_str(head).map_err(|error| broken(error.to_string()))?;
+    // As for the hub, the last of two equal keys counts.
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let card: Card = serde_saphyr::from_str_with_options(head, options).map_err(|error| broken(error.to_string()))?;
     let mut choices = Vec::new();
     for config in card.configs.unwrap_or_default() {
         let Some(data_files) = config.data_files else { continue };
@@ -307,7 +310,7 @@ mod tests {
         let there = vec!["first".to_owned(), "second".to_owned(), "third".to_owned()];
         assert_eq!(choice(&files, Some(card), Some("one")), Err(Refusal::Configuration(there)));
         // A description that names no files leaves it to their names.
-        for card in ["# Title\n", "---\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n---\n"] {
+        for card in ["# Title\n", "---\nlicense: mit\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n---\n"] {
             assert_eq!(told(&["data/train-0.parquet"], Some(card), None), "default: train=data/train-0.parquet");
         }
         let broken = choice(&files, Some("---\nconfigs: [\n---\n"), None);

@@ -132,7 +132,7 @@ fn shard(path: &Path) -> Result<Vec<Entry>> {
     let mut magic = [0; 2];
     ensure!(file.read_exact_at(&mut magic, 0).is_err() || magic != [0x1f, 0x8b], packed(path));
     let (mut samples, mut places): (Vec<(String, Sample)>, HashMap<String, usize>) = Default::default();
-    let (mut end, mut last) = (0, "its first member".to_owned());
+    let (mut end, mut last) = (0, "its beginning".to_owned());
     let mut archive = Archive::new(&*file);
     for member in archive.entries_with_seek().with_context(within)? {
         let member = member.with_context(|| format!("`{shown}` is no tar file after {last}: broken or cut off"))?;
@@ -318,8 +318,8 @@ mod tests {
             (good[..2700].to_vec(), "x.tar` is no tar file after `1.jpg`: broken or cut off"),
             // Between two members, where a reader of tar files sees nothing wrong.
             (good[..3584].to_vec(), "x.tar` is cut off after `1.cls`: the mark of its end is missing"),
-            (b"not a tar file ".repeat(100), "x.tar` is no tar file after its first member"),
-            (Vec::new(), "x.tar` is cut off after its first member"),
+            (b"not a tar file ".repeat(100), "x.tar` is no tar file after its beginning"),
+            (Vec::new(), "x.tar` is cut off after its beginning"),
             (bytes(&[("1.cls", "1")]), "`1` has a label and no image\nhint: jpg, "),
             (bytes(&[("1.jpg", "x"), ("1.png", "x")]), "`1` has 2 images\nhint: "),
             (bytes(&[("1.jpg", "x"), ("1.jpg", "x")]), "`1.jpg` is twice in `"),
