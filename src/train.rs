@@ -112,7 +112,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         }
     }
 
-    let mut views = Views::new(job, &set, &train_on);
+    let views = Views::new(job, &set, &train_on);
     if let Some(teachers) = &mut teachers {
         let stream = stream_key(job);
         let key = teachers.key(&stream);
@@ -134,7 +134,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         for student in group.iter_mut() {
             student.enter(&machine)?;
         }
-        let end = train(group, &mut machine, teachers.as_mut(), &mut views, &evaluated, manifest, stop, sink)?;
+        let end = train(group, &mut machine, teachers.as_mut(), &views, &evaluated, manifest, stop, sink)?;
         group.iter_mut().for_each(Student::leave);
         if end == End::Stopped {
             return leave(after, 0.0, sink);
@@ -164,7 +164,7 @@ fn train(
     students: &mut [Student],
     machine: &mut Machine,
     mut teachers: Option<&mut Teachers>,
-    views: &mut Views,
+    views: &Views<'_>,
     evaluated: &[Evaluated<'_>],
     manifest: &Manifest,
     stop: &AtomicBool,

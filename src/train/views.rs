@@ -18,6 +18,8 @@
 //! flip, then the window. The shared view is the teacher's view; a student that looks for itself draws from a stream of
 //! its own, so modes that differ only in the student ask the teacher the same question (see [`crate::plan`]).
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rand_distr::{Beta, Distribution};
@@ -124,7 +126,7 @@ pub struct Views<'a> {
     /// Steps after which everything is shown again.
     cycle: Option<u64>,
     /// The order of the two epochs a batch can touch.
-    orders: Vec<(u64, Vec<u32>)>,
+    orders: Mutex<Vec<(u64, Arc<[u32]>)>>,
 }
 
 /// The images of one step.
@@ -153,7 +155,7 @@ impl<'a> Views<'a> {
             decode: job.decode,
             augment: job.augment,
             cycle: job.cycle(),
-            orders: Vec::new(),
+            orders: Mutex::default(),
         }
     }
 
@@ -163,26 +165,32 @@ impl<'a> Views<'a> {
     }
 
     /// What step `step` shows.
-    pub fn batch(&mut self, step: u64) -> Batch {
+    pub fn batch(&self, step: u64) -> Batch {
         let step = self.cycle.map_or(step, |cycle| step % cycle);
         let count = u64::from(self.pool.count());
         let first = step * u64::from(self.batch);
         let mut images = Vec::with_capacity(self.batch as usize);
+        let mut order = None;
         for position in first..first + u64::from(self.batch) {
-            images.push(self.order(position / count)[(position % count) as usize]);
+            let (epoch, place) = (position / count, (position % count) as usize);
+            let (of, images_of) =
+                order.take().filter(|(of, _)| *of == epoch).unwrap_or_else(|| (epoch, self.order(epoch)));
+            images.push(images_of[place]);
+            order = Some((of, images_of));
         }
         let labels = images.iter().map(|image| self.pool.label(*image)).collect();
         Batch { step, images, labels, first }
     }
 
-    fn order(&mut self, epoch: u64) -> &[u32] {
-        let found = self.orders.iter().position(|(of, _)| *of == epoch);
-        let at = found.unwrap_or_else(|| {
-            self.orders.retain(|(of, _)| of + 1 == epoch);
-            self.orders.push((epoch, self.pool.order(epoch)));
-            self.orders.len() - 1
-        });
-        &self.orders[at].1
+    fn order(&self, epoch: u64) -> Arc<[u32]> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = orders.iter().find(|(of, _)| *of == epoch) {
+            return Arc::clone(order);
+        }
+        orders.retain(|(of, _)| of + 1 == epoch);
+        let order: Arc<[u32]> = self.pool.order(epoch).into();
+        orders.push((epoch, Arc::clone(&order)));
+        order
     }
 
     /// The pixels one look sees of a batch, normalised and mixed: `[N, S, S, C]`, f32 in [-1, 1].

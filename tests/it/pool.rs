@@ -32,13 +32,13 @@ fn a_mixture_goes_through_every_set() {
     let job = Job { train_on: vec![set((0, 20), 1.0), set((100, 140), 1.0)], batch: 15, ..labels(8) };
     assert_eq!((job.train_images(), job.steps_at(1)), (60, 4));
     assert_eq!(shares(&job.train_on), [30, 30]);
-    let mut views = Views::new(&job, &data, &sets);
-    let epoch = |views: &mut Views, epoch: u64| -> Vec<u32> {
+    let views = Views::new(&job, &data, &sets);
+    let epoch = |views: &Views, epoch: u64| -> Vec<u32> {
         (4 * epoch..4 * epoch + 4).flat_map(|step| views.batch(step).images).collect()
     };
     let mut counts = BTreeMap::new();
     for number in 0..4 {
-        let images = epoch(&mut views, number);
+        let images = epoch(&views, number);
         assert_eq!(images.iter().filter(|image| **image < 20).count(), 30);
         images.iter().for_each(|image| *counts.entry(*image).or_insert(0) += 1);
         // Nothing comes again before all came.
@@ -48,9 +48,9 @@ fn a_mixture_goes_through_every_set() {
     // 120 places for 20 images, 120 for 40.
     assert!((0..20).all(|image| counts[&image] == 6) && (20..60).all(|image| counts[&image] == 3), "{counts:?}");
     // Directly or in order, it is the same.
-    let mut directly = Views::new(&job, &data, &sets);
+    let directly = Views::new(&job, &data, &sets);
     let (last, look) = (directly.batch(31), student_look(&job));
-    let mut slowly = Views::new(&job, &data, &sets);
+    let slowly = Views::new(&job, &data, &sets);
     let in_order = (0..32).map(|step| slowly.batch(step)).last().unwrap();
     assert_eq!(last, in_order);
     let pixels =
@@ -62,8 +62,8 @@ fn a_mixture_goes_through_every_set() {
     assert_eq!(last.labels, expected);
     // Without weights an epoch is every image once.
     let all = Job { train_on: vec![set((0, 20), 20.0), set((100, 140), 40.0)], ..job };
-    let mut views = Views::new(&all, &data, &sets);
-    assert!(epoch(&mut views, 2).into_iter().collect::<BTreeSet<_>>().into_iter().eq(0..60));
+    let views = Views::new(&all, &data, &sets);
+    assert!(epoch(&views, 2).into_iter().collect::<BTreeSet<_>>().into_iter().eq(0..60));
 }
 
 /// A mixture of one is that set as if it were the job's own: the same images in the same order.
@@ -72,7 +72,7 @@ fn one_other_set_is_shown_as_ones_own() {
     let (data, sets) = (built_in(), [built_in()]);
     let own = labels(2);
     let other = Job { train_on: vec![set((0, 100), 3.0)], ..own.clone() };
-    let (mut a, mut b) = (Views::new(&own, &data, &[]), Views::new(&other, &data, &sets));
+    let (a, b) = (Views::new(&own, &data, &[]), Views::new(&other, &data, &sets));
     for step in [0, 5, 11] {
         assert_eq!(a.batch(step), b.batch(step));
     }
@@ -86,7 +86,7 @@ fn so_many_of_every_class() {
     job.split.train.end = 3000;
     job.split.per_class = Some(PerClass { each: 7, images: 70 });
     assert_eq!((job.train_images(), job.steps_at(1)), (70, 4));
-    let mut views = Views::new(&job, &data, &[]);
+    let views = Views::new(&job, &data, &[]);
     assert_eq!(views.count(), 70);
     let mut seen = BTreeMap::new();
     for step in 0..70 {
@@ -116,7 +116,7 @@ fn a_stream_is_replayed() {
     // 200 images are 12 steps and a half, which round to 13.
     assert_eq!((job.cycle(), live.cycle()), (Some(13), None));
     assert_eq!(stream_key(&job), stream_key(&live));
-    let (mut own, mut of_live) = (Views::new(&job, &data, &[]), Views::new(&live, &data, &[]));
+    let (own, of_live) = (Views::new(&job, &data, &[]), Views::new(&live, &data, &[]));
     for step in 0..31 {
         assert_eq!(own.batch(step), of_live.batch(step % 13));
     }

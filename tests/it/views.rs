@@ -33,7 +33,7 @@ fn modes_show_what_they_say() {
     let set = set();
     for teaching in MODES {
         let job = job(teaching);
-        let mut views = Views::new(&job, &set, &[]);
+        let views = Views::new(&job, &set, &[]);
         let (teacher, student) = (teacher_look(&job), student_look(&job));
         let name = teaching.name();
         for step in [0, 7, 20] {
@@ -59,7 +59,7 @@ fn modes_show_what_they_say() {
 fn independent_mixup_shares_the_crop() {
     let set = set();
     let job = job(Teaching::IndependentMixup { mixup: 1.0 });
-    let mut views = Views::new(&job, &set, &[]);
+    let views = Views::new(&job, &set, &[]);
     let (teacher, student) = (teacher_look(&job).unwrap(), student_look(&job));
     let batch = views.batch(3);
     let unmixed = Look { mix: None, ..teacher };
@@ -87,7 +87,7 @@ fn mixing_coefficients_are_folded() {
     let set = set();
     let draw = |beta: f64| -> Vec<f64> {
         let job = job(Teaching::FunctionMatching { mixup: beta });
-        let mut views = Views::new(&job, &set, &[]);
+        let views = Views::new(&job, &set, &[]);
         let look = student_look(&job);
         let share = |step| {
             let batch = views.batch(step);
@@ -113,7 +113,7 @@ fn views_are_pure() {
     let long = job(Teaching::FunctionMatching { mixup: 1.0 });
     let short = Job { epochs: 2, ..long.clone() };
     let look = student_look(&long);
-    let mut forward = Views::new(&long, &set, &[]);
+    let forward = Views::new(&long, &set, &[]);
     let seen: Vec<(Batch, Vec<f32>)> = (0..12)
         .map(|step| {
             let batch = forward.batch(step);
@@ -121,16 +121,16 @@ fn views_are_pure() {
             (batch, shown)
         })
         .collect();
-    let mut backward = Views::new(&short, &set, &[]);
+    let backward = Views::new(&short, &set, &[]);
     for step in (0..12).rev() {
         let batch = backward.batch(step);
         assert_eq!((&batch, &pixels(&backward, &batch, look)), (&seen[step as usize].0, &seen[step as usize].1));
     }
-    let mut other = Views::new(&Job { seed: 1, ..long.clone() }, &set, &[]);
+    let other = Views::new(&Job { seed: 1, ..long.clone() }, &set, &[]);
     let batch = other.batch(0);
     assert_ne!(batch.images, seen[0].0.images);
     // The same image of a later epoch is shown otherwise.
-    let mut again = Views::new(&long, &set, &[]);
+    let again = Views::new(&long, &set, &[]);
     let (first, later) = (again.batch(0), again.batch(13));
     assert_ne!(pixels(&again, &first, look), pixels(&again, &later, look));
 }
@@ -140,7 +140,7 @@ fn views_are_pure() {
 fn an_epoch_is_every_image_once() {
     let set = set();
     let job = job(Teaching::ConsistentInceptionCrop);
-    let mut views = Views::new(&job, &set, &[]);
+    let views = Views::new(&job, &set, &[]);
     let steps = job.steps_at(4) + 1;
     let images: Vec<u32> = (0..steps).flat_map(|step| views.batch(step).images).collect();
     for epoch in images.chunks_exact(100).take(4) {
@@ -174,7 +174,7 @@ fn one_window_two_resolutions() {
     let set = set();
     for teaching in [Teaching::ConsistentInceptionCrop, Teaching::ConsistentMildCrop] {
         let job = job(teaching);
-        let mut views = Views::new(&job, &set, &[]);
+        let views = Views::new(&job, &set, &[]);
         let batch = views.batch(0);
         let look = student_look(&job);
         let mean = |resolution: u32| -> Vec<f32> {
@@ -207,7 +207,7 @@ fn labels_are_mixed_with_the_images() {
         objective: Objective::Labels(Labels { view: View::InceptionCrop, mixup: 1.0, label_smoothing: 0.1 }),
         ..labels(1)
     };
-    let mut views = Views::new(&job, &set, &[]);
+    let views = Views::new(&job, &set, &[]);
     let batch = views.batch(1);
     let look = student_look(&job);
     let share = views.coefficient(&batch, look).unwrap();
@@ -229,7 +229,7 @@ fn pixels_do_not_depend_on_who_makes_them_or_when() {
     let job = job(Teaching::IndependentMixup { mixup: 1.0 });
     let look = student_look(&job);
     let first = job.steps_at(7);
-    let of_epoch = |views: &mut Views| -> Vec<Vec<u8>> {
+    let of_epoch = |views: &Views| -> Vec<Vec<u8>> {
         let bytes = |step| {
             let batch = views.batch(step);
             let mut pixels = vec![0; batch.images.len() * views.pixels_each(look)];
@@ -241,11 +241,11 @@ fn pixels_do_not_depend_on_who_makes_them_or_when() {
     let with = |threads, from_the_start: bool| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut views = Views::new(&job, &set, &[]);
+            let views = Views::new(&job, &set, &[]);
             if from_the_start {
                 (0..first).for_each(|step| drop(views.batch(step)));
             }
-            of_epoch(&mut views)
+            of_epoch(&views)
         })
     };
     let expected = with(1, true);

@@ -105,3 +105,30 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
     reader.format().context("no image: neither JPEG, PNG, GIF, BMP nor WebP")?;
     Ok(reader)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/golden/odd_jpegs.py`; the colours are what PIL makes of them.
+    #[test]
+    fn print_colours_and_held_on_its_side() {
+        let near = |pixel: &[u8], expected: [u8; 3]| pixel.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 4);
+        let cmyk = include_bytes!("../../../tests/golden/cmyk.jpg");
+        let (height, width, pixels) = decode(cmyk, 3, Orient::Exif).unwrap();
+        assert_eq!((height, width), (8, 16));
+        let at = |pixels: &[u8], width: usize, x: usize, y: usize| pixels[3 * (y * width + x)..][..3].to_vec();
+        assert!(near(&at(&pixels, width, 2, 4), [250, 20, 10]), "{:?}", at(&pixels, width, 2, 4));
+        assert!(near(&at(&pixels, width, 13, 4), [10, 30, 240]), "{:?}", at(&pixels, width, 13, 4));
+
+        let turned = include_bytes!("../../../tests/golden/on_its_side.jpg");
+        let size = |orient| header(turned, orient).map(|header| (header.height, header.width)).unwrap();
+        assert_eq!((size(Orient::Stored), size(Orient::Exif)), ((8, 16), (16, 8)));
+        let stored = decode(turned, 3, Orient::Stored).unwrap();
+        let upright = decode(turned, 3, Orient::Exif).unwrap();
+        assert_eq!(((stored.0, stored.1), (upright.0, upright.1)), ((8, 16), (16, 8)));
+        // Red was left, and is above.
+        assert!(near(&at(&upright.2, 8, 4, 2), [251, 20, 10]) && near(&at(&upright.2, 8, 4, 13), [10, 30, 239]));
+        assert_eq!(at(&stored.2, 16, 2, 4), at(&upright.2, 8, 3, 2));
+    }
+}
