@@ -141,7 +141,7 @@ pub(super) fn others(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>> 
     {
         rows.push(Row::new(name, number, loss(machine, number, classes, temperature)?));
     }
-    rows.push(Row::new("views: mixup and normalise", number, views(machine, number)?));
+    rows.push(Row::new("views: normalise, mixup, cutmix", number, views(machine, number)?));
     if number == Number::F32 {
         for probabilities in [false, true] {
             let name = if probabilities { "ensemble by probabilities" } else { "ensemble by logits" };
