@@ -12,6 +12,7 @@ mod augment;
 mod ema;
 mod mixing;
 mod model;
+mod objective;
 mod picture;
 mod source;
 mod split;
@@ -29,6 +30,7 @@ pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,
 };
+pub use objective::{Answers, Distance, Distil, Ensemble, Kl, Labels, Objective, Replay, Teaching, View};
 pub use picture::{Decode, Resize};
 pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
 pub use split::{Part, PerClass, Slice, SliceText, Split};
@@ -117,134 +119,6 @@ pub struct Crop {
     /// Mild and central crop, and evaluation: a window of `1 / margin` of each side. 1.25 is the paper's 128 of 160 px;
     /// 1.0 makes both crops the whole image.
     pub margin: f64,
-}
-
-/// What the student learns from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Objective {
-    Labels(Labels),
-    Distil(Distil),
-}
-
-impl Objective {
-    /// Whether images are mixed.
-    pub fn mixes(&self) -> bool {
-        match self {
-            Objective::Labels(labels) => labels.mixup > 0.0,
-            Objective::Distil(distil) => distil.teaching.mixes(),
-        }
-    }
-}
-
-/// Softmax cross-entropy against the labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Labels {
-    pub view: View,
-    /// `p` of the Beta(p, p) the mixup coefficient is drawn from; 0 is no mixup.
-    pub mixup: f64,
-    pub label_smoothing: f64,
-}
-
-/// The distance to a teacher, no label in it (paper.md 1.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Distil {
-    /// At least one.
-    pub teachers: Vec<Teacher>,
-    pub ensemble: Ensemble,
-    pub teaching: Teaching,
-    pub distance: Distance,
-    #[serde(default, skip_serializing_if = "Answers::is_live")]
-    pub answers: Answers,
-}
-
-/// Whether a teacher that is asked at every step goes on being asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answers {
-    /// To the end.
-    #[default]
-    Live,
-    Replay(Replay),
-}
-
-/// The views and answers of the first epochs again and again: as many views of every image as there are epochs, the
-/// teacher asked once for each, in the manner of the stored answers of Dataset Reinforcement (arXiv 2303.08983).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Replay {
-    /// At least 1, which is one view of every image.
-    pub epochs: u32,
-}
-
-/// How several teachers become one answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ensemble {
-    /// As the paper's text has it.
-    MeanLogits,
-    MeanProbabilities,
-}
-
-/// A deterministic or random window of an image, before flip and mixup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum View {
-    /// The whole image.
-    #[serde(rename = "rs")]
-    Resize,
-    /// The centre, `1 / margin` of each side.
-    #[serde(rename = "cc")]
-    CentralCrop,
-    /// A window of the central crop's size at a random place.
-    #[serde(rename = "rc")]
-    MildCrop,
-    /// Random area, aspect and place.
-    #[serde(rename = "ic")]
-    InceptionCrop,
-}
-
-/// What teacher and student are shown (Figure 2 of the paper; paper.md 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Teaching {
-    /// Both see the whole image; the teacher is asked once per image.
-    #[serde(rename = "fixed/rs")]
-    FixedResize,
-    /// The teacher answered once for the central crop; the student sees mild random crops.
-    #[serde(rename = "fixed/cc")]
-    FixedCentralCrop,
-    /// The teacher's mean answer over `crops` inception crops; the student sees its own inception crops.
-    #[serde(rename = "fixed/ic-ens")]
-    FixedInceptionEnsemble { crops: u32 },
-    #[serde(rename = "independent/rc")]
-    IndependentMildCrop,
-    #[serde(rename = "independent/ic")]
-    IndependentInceptionCrop,
-    #[serde(rename = "consistent/rc")]
-    ConsistentMildCrop,
-    #[serde(rename = "consistent/ic")]
-    ConsistentInceptionCrop,
-    /// Shared inception crop and shared mixup.
-    #[serde(rename = "function-matching")]
-    FunctionMatching { mixup: f64 },
-    /// Shared inception crop, then one mixup for the teacher and another for the student.
-    #[serde(rename = "independent-mixup")]
-    IndependentMixup { mixup: f64 },
-}
-
-/// What is minimised between the teacher's and the student's logits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Distance {
-    /// KL(teacher || student) of softmax(logits / T), times T² as in the released code (paper.md 1.1).
-    Kl(Kl),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Kl {
-    pub temperature: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -406,38 +280,6 @@ impl Job {
         match &self.objective {
             Objective::Labels(_) => "labels",
             Objective::Distil(distil) => distil.teaching.name(),
-        }
-    }
-}
-
-impl Answers {
-    pub fn is_live(&self) -> bool {
-        *self == Answers::Live
-    }
-}
-
-impl Teaching {
-    /// Whether images are mixed.
-    pub fn mixes(&self) -> bool {
-        matches!(self, Teaching::FunctionMatching { .. } | Teaching::IndependentMixup { .. })
-    }
-
-    /// Whether the teacher is asked before training, once for each image.
-    pub fn is_fixed(&self) -> bool {
-        matches!(self, Teaching::FixedResize | Teaching::FixedCentralCrop | Teaching::FixedInceptionEnsemble { .. })
-    }
-
-    pub fn name(&self) -> &'static str {
-        match self {
-            Teaching::FixedResize => "fixed/rs",
-            Teaching::FixedCentralCrop => "fixed/cc",
-            Teaching::FixedInceptionEnsemble { .. } => "fixed/ic-ens",
-            Teaching::IndependentMildCrop => "independent/rc",
-            Teaching::IndependentInceptionCrop => "independent/ic",
-            Teaching::ConsistentMildCrop => "consistent/rc",
-            Teaching::ConsistentInceptionCrop => "consistent/ic",
-            Teaching::FunctionMatching { .. } => "function-matching",
-            Teaching::IndependentMixup { .. } => "independent-mixup",
         }
     }
 }

@@ -15,7 +15,8 @@ pub const FASHION_MNIST_8K2K: &str = "fashion-mnist-8k2k";
 pub const HUB: &str = "hf:";
 
 /// A data set as a place and choices of how it is read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Source {
     pub origin: Origin,
     pub orientation: Orientation,
@@ -225,8 +226,11 @@ fn named<E: Error>(name: &str) -> Result<Origin, E> {
     Origin::named(name).ok_or_else(|| E::unknown_variant(name, &Origin::NAMES))
 }
 
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Source, D::Error> {
+/// A source as an experiment writes it.
+pub struct Written(pub Source);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Written, D::Error> {
         struct Either;
         impl<'de> Visitor<'de> for Either {
             type Value = Source;
@@ -243,6 +247,6 @@ impl<'de> Deserialize<'de> for Source {
                 Table::deserialize(MapAccessDeserializer::new(map))?.source()
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(Either).map(Written)
     }
 }

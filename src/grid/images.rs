@@ -11,7 +11,7 @@ use super::check::Check;
 use super::resolver::Resolver;
 use super::text::Fault;
 use crate::job::{Data, Part, PerClass, Slice, SliceText, Split, TrainingSet, shares};
-use crate::source::{Origin, Source};
+use crate::source::{Origin, Source, Written};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -31,7 +31,7 @@ pub(super) enum TrainOn {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct SetText {
-    data: Source,
+    data: Written,
     split: Option<String>,
     weight: Option<f64>,
 }
@@ -50,9 +50,11 @@ impl<'de> Deserialize<'de> for TrainOn {
                 match name {
                     "data" => Ok(TrainOn::Data),
                     name => match Origin::named(name) {
-                        Some(origin) => {
-                            Ok(TrainOn::Sets(vec![SetText { data: Source::of(origin), split: None, weight: None }]))
-                        }
+                        Some(origin) => Ok(TrainOn::Sets(vec![SetText {
+                            data: Written(Source::of(origin)),
+                            split: None,
+                            weight: None,
+                        }])),
                         None => Err(E::unknown_variant(name, &["data"])),
                     },
                 }
@@ -174,7 +176,7 @@ pub(super) fn training_sets(
     let mut sets = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let span = check.element_span("train-on", index);
-        let data = resolver.data(&text.data, span.clone())?.data;
+        let data = resolver.data(&text.data.0, span.clone())?.data;
         if labels && data.classes != of.classes {
             let message = format!("`{}` has {} classes, `{}` has {}", data.name, data.classes, of.name, of.classes);
             return Err(Fault::new(span, message)

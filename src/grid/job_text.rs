@@ -19,12 +19,12 @@ use crate::job::{
     Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Mixing,
     Model, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained, View, Warmup,
 };
-use crate::source::Source;
+use crate::source::Written;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct JobText {
-    data: Source,
+    data: Written,
     split: SplitText,
     train_on: TrainOn,
     student: Model,
@@ -109,7 +109,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
-    let found = resolver.data(&text.data, check.value_span("data"))?;
+    let found = resolver.data(&text.data.0, check.value_span("data"))?;
     let split = images::split(&text.split, &found, &text.train_on, resolver, &check)?;
     let data = found.data;
     let labels = matches!(text.objective, ObjectiveName::Labels);

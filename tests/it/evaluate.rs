@@ -203,7 +203,7 @@ fn what_cannot_be_measured_is_explained() {
     };
     refused(&["nothing.safetensors"], &["is no file", "`hf:owner/name`"]);
     refused(&["hf:broken"], &["hf:broken"]);
-    refused(&[&student, "--data", "nowhere"], &["there is no folder `nowhere`"]);
+    refused(&[&student, "--data", "nowhere"], &["there is no data set `nowhere`"]);
     refused(&[&student, "--split", "tset"], &["tset"]);
     refused(&[&student, "--split", "test[:9999]"], &["9999"]);
     refused(&[&student, "--crop", "1.5"], &["`--crop` is 1.5"]);

@@ -10,7 +10,7 @@ use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
 use distillery::grid::{self, Catalogue, DataSource, Experiment, FoundData, Source, WeightsFile};
 use distillery::job::{Data, Head, Init, Job, Model, NetworkSource, Normalization, Objective, Teaching, Vit, Warmup};
-use distillery::source::Origin;
+use distillery::source::{Kind, Origin};
 
 /// Knows one data set and says so without reading anything.
 #[derive(Default)]
@@ -352,11 +352,12 @@ fn paths_are_meant_from_where_they_are_written() {
     let source = Source { name: "x/test.toml".to_owned(), text, folder: Some("x".into()) };
     let place = |overrides: &[String]| {
         let experiment = grid::read(&source, overrides, &FakeCatalogue::default()).unwrap();
-        experiment.places.weights[&"e".repeat(64)].clone()
+        experiment.places.data[&"e".repeat(64)].origin.clone()
     };
-    assert_eq!(place(&[]), Path::new("x/images"));
+    let images = |path: &str| Origin::Files { kind: Kind::Idx, path: path.into() };
+    assert_eq!(place(&[]), images("x/images"));
     let typed = ["data.idx=images", "teachers.big.train.data.idx=images"].map(str::to_owned);
-    assert_eq!(place(&typed), Path::new("images"));
+    assert_eq!(place(&typed), images("images"));
 }
 
 #[test]
