@@ -26,6 +26,7 @@ pub mod memory;
 pub mod metric;
 pub mod mixing;
 pub mod model;
+mod moment;
 pub mod network;
 pub mod ops;
 pub mod optimizer;
@@ -57,6 +58,7 @@ pub use probe::probe;
 use data::DataSet;
 use evaluation::Evaluated;
 use metric::{Answers, is_chance};
+use moment::Moment;
 use network::{Machine, Shown};
 use student::{Student, Target};
 use teacher::{Recording, Teachers};
@@ -170,51 +172,56 @@ fn train(
     stop: &AtomicBool,
     sink: &mut dyn FnMut(Message),
 ) -> Result<End> {
-    while let Some(step) = students.iter().filter_map(Student::next_step).min() {
-        if stop.load(Ordering::Relaxed) {
-            let asked =
-                teachers.as_mut().map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
-            return leave(students, asked, sink);
-        }
-        for student in students.iter_mut().filter(|student| student.next_step() == Some(step) && student.is_new()) {
-            student.begin(teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?);
-        }
-        let started = Instant::now();
-        let batch = views.batch(step);
-        let answer = teachers.as_mut().map(|teachers| teachers.answer(machine, views, &batch)).transpose()?;
-        let asked = started.elapsed();
-        // Views that several students share are made once, but count for each: its time is what it would take alone.
-        let mut shown: Vec<(views::Look, Shown, Duration)> = Vec::new();
-        for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
+    let end = students.iter().map(|student| student.job.total_steps()).max().unwrap_or(0);
+    rayon::in_place_scope(|scope| {
+        while let Some(step) = students.iter().filter_map(Student::next_step).min() {
+            if stop.load(Ordering::Relaxed) {
+                let asked = teachers
+                    .as_mut()
+                    .map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
+                return leave(students, asked, sink);
+            }
+            for student in students.iter_mut().filter(|student| student.next_step() == Some(step) && student.is_new()) {
+                student.begin(teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?);
+            }
             let started = Instant::now();
-            let (images, showing) = match shown.iter().find(|(look, ..)| *look == student.look) {
-                Some((_, images, showing)) => (images.clone(), *showing),
-                None => {
-                    let images = machine.show(views, &batch, student.look, student.job.precision)?;
-                    shown.push((student.look, images.clone(), started.elapsed()));
-                    (images, started.elapsed())
+            let batch = views.batch(step);
+            let moment = Moment { views, batch: &batch, step, end, scope };
+            let answer = teachers.as_mut().map(|teachers| teachers.answer(machine, &moment)).transpose()?;
+            let asked = started.elapsed();
+            // Views that several students share are made once, but count for each: its time is what it would take alone.
+            let mut shown: Vec<(views::Look, Shown, Duration)> = Vec::new();
+            for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
+                let started = Instant::now();
+                let (images, showing) = match shown.iter().find(|(look, ..)| *look == student.look) {
+                    Some((_, images, showing)) => (images.clone(), *showing),
+                    None => {
+                        let images = machine.show(&moment, student.look, student.job.precision)?;
+                        shown.push((student.look, images.clone(), started.elapsed()));
+                        (images, started.elapsed())
+                    }
+                };
+                let target = match (&student.job.objective, &answer) {
+                    (Objective::Distil(distil), Some(answer)) => Target::Teacher(answer.clone(), distil.distance),
+                    (Objective::Labels(labels), _) => Target::Labels(views.targets(
+                        &batch,
+                        student.look,
+                        student.job.data.classes,
+                        labels.label_smoothing,
+                    )?),
+                    (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
+                };
+                let shared = asked + showing;
+                student.step(machine, &images, &target, shared, sink)?;
+                if student.at_end_of_epoch() {
+                    let asked = teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?;
+                    student.finish_epoch(machine, evaluated, manifest.evaluate_every, asked, sink)?;
                 }
-            };
-            let target = match (&student.job.objective, &answer) {
-                (Objective::Distil(distil), Some(answer)) => Target::Teacher(answer.clone(), distil.distance),
-                (Objective::Labels(labels), _) => Target::Labels(views.targets(
-                    &batch,
-                    student.look,
-                    student.job.data.classes,
-                    labels.label_smoothing,
-                )?),
-                (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
-            };
-            let shared = asked + showing;
-            student.step(machine, &images, &target, shared, sink)?;
-            if student.at_end_of_epoch() {
-                let asked = teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?;
-                student.finish_epoch(machine, evaluated, manifest.evaluate_every, asked, sink)?;
             }
         }
-    }
-    teachers.map_or(Ok(()), Teachers::finish)?;
-    Ok(End::Complete)
+        teachers.map_or(Ok(()), Teachers::finish)?;
+        Ok(End::Complete)
+    })
 }
 
 /// Saves everyone. `asked` are the teachers' seconds on a GPU so far.

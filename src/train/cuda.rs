@@ -27,6 +27,7 @@ pub mod device;
 pub mod frozen;
 pub mod libraries;
 pub mod library;
+mod loader;
 pub mod machine;
 pub mod mark;
 pub mod operation;

@@ -7,7 +7,8 @@ use candle_core::{Device, Storage, Tensor, bail};
 use super::cuda;
 use super::engine::Engine;
 use super::model::graph;
-use super::views::{Batch, Look, Views};
+use super::moment::Moment;
+use super::views::Look;
 use crate::job::{Input, Job, Model, Precision};
 use crate::plan;
 
@@ -48,10 +49,10 @@ impl Machine {
 
     /// # Errors
     /// The device's.
-    pub fn show(&self, views: &Views, batch: &Batch, look: Look, precision: Precision) -> anyhow::Result<Shown> {
+    pub fn show(&self, moment: &Moment<'_, '_>, look: Look, precision: Precision) -> anyhow::Result<Shown> {
         match self {
-            Machine::Cpu(_) => Ok(Shown::Cpu(views.show(batch, look)?)),
-            Machine::Cuda(machine) => Ok(Shown::Cuda(machine.show(views, batch, look, precision)?)),
+            Machine::Cpu(_) => Ok(Shown::Cpu(moment.views.show(moment.batch, look)?)),
+            Machine::Cuda(machine) => Ok(Shown::Cuda(machine.show(moment, look, precision)?)),
         }
     }
 

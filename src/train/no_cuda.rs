@@ -23,7 +23,8 @@ pub mod machine {
     use anyhow::Result;
 
     use crate::job::Precision;
-    use crate::train::views::{Batch, Look, Views};
+    use crate::train::moment::Moment;
+    use crate::train::views::Look;
 
     pub enum Machine {}
 
@@ -41,7 +42,7 @@ pub mod machine {
             match *self {}
         }
 
-        pub fn show(&self, _: &Views, _: &Batch, _: Look, _: Precision) -> Result<u64> {
+        pub fn show(&self, _: &Moment<'_, '_>, _: Look, _: Precision) -> Result<u64> {
             match *self {}
         }
 

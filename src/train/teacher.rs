@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::cuda::frozen::Answers;
 use super::evaluation::{CHUNK, Evaluated};
 use super::model::Blueprint;
+use super::moment::Moment;
 use super::network::{Answer, Frozen, Machine, Shown, with_numbers};
 pub use recorded::Recording;
 
@@ -90,10 +91,10 @@ impl Teachers {
     ///
     /// # Errors
     /// The machine's, and those of the files of a recorded stream.
-    pub fn answer(&mut self, machine: &Machine, views: &Views, batch: &Batch) -> Result<Answer> {
+    pub fn answer(&mut self, machine: &Machine, moment: &Moment<'_, '_>) -> Result<Answer> {
         match machine {
-            Machine::Cpu(_) => self.answer_on_cpu(views, batch).map(Answer::Cpu),
-            Machine::Cuda(_) => self.answer_on_gpu(machine, views, batch).map(Answer::Cuda),
+            Machine::Cpu(_) => self.answer_on_cpu(moment.views, moment.batch).map(Answer::Cpu),
+            Machine::Cuda(_) => self.answer_on_gpu(machine, moment).map(Answer::Cuda),
         }
     }
 
@@ -116,7 +117,8 @@ impl Teachers {
         }
     }
 
-    fn answer_on_gpu(&mut self, machine: &Machine, views: &Views, batch: &Batch) -> Result<u64> {
+    fn answer_on_gpu(&mut self, machine: &Machine, moment: &Moment<'_, '_>) -> Result<u64> {
+        let batch = moment.batch;
         let answers = self.on_gpu.as_mut().context("teachers were loaded for a GPU")?;
         if let Some(recording) = &self.recording
             && let Some(logits) = recording.get(batch.step)?
@@ -130,7 +132,7 @@ impl Teachers {
                 for (place, (network, resolution)) in self.networks.iter().enumerate() {
                     let look = Look { resolution: *resolution, ..look };
                     let (Frozen::Cuda(network), Shown::Cuda(images)) =
-                        (network, machine.show(views, batch, look, self.precision)?)
+                        (network, machine.show(moment, look, self.precision)?)
                     else {
                         anyhow::bail!("teachers were loaded for a GPU")
                     };

@@ -256,6 +256,7 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
                     ensemble,
                     teaching: Teaching::FunctionMatching { mixup: 1.0 },
                     distance: Distance::Kl(Kl { temperature: 1.0 }),
+                    answers: Answers::Live,
                 }),
                 precision,
                 ..labels(1)

@@ -9,15 +9,16 @@ use candle_core::Tensor;
 use super::buffer::{Buffer, OutOfMemory, floats, write_floats};
 use super::device::{Address, Argument, Gpu, Number, Spread};
 use super::libraries::Libraries;
+use super::loader::Loader;
 use super::mark::Recorded;
 use super::operation::{Numbers, u32_of};
 use super::program::{Program, passes};
-use super::transfer::Uploads;
 use crate::job::{Input, Model, Precision};
 use crate::train::mixing::{Mixed, in_box};
 use crate::train::model::graph;
+use crate::train::moment::Moment;
 use crate::train::network::with_numbers;
-use crate::train::views::{Batch, Look, Views};
+use crate::train::views::Look;
 
 /// Share of the free memory that is used: others, and the libraries, need some.
 const SHARE: f64 = 0.95;
@@ -64,7 +65,7 @@ struct Shown {
     step: Option<u64>,
     pixels: Buffer,
     images: Buffer,
-    uploads: Uploads,
+    loader: Loader,
 }
 
 /// Recorded work, and the memory it was recorded with.
@@ -202,7 +203,8 @@ impl Machine {
     ///
     /// # Errors
     /// The driver's, and too little memory.
-    pub fn show(&self, views: &Views, batch: &Batch, look: Look, precision: Precision) -> Result<Address> {
+    pub fn show(&self, moment: &Moment<'_, '_>, look: Look, precision: Precision) -> Result<Address> {
+        let Moment { views, batch, .. } = *moment;
         let number = number(precision);
         let mut looks = self.looks.borrow_mut();
         let found = looks.iter().position(|shown| shown.look == look && shown.number == number);
@@ -217,14 +219,14 @@ impl Machine {
                     step: None,
                     pixels: gpu.allocate(bytes)?,
                     images: gpu.allocate(bytes * number.bytes())?,
-                    uploads: Uploads::new(gpu, bytes)?,
+                    loader: Loader::new(gpu, look, bytes)?,
                 });
                 looks.len() - 1
             }
         };
         let shown = &mut looks[place];
         if shown.step != Some(batch.step) {
-            shown.uploads.send(shown.pixels.address, |bytes| views.pixels(batch, look, bytes))?;
+            shown.loader.send(moment, shown.pixels.address)?;
             let extent = (batch.images.len(), look.resolution as usize, views.pixels_each(look));
             let mixed = views.mixed(batch, look);
             normalize(&self.libraries.gpu, number, shown.pixels.address, shown.images.address, extent, mixed)?;

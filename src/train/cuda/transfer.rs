@@ -14,7 +14,7 @@ use super::mark::Mark;
 const AHEAD: usize = 4;
 
 /// Memory of the host that stays where it is.
-struct Pinned {
+pub struct Pinned {
     start: *mut c_void,
     bytes: usize,
     mark: Mark,
@@ -22,7 +22,9 @@ struct Pinned {
 }
 
 impl Pinned {
-    fn new(gpu: &Rc<Gpu>, bytes: usize) -> Result<Pinned> {
+    /// # Errors
+    /// When the host has no memory that can be pinned.
+    pub fn new(gpu: &Rc<Gpu>, bytes: usize) -> Result<Pinned> {
         // SAFETY: it is read and written only through `bytes` below, zeroed first.
         let start = unsafe {
             let start = result::malloc_host(bytes.max(1), sys::CU_MEMHOSTALLOC_PORTABLE)?;
@@ -32,9 +34,34 @@ impl Pinned {
         Ok(Pinned { start, bytes, mark: Mark::new(gpu, false)?, used: false })
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the memory is this one's own, as long as said, and zeroed when it was made.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.bytes) }
+    }
+
+    /// Says that a copy of it is now at the stream's end.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn mark(&mut self) -> Result<()> {
+        self.used = true;
+        self.mark.set()
+    }
+
+    /// Whether no copy of it is under way. Does not wait.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn passed(&self) -> Result<bool> {
+        Ok(!self.used || self.mark.passed()?)
+    }
+
+    /// Until no copy of it is under way.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn wait(&self) -> Result<()> {
+        if self.passed()? { Ok(()) } else { self.mark.wait() }
     }
 }
 
@@ -74,14 +101,11 @@ impl Uploads {
         anyhow::Error: From<E>,
     {
         let slot = &mut self.slots[self.next];
-        if slot.used && !slot.mark.passed()? {
-            slot.mark.wait()?;
-        }
+        slot.wait()?;
         fill(slot.bytes())?;
         // SAFETY: `to` was planned for as many bytes; the slot is not written again before the mark is passed.
         unsafe { result::memcpy_htod_async(to, slot.bytes(), self.gpu.stream())? };
-        slot.mark.set()?;
-        slot.used = true;
+        slot.mark()?;
         self.next = (self.next + 1) % AHEAD;
         Ok(())
     }
