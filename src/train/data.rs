@@ -8,6 +8,7 @@ pub mod decode;
 mod folder;
 mod idx;
 pub mod inspect;
+pub mod jpeg;
 mod parquet;
 
 use std::path::{Path, PathBuf};
