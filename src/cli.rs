@@ -299,10 +299,22 @@ pub enum Interpolation {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// w1, w2, w3, r50 or r152-r50; or `check`: compare every operation of a GPU with the CPU's [default: w1, w2 and w3,
-    /// and w1 as a cohort of 8 students]
-    #[arg(value_name = "WORKLOAD", value_parser = ["w1", "w2", "w3", "r50", "r152-r50", "check"])]
+    /// w1, w2, w3, r50 or r152-r50; `check`: compare every operation of a GPU with the CPU's; or `loader`: make views of
+    /// the images of a data set [default: w1, w2 and w3, and w1 as a cohort of 8 students]
+    #[arg(value_name = "WORKLOAD", value_parser = ["w1", "w2", "w3", "r50", "r152-r50", "check", "loader"])]
     pub workload: Option<String>,
+    /// Of `loader`: the data set.
+    #[arg(value_name = "DATA", requires = "workload")]
+    pub data: Option<String>,
+    /// Of `loader`: views a pass [default: one of each image]
+    #[arg(long, requires = "data", value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: Option<u32>,
+    /// Of `loader`: pixels a side.
+    #[arg(long, default_value_t = 224, requires = "data", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub resolution: u32,
+    /// Of `loader`: what is decoded of an image.
+    #[arg(long, value_enum, default_value_t = Decode::Reduced, requires = "data")]
+    pub decode: Decode,
     /// `cpu`, or `cuda` or `cuda:N` for an NVIDIA GPU.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: Device,
@@ -334,6 +346,17 @@ pub struct Bench {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is decoded for a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Decode {
+    /// The whole image.
+    Full,
+    /// What the window needs.
+    Window,
+    /// What the window needs, at a reduced scale where it is large enough.
+    Reduced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! `bench`: times whole training steps.
 
+mod loader;
+
 use std::io::{self, BufRead, Write};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -49,13 +51,16 @@ pub fn bench(arguments: &cli::Bench) -> Result<ExitCode> {
     if name == "check" {
         return check(arguments);
     }
-    let workload = workloads().into_iter().find(|workload| workload.name == name).context("a known workload")?;
     memory::keep_freed_pages();
     let threads = match arguments.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism()?.get(),
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    if name == "loader" {
+        return pool.install(|| loader::loader(arguments, threads));
+    }
+    let workload = workloads().into_iter().find(|workload| workload.name == name).context("a known workload")?;
     pool.install(|| {
         let precision = match arguments.precision {
             cli::Precision::F32 => Precision::F32,

@@ -21,8 +21,10 @@ pub enum Resize {
 pub enum Decode {
     #[default]
     Full,
-    /// Only the window, at the smallest scale of n/8 that still has as many pixels as are asked for. Other pixels than of
-    /// the whole, in a fraction of the time.
+    /// Only the window, by another decoder: pixels may differ from those of the whole by a level or two.
+    Window,
+    /// Only the window, at the smallest scale of an eighth, a quarter, a half or all that still has as many pixels as are
+    /// asked for. A reduced image is one of means, so that views with and without antialias come close.
     Reduced,
 }
 

@@ -1,14 +1,71 @@
 //! Pictures at another size, as PIL and torch (`antialias=True`) make them: a kernel over what an output pixel covers,
-//! wider where the picture shrinks; rows and columns one after the other.
+//! wider where the picture shrinks; rows and columns one after the other. Training's views by name, and the crops that
+//! published weights are evaluated with.
+
+use std::cell::RefCell;
+
+use fast_image_resize::images::Image as Target;
+use fast_image_resize::images::{CroppedImage, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::data::Image;
-use super::window::{Window, resize};
+use super::window::{self, Window};
 use crate::job::Resize;
 
-/// stand-in until merged
-pub fn view(image: Image<'_>, window: Window, how: Resize, side: usize, flip: bool, to: &mut [u8]) {
-    let _ = how;
-    resize(image, window, side, flip, to);
+thread_local! {
+    /// Keeps its buffers from one view to the next.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+/// Writes the window's pixels, `resolution` x `resolution` x C, mirrored if `flip`, into `to`.
+///
+/// No pixel beyond the window is read, but those that its edges cut. Of an image of one channel or three.
+pub fn view(image: Image<'_>, window: Window, resize: Resize, resolution: usize, flip: bool, to: &mut [u8]) {
+    let filter = match resize {
+        Resize::Bilinear => return window::resize(image, window, resolution, flip, to),
+        Resize::BilinearAntialias => FilterType::Bilinear,
+        Resize::Bicubic => FilterType::CatmullRom,
+    };
+    RESIZER.with_borrow_mut(|resizer| antialiased(resizer, image, window, filter, resolution, to));
+    if flip {
+        mirror(to, resolution, image.channels);
+    }
+}
+
+fn antialiased(
+    resizer: &mut Resizer,
+    image: Image<'_>,
+    window: Window,
+    filter: FilterType,
+    resolution: usize,
+    to: &mut [u8],
+) {
+    let kind = if image.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    // A window at the edge may be rounded a little beyond it.
+    let within = |start: f64, length: f64, pixels: usize| {
+        let first = start.floor().clamp(0.0, pixels as f64 - 1.0);
+        let end = (start + length).ceil().clamp(first + 1.0, pixels as f64);
+        let start = start.max(first) - first;
+        (first as u32, (end - first) as u32, start, length.min(end - first - start))
+    };
+    let (left, width, x, across) = within(window.x, window.width, image.width);
+    let (top, height, y, down) = within(window.y, window.height, image.height);
+    const FITS: &str = "an image has as many bytes as its sides say, and holds its windows";
+    let from = ImageRef::new(image.width as u32, image.height as u32, image.pixels, kind).expect(FITS);
+    let from = CroppedImage::new(&from, left, top, width, height).expect(FITS);
+    let side = resolution as u32;
+    let mut to = Target::from_slice_u8(side, side, to, kind).expect("as many bytes as the resolution says");
+    let options = ResizeOptions::new().crop(x, y, across, down).resize_alg(ResizeAlg::Convolution(filter));
+    resizer.resize(&from, &mut to, &options).expect(FITS);
+}
+
+fn mirror(pixels: &mut [u8], resolution: usize, channels: usize) {
+    for row in pixels.chunks_exact_mut(resolution * channels) {
+        match channels {
+            1 => row.reverse(),
+            _ => row.as_chunks_mut::<3>().0.reverse(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +152,10 @@ fn byte(value: f64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use fast_image_resize::CpuExtensions;
+
     use super::*;
+    use crate::train::random::{Purpose, Stream};
 
     /// Torchvision's numbers for a picture of 7 x 5 bytes: `tests/golden/evaluation_crops.py`.
     #[test]
@@ -126,6 +186,110 @@ mod tests {
             // PIL's weights are fixed-point: a byte may round the other way.
             let off = found.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
             assert!(off <= 1, "{what}: off by {off}");
+        }
+    }
+
+    /// Torchvision's views of boxes: `tests/golden/views.py`.
+    #[test]
+    fn views_are_torchvisions() {
+        #[derive(serde::Deserialize)]
+        struct Recorded {
+            height: usize,
+            width: usize,
+            channels: usize,
+            #[serde(rename = "box")]
+            window: [f64; 4],
+            resolution: usize,
+            resize: String,
+            flip: bool,
+            pixels: Vec<u8>,
+        }
+        let recorded: Vec<Recorded> = serde_json::from_str(include_str!("../../tests/golden/views.json")).unwrap();
+        assert_eq!(recorded.len(), 30);
+        for Recorded { height, width, channels, window, resolution, resize, flip, pixels } in recorded {
+            let made_up: Vec<u8> = (0..height * width * channels).map(|i| (i * i * 31 % 251) as u8).collect();
+            let image = Image { pixels: &made_up, height, width, channels };
+            let what = format!("{window:?} of {height}x{width}x{channels} to {resolution} by {resize}");
+            let resize = match resize.as_str() {
+                "bilinear" => Resize::Bilinear,
+                "bilinear-antialias" => Resize::BilinearAntialias,
+                _ => Resize::Bicubic,
+            };
+            let [x, y, width, height] = window;
+            let mut found = vec![0; resolution * resolution * channels];
+            view(image, Window { x, y, width, height }, resize, resolution, flip, &mut found);
+            assert_eq!(found.len(), pixels.len(), "{what}");
+            let off: Vec<u8> = found.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b)).collect();
+            let mean = off.iter().map(|off| f64::from(*off)).sum::<f64>() / off.len() as f64;
+            let most = off.iter().max().copied().unwrap_or(0);
+            // Fixed-point weights of other widths: a byte may round the other way after each pass. A cubic goes beyond
+            // the range on noise, where it is cut off after either pass, and these come in the other order.
+            assert!(mean <= 0.45 && (most <= 1 || resize == Resize::Bicubic), "{what}: off by {mean}, at most {most}");
+        }
+    }
+
+    fn noise(count: usize) -> Vec<u8> {
+        let mut stream = Stream::new(3, Purpose::TeacherView, 0);
+        (0..count).map(|_| stream.below(256) as u8).collect()
+    }
+
+    /// A view is the same on every machine: vector code of every kind gives the bytes of plain code.
+    #[test]
+    fn views_do_not_depend_on_the_processor() {
+        let mut resizers = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        for extensions in [CpuExtensions::None, CpuExtensions::Sse4_1, CpuExtensions::Avx2] {
+            if extensions.is_supported() {
+                let mut resizer = Resizer::new();
+                // SAFETY: the processor has them.
+                unsafe { resizer.set_cpu_extensions(extensions) };
+                resizers.push(resizer);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        for extensions in [CpuExtensions::None, CpuExtensions::Neon] {
+            let mut resizer = Resizer::new();
+            // SAFETY: every processor of this kind has them.
+            unsafe { resizer.set_cpu_extensions(extensions) };
+            resizers.push(resizer);
+        }
+        let mut stream = Stream::new(5, Purpose::TeacherView, 0);
+        for channels in [1, 3] {
+            let (height, width) = (91, 120);
+            let pixels = noise(height * width * channels);
+            let image = Image { pixels: &pixels, height, width, channels };
+            for turn in 0..100 {
+                let (w, h) = (1.0 + stream.unit() * 119.0, 1.0 + stream.unit() * 90.0);
+                let (x, y) = (stream.unit() * (120.0 - w), stream.unit() * (91.0 - h));
+                let window = Window { x, y, width: w, height: h };
+                let resolution = 1 + stream.below(70) as usize;
+                let filter = if turn % 2 == 0 { FilterType::Bilinear } else { FilterType::CatmullRom };
+                let views = resizers.iter_mut().map(|resizer| {
+                    let mut to = vec![0; resolution * resolution * channels];
+                    antialiased(resizer, image, window, filter, resolution, &mut to);
+                    to
+                });
+                let views: Vec<Vec<u8>> = views.collect();
+                assert!(views.windows(2).all(|two| two[0] == two[1]), "{window:?} to {resolution}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_view_shows_what_is_outside_its_window() {
+        let mut pixels = vec![255; 300];
+        for y in 2..7 {
+            pixels[(y * 10 + 3) * 3..(y * 10 + 8) * 3].fill(10);
+        }
+        let image = Image { pixels: &pixels, height: 10, width: 10, channels: 3 };
+        let whole = Window { x: 3.0, y: 2.0, width: 5.0, height: 5.0 };
+        let cut = Window { x: 3.25, y: 2.5, width: 4.5, height: 4.25 };
+        for resize in [Resize::Bilinear, Resize::BilinearAntialias, Resize::Bicubic] {
+            for (window, resolution) in [(whole, 3), (whole, 5), (whole, 32), (cut, 2), (cut, 7), (cut, 31)] {
+                let mut to = vec![0; resolution * resolution * 3];
+                view(image, window, resize, resolution, false, &mut to);
+                assert!(to.iter().all(|pixel| *pixel == 10), "{resize:?} {window:?} {resolution}: {to:?}");
+            }
         }
     }
 }

@@ -170,12 +170,15 @@ impl Images {
     /// As [`Images::see`].
     pub fn view(&self, index: usize, window: Window, shape: Shape, to: &mut [u8]) -> Result<()> {
         let Shape { side, flip, resize, decode } = shape;
-        if let (Store::Encoded { entries, orient: Orient::Stored }, Decode::Reduced) = (&self.store, decode) {
+        if let (Store::Encoded { entries, orient: Orient::Stored }, Decode::Window | Decode::Reduced) =
+            (&self.store, decode)
+        {
             let entry = &entries[index];
-            let bytes = entry.bytes()?;
-            if jpeg::is_jpeg(&bytes) {
-                return jpeg::view(&bytes, self.channels, window, shape, to).with_context(|| entry.name.clone());
-            }
+            let least = (decode == Decode::Reduced).then_some(side);
+            let region = entry.bytes().and_then(|bytes| jpeg::decode_window(&bytes, self.channels, window, least));
+            let region = region.with_context(|| entry.name.clone())?;
+            resample::view(region.image(), region.window, resize, side, flip, to);
+            return Ok(());
         }
         self.see(index, |image| resample::view(image, window, resize, side, flip, to))
     }

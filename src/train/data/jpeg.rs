@@ -1,19 +1,117 @@
-//! stand-in until merged
-use super::images::Shape;
+//! The part of a JPEG that a window needs, at the scale that a resolution needs.
+//!
+//! Huffman codes must be read from the first to the window's last row; transforms, upsampling and colours are computed
+//! for the window's blocks alone, and at a half, a quarter or an eighth of the size where the window is large enough.
+//! Further scales (7/8, 6/8, ...) have no vector code in libjpeg: they take longer than the whole block does.
+//! Grey and three colours are decoded here; what else there is (CMYK, other formats) is decoded whole by
+//! [`decode`](super::decode::decode).
+
+mod libjpeg;
+
+use anyhow::{Result, bail, ensure};
+
+use self::libjpeg::{Reader, Told, guarded};
+use super::Image;
+use super::decode::{self, Orient};
 use crate::train::window::Window;
-use anyhow::Result;
-pub fn is_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xd8, 0xff])
+
+/// Decoded pixels with a window in them.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// `[height, width, channels]`.
+    pixels: Vec<u8>,
+    height: usize,
+    width: usize,
+    channels: usize,
+    /// The window in these pixels.
+    pub window: Window,
 }
-pub fn view(bytes: &[u8], channels: usize, window: Window, shape: Shape, to: &mut [u8]) -> Result<()> {
-    let (height, width, pixels) = super::decode::decode(bytes, channels, super::decode::Orient::Stored)?;
-    crate::train::resample::view(
-        super::Image { pixels: &pixels, height, width, channels },
-        window,
-        shape.resize,
-        shape.side,
-        shape.flip,
-        to,
-    );
+
+impl Region {
+    pub fn image(&self) -> Image<'_> {
+        Image { pixels: &self.pixels, height: self.height, width: self.width, channels: self.channels }
+    }
+}
+
+/// Height and width, from the header.
+///
+/// # Errors
+/// When the header is damaged, or none of a JPEG.
+pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
+    match guarded(|| Reader::new(bytes).size()) {
+        Ok(size) => Ok(size),
+        Err(Told::Damage(what) | Told::Warning(what)) => bail!("{what}"),
+    }
+}
+
+/// What `window` of an encoded image needs to be resized, to one channel (of a grey image) or three.
+///
+/// At the smallest scale at which the window has `least` pixels each way, or in full. At a reduced scale a window sees
+/// a little more than its own pixels, for those of a block are averaged. Below the window's last row nothing is looked
+/// at but whether the image has its end.
+///
+/// # Errors
+/// When the bytes are no image that is known, a damaged one, or one that does not hold the window.
+pub fn decode_window(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Result<Region> {
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        match guarded(|| usual(bytes, channels, window, least)) {
+            Ok(None) => {}
+            Ok(Some(region)) => return region,
+            Err(Told::Damage(what)) => bail!("{what}"),
+            // Such as bytes that belong to nothing: the other decoder decides what they are worth.
+            Err(Told::Warning(_)) => {}
+        }
+    }
+    let (height, width, pixels) = decode::decode(bytes, channels, Orient::Stored)?;
+    holds((height, width), window)?;
+    Ok(Region { pixels, height, width, channels, window })
+}
+
+/// None where libjpeg would not give what `decode` does.
+fn usual(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Option<Result<Region>> {
+    let mut reader = Reader::new(bytes);
+    if !reader.gives(channels) {
+        return None;
+    }
+    if let Err(error) = holds(reader.size(), window) {
+        return Some(Err(error));
+    }
+    let shorter = window.width.min(window.height);
+    let enough = |eighths: &u32| least.is_some_and(|least| shorter * f64::from(*eighths) / 8.0 >= least as f64);
+    let eighths = [1, 2, 4].into_iter().find(enough).unwrap_or(8);
+    let scale = f64::from(eighths) / 8.0;
+    let (height, width) = reader.start(channels, eighths);
+    let within = |start: f64, length: f64, pixels: usize| {
+        // At least one pixel, whatever rounding does to a window at the edge.
+        let first = (start * scale).floor().min(pixels as f64 - 1.0);
+        let end = ((start + length) * scale).ceil().clamp(first + 1.0, pixels as f64);
+        first as usize..end as usize
+    };
+    let columns = within(window.x, window.width, width);
+    let rows = within(window.y, window.height, height);
+    let top = rows.start;
+    let (left, width, pixels) = reader.read(rows.clone(), columns, channels);
+    if !reader.has_end() {
+        return Some(Err(anyhow::anyhow!("the JPEG is cut off")));
+    }
+    let window = Window {
+        x: window.x * scale - left as f64,
+        y: window.y * scale - top as f64,
+        width: window.width * scale,
+        height: window.height * scale,
+    };
+    Some(Ok(Region { pixels, height: rows.len(), width, channels, window }))
+}
+
+fn holds((height, width): (usize, usize), window: Window) -> Result<()> {
+    // A millionth of a pixel is rounding.
+    let inside = |start: f64, length: f64, pixels: usize| {
+        start >= 0.0 && length > 0.0 && start < pixels as f64 && start + length <= pixels as f64 + 1e-6
+    };
+    let holds = inside(window.x, window.width, width) && inside(window.y, window.height, height);
+    ensure!(holds, "{width} x {height} pixels do not hold {window:?}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
