@@ -1,3 +1,5 @@
+//! JPEGs against PIL, windows against wholes, and what damage does.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
