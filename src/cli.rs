@@ -351,11 +351,9 @@ pub struct Bench {
 /// What is decoded for a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Decode {
-    /// The whole image.
+    /// Every pixel of the window.
     Full,
-    /// What the window needs.
-    Window,
-    /// What the window needs, at a reduced scale where it is large enough.
+    /// The window, at a reduced scale where it is large enough.
     Reduced,
 }
 

@@ -145,7 +145,7 @@ def main():
         make_pictures(arguments.photos, folder, arguments.images)
         names = ["Pillow, bytes", "Pillow, normalised floats", "torchvision.io and v2, bytes"]
         sides = [Torch(name, folder, arguments.threads) for name in names]
-        sides += [Ours(decode, folder, arguments.threads, arguments.program) for decode in ("whole", "full", "reduced")]
+        sides += [Ours(decode, folder, arguments.threads, arguments.program) for decode in ("full", "reduced")]
         for _ in range(arguments.rounds):
             for side in sides:
                 # A moment for the other side's processes to come to rest.

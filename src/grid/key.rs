@@ -20,7 +20,7 @@ const KEYS: [(&str, &str); 33] = [
         "data",
         "data = \"fashion-mnist-8k2k\"`, `data = \"hf:owner/name\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet`, `cifar`, `tar` and `csv` are other kinds: `data = { idx = \"DIR\" }",
     ),
-    ("decode", "decode = \"full\"`, `decode = \"window\"` or `decode = \"reduced\""),
+    ("decode", "decode = \"full\"` or `decode = \"reduced\""),
     ("distance", "distance = { kl = { temperature = 1.0 } }"),
     ("ema", "ema = { decay = 0.9999 }` or `ema = \"off\""),
     ("ensemble", "ensemble = \"mean-logits\""),

@@ -21,9 +21,7 @@ pub enum Resize {
 pub enum Decode {
     #[default]
     Full,
-    /// Only the window, by another decoder: pixels may differ from those of the whole by a level or two.
-    Window,
-    /// Only the window, at the smallest scale of an eighth, a quarter, a half or all that still has as many pixels as are
+    /// At the smallest scale of an eighth, a quarter, a half or all that still has as many pixels as are
     /// asked for. A reduced image is one of means, so that views with and without antialias come close.
     Reduced,
 }

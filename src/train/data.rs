@@ -166,8 +166,8 @@ impl DataSet {
             .unwrap_or_else(|_: std::convert::Infallible| unreachable!())
     }
 
-    /// Ready to be looked at often: decoded into memory or a file, or encoded, as told. Where windows are
-    /// decoded alone, they must stay encoded.
+    /// Ready to be looked at often: decoded into memory or a file, or encoded, as told. Views at a reduced
+    /// scale are made of what is encoded.
     ///
     /// # Errors
     /// Those of all images that cannot be read, and the disk's.
@@ -176,7 +176,7 @@ impl DataSet {
         let bytes: u64 = parts.iter().map(|images| images.decoded_bytes()).sum();
         let fits = || super::memory::available_bytes().is_none_or(|available| bytes <= available / 2);
         let keep = match (decode, keep) {
-            (Decode::Window | Decode::Reduced, _) => Keep::Encoded,
+            (Decode::Reduced, _) => Keep::Encoded,
             (Decode::Full, Keep::Auto) if fits() => Keep::Memory,
             (Decode::Full, Keep::Auto) => Keep::Encoded,
             (Decode::Full, keep) => keep,

@@ -162,17 +162,19 @@ struct Tap {
     share: f32,
 }
 
+/// Counted from the window's first pixel, so that a window cut out of its image gives the same bits.
 fn taps(start: f64, length: f64, pixels: usize, resolution: usize) -> Vec<Tap> {
     let low = start.floor().max(0.0);
-    let high = ((start + length).ceil() - 1.0).clamp(low, pixels as f64 - 1.0);
+    let start = start - low;
+    let high = ((start + length).ceil() - 1.0).clamp(0.0, pixels as f64 - 1.0 - low);
     (0..resolution)
         .map(|i| {
             let centre = start + (i as f64 + 0.5) * length / resolution as f64 - 0.5;
-            let centre = centre.clamp(low, high);
+            let centre = centre.clamp(0.0, high);
             let first = centre.floor();
             Tap {
-                first: first as usize,
-                second: (first as usize + 1).min(high as usize),
+                first: (low + first) as usize,
+                second: (low + (first + 1.0).min(high)) as usize,
                 share: (centre - first) as f32,
             }
         })

@@ -228,7 +228,7 @@ fn bench_measures_steps() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[1].split(' ').count()), (3, "ready", 4), "{said}");
 
-    // JPEGs of three colours become views; a folder of none is refused.
+    // Encoded images become views; a folder of none is refused.
     let recorded: serde_json::Value = serde_json::from_str(include_str!("../golden/jpegs.json")).unwrap();
     let pictures = place.path().join("pictures/class");
     std::fs::create_dir_all(&pictures).unwrap();
@@ -236,7 +236,7 @@ fn bench_measures_steps() {
         let bytes = base64::engine::general_purpose::STANDARD.decode(picture["jpeg"].as_str().unwrap()).unwrap();
         std::fs::write(pictures.join(format!("{number}.jpg")), bytes).unwrap();
     }
-    for decode in ["whole", "full", "reduced"] {
+    for decode in ["full", "reduced"] {
         let arguments = ["--resolution", "16", "--decode", decode, "--images", "20", "--steps", "1", "--json"];
         let output = distillery(place.path(), &[&["bench", "loader", "pictures"], &arguments[..]].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -244,8 +244,8 @@ fn bench_measures_steps() {
         assert_eq!((row["decode"].as_str(), row["images"].as_u64()), (Some(decode), Some(20)));
         assert!(row["images_per_second_median"].as_f64().unwrap() > 0.0, "{row}");
     }
-    assert!(refused(&["bench", "loader"], 1).contains("distillery bench loader FOLDER"));
-    assert!(refused(&["bench", "loader", "."], 1).contains("no `.jpg` below `.`"));
+    assert!(refused(&["bench", "loader"], 1).contains("distillery bench loader DIR"));
+    assert!(refused(&["bench", "loader", "nowhere"], 2).contains("there is no data set `nowhere`"));
 
     let message = refused(&["bench", "w4"], 2);
     assert!(message.contains("w4") && message.contains("w1, w2, w3"), "{message}");

@@ -49,7 +49,6 @@ pub fn loader(arguments: &cli::Bench, threads: usize) -> Result<ExitCode> {
     let mut pixels = vec![0; batch * size];
     let decode = match arguments.decode {
         cli::Decode::Full => Decode::Full,
-        cli::Decode::Window => Decode::Window,
         cli::Decode::Reduced => Decode::Reduced,
     };
     let mut rates = Vec::new();

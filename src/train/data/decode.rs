@@ -1,13 +1,16 @@
 //! From encoded bytes to pixels: what they are, the bytes say, not a name.
 //!
 //! JPEG (grey, colour, CMYK), PNG, GIF (the first picture), BMP and WebP. Sixteen bits become eight, a palette its
-//! colours; transparency is left away, as PIL's `convert("RGB")` and so torchvision do. A JPEG that is cut off is an
-//! error, as by PIL.
+//! colours; transparency is left away, as PIL's `convert("RGB")` and so torchvision do. JPEGs are decoded as by PIL, to the
+//! byte; one that is cut off is an error there and here.
 
 use std::io::Cursor;
 
 use anyhow::{Context, Result, ensure};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb};
+use image::metadata::Orientation as TurnedBy;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
+
+use super::jpeg;
 
 pub use crate::source::Orientation as Orient;
 
@@ -37,10 +40,9 @@ pub fn header(bytes: &[u8], orient: Orient) -> Result<Header> {
 
 /// What cannot be read counts as upright, as in every viewer.
 fn is_on_its_side(decoder: &mut impl ImageDecoder) -> bool {
-    use image::metadata::Orientation;
     matches!(
         decoder.orientation(),
-        Ok(Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+        Ok(TurnedBy::Rotate90 | TurnedBy::Rotate270 | TurnedBy::Rotate90FlipH | TurnedBy::Rotate270FlipH)
     )
 }
 
@@ -49,14 +51,35 @@ fn is_on_its_side(decoder: &mut impl ImageDecoder) -> bool {
 /// # Errors
 /// When the bytes are no image that is known, or a damaged one.
 pub fn decode(bytes: &[u8], channels: usize, orient: Orient) -> Result<(usize, usize, Vec<u8>)> {
+    let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
+    if is_jpeg
+        && orient == Orient::Stored
+        && let Some(decoded) = jpeg::decode(bytes, channels)?
+    {
+        return Ok(decoded);
+    }
     let reader = reader(bytes)?;
-    ensure!(reader.format() != Some(ImageFormat::Jpeg) || has_end(bytes), "the JPEG is cut off");
     let mut decoder = reader.into_decoder()?;
     let turn = match orient {
         Orient::Stored => None,
-        Orient::Exif => decoder.orientation().ok(),
+        Orient::Exif => decoder.orientation().ok().filter(|turn| *turn != TurnedBy::NoTransforms),
     };
-    let mut image = DynamicImage::from_decoder(decoder)?;
+    let decoded = if is_jpeg && turn.is_some() { jpeg::decode(bytes, channels)? } else { None };
+    let mut image = match (decoded, turn) {
+        (Some(decoded), None) => return Ok(decoded),
+        (Some((height, width, pixels)), Some(_)) => {
+            let (height, width) = (height as u32, width as u32);
+            let image = match channels {
+                1 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
+                _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+            };
+            image.context("as many pixels as the sides say")?
+        }
+        (None, _) => {
+            ensure!(!is_jpeg || has_end(bytes), "the JPEG is cut off");
+            DynamicImage::from_decoder(decoder)?
+        }
+    };
     if let Some(turn) = turn {
         image.apply_orientation(turn);
     }

@@ -170,9 +170,7 @@ impl Images {
     /// As [`Images::see`].
     pub fn view(&self, index: usize, window: Window, shape: Shape, to: &mut [u8]) -> Result<()> {
         let Shape { side, flip, resize, decode } = shape;
-        if let (Store::Encoded { entries, orient: Orient::Stored }, Decode::Window | Decode::Reduced) =
-            (&self.store, decode)
-        {
+        if let Store::Encoded { entries, orient: Orient::Stored } = &self.store {
             let entry = &entries[index];
             let least = (decode == Decode::Reduced).then_some(side);
             let region = entry.bytes().and_then(|bytes| jpeg::decode_window(&bytes, self.channels, window, least));

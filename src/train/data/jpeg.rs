@@ -3,14 +3,14 @@
 //! Huffman codes must be read from the first to the window's last row; transforms, upsampling and colours are computed
 //! for the window's blocks alone, and at a half, a quarter or an eighth of the size where the window is large enough.
 //! Further scales (7/8, 6/8, ...) have no vector code in libjpeg: they take longer than the whole block does.
-//! Grey and three colours are decoded here; what else there is (CMYK, other formats) is decoded whole by
-//! [`decode`](super::decode::decode).
+//! Grey and three colours are decoded here; what else there is (CMYK, colour as grey, other formats) is decoded whole by
+//! [`decode`](super::decode::decode()).
 
 mod libjpeg;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use self::libjpeg::{Reader, Told, guarded};
+use self::libjpeg::{Reader, guarded};
 use super::Image;
 use super::decode::{self, Orient};
 use crate::train::window::Window;
@@ -33,34 +33,32 @@ impl Region {
     }
 }
 
-/// Height and width, from the header.
+/// Height, width and pixels `[H, W, C]` of a whole JPEG, as PIL has them to the byte. None where this decoder does not
+/// give so many channels.
 ///
 /// # Errors
-/// When the header is damaged, or none of a JPEG.
-pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
-    match guarded(|| Reader::new(bytes).size()) {
-        Ok(size) => Ok(size),
-        Err(Told::Damage(what) | Told::Warning(what)) => bail!("{what}"),
+/// When it is damaged or cut off.
+pub fn decode(bytes: &[u8], channels: usize) -> Result<Option<(usize, usize, Vec<u8>)>> {
+    let whole = |(height, width): (usize, usize)| Window { x: 0.0, y: 0.0, width: width as f64, height: height as f64 };
+    match guarded(|| usual(bytes, channels, whole, None))? {
+        None => Ok(None),
+        Some(region) => region.map(|region| Some((region.height, region.width, region.pixels))),
     }
 }
 
-/// What `window` of an encoded image needs to be resized, to one channel (of a grey image) or three.
+/// What `window` of an encoded image needs to be resized, to one channel or three.
 ///
-/// At the smallest scale at which the window has `least` pixels each way, or in full. At a reduced scale a window sees
-/// a little more than its own pixels, for those of a block are averaged. Below the window's last row nothing is looked
-/// at but whether the image has its end.
+/// At the smallest scale at which the window has `least` pixels each way, or in full: then every pixel is that of the
+/// whole image. At a reduced scale a window sees a little more than its own pixels, for those of a block are averaged.
+/// Below the window's last row nothing is looked at but whether the image has its end.
 ///
 /// # Errors
 /// When the bytes are no image that is known, a damaged one, or one that does not hold the window.
 pub fn decode_window(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Result<Region> {
-    if bytes.starts_with(&[0xff, 0xd8]) {
-        match guarded(|| usual(bytes, channels, window, least)) {
-            Ok(None) => {}
-            Ok(Some(region)) => return region,
-            Err(Told::Damage(what)) => bail!("{what}"),
-            // Such as bytes that belong to nothing: the other decoder decides what they are worth.
-            Err(Told::Warning(_)) => {}
-        }
+    if bytes.starts_with(&[0xff, 0xd8])
+        && let Some(region) = guarded(|| usual(bytes, channels, |_| window, least))?
+    {
+        return region;
     }
     let (height, width, pixels) = decode::decode(bytes, channels, Orient::Stored)?;
     holds((height, width), window)?;
@@ -68,11 +66,17 @@ pub fn decode_window(bytes: &[u8], channels: usize, window: Window, least: Optio
 }
 
 /// None where libjpeg would not give what `decode` does.
-fn usual(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Option<Result<Region>> {
+fn usual(
+    bytes: &[u8],
+    channels: usize,
+    window: impl FnOnce((usize, usize)) -> Window,
+    least: Option<usize>,
+) -> Option<Result<Region>> {
     let mut reader = Reader::new(bytes);
     if !reader.gives(channels) {
         return None;
     }
+    let window = window(reader.size());
     if let Err(error) = holds(reader.size(), window) {
         return Some(Err(error));
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 
+use anyhow::{Result, anyhow};
 use memchr::memmem;
 use mozjpeg_sys::J_COLOR_SPACE::{JCS_GRAYSCALE, JCS_RGB, JCS_YCbCr};
 use mozjpeg_sys::{
@@ -16,11 +17,7 @@ use mozjpeg_sys::{
 };
 
 /// libjpeg's words for what is wrong.
-pub enum Told {
-    Damage(String),
-    /// What need not be damage.
-    Warning(String),
-}
+struct Damage(String);
 
 /// What its words begin with where it would go on and paint over damage.
 const DAMAGE: [&str; 5] = [
@@ -35,15 +32,15 @@ const DAMAGE: [&str; 5] = [
 const ROWS: usize = 16;
 
 /// # Errors
-/// When a [`Reader`] was told so.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Told> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|thrown| match thrown.downcast::<Told>() {
-        Ok(told) => *told,
+/// When a [`Reader`] unwinds.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|thrown| match thrown.downcast::<Damage>() {
+        Ok(damage) => anyhow!(damage.0),
         Err(panic) => resume_unwind(panic),
     })
 }
 
-/// A JPEG that is being read. Every function may unwind with [`Told`].
+/// A JPEG that is being read. Every function may unwind, with [`Damage`].
 pub struct Reader<'a> {
     /// On the heap, for libjpeg points into it.
     state: Box<jpeg_decompress_struct>,
@@ -145,14 +142,16 @@ impl Drop for Reader<'_> {
 }
 
 extern "C-unwind" fn on_error(common: &mut jpeg_common_struct) {
-    resume_unwind(Box::new(Told::Damage(text(common))));
+    resume_unwind(Box::new(Damage(text(common))));
 }
 
+/// What is odd but does not matter, as bytes that belong to nothing, is read over, as PIL does.
 extern "C-unwind" fn on_message(common: &mut jpeg_common_struct, level: c_int) {
     if level < 0 {
         let text = text(common);
-        let damage = DAMAGE.iter().any(|words| text.starts_with(words));
-        resume_unwind(Box::new(if damage { Told::Damage(text) } else { Told::Warning(text) }));
+        if DAMAGE.iter().any(|words| text.starts_with(words)) {
+            resume_unwind(Box::new(Damage(text)));
+        }
     }
 }
 
