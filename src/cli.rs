@@ -174,8 +174,9 @@ pub enum Data {
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// `fashion-mnist-8k2k`, or a folder of images, parquet, IDX or CIFAR files.
-    #[arg(value_name = "NAME|DIR")]
+    /// A folder of images, parquet, tar, CIFAR or IDX files, a CSV, `hf:owner/name[:config][@revision]`, or a name:
+    /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397 and imagenet.
+    #[arg(value_name = "DATA")]
     pub data: String,
     /// Write a PNG of the first training images of every class, a class a row.
     #[arg(long, value_name = "FILE")]
@@ -189,8 +190,8 @@ pub struct Inspect {
 pub struct Evaluate {
     /// A weights file, `hf:owner/name[/file][@revision]` of the hub, or the id of a finished job or its beginning.
     pub weights: String,
-    /// `fashion-mnist-8k2k`, or a folder of images, parquet, IDX or CIFAR files [default: the built-in one]
-    #[arg(long, value_name = "NAME|DIR", default_value = "fashion-mnist-8k2k", hide_default_value = true)]
+    /// A data set, as `data inspect` takes it [default: fashion-mnist-8k2k, the built-in one]
+    #[arg(long, value_name = "DATA", default_value = "fashion-mnist-8k2k", hide_default_value = true)]
     pub data: String,
     /// Which images: `test`, `test[:1000]`, `train[90%:]`
     #[arg(long, default_value = "test")]

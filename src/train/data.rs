@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod jpeg;
 pub mod listing;
 pub mod official;
+mod pack;
 mod parquet;
 pub mod tar;
 

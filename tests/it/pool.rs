@@ -308,3 +308,104 @@ fn experiment_of_cifar(lossless: &Path, jpeg: &Path) -> String {
         "#
     )
 }
+
+/// 12 pictures of 2 classes as a CSV, as shards and from the hub's server: the same images, and each trains a student.
+#[test]
+fn tables_shards_and_the_hub_train_students() {
+    let place = tempfile::tempdir().unwrap();
+    let own = place.path().join("own");
+    shades(&own, &["dark", "light"], 6);
+    let names: Vec<String> =
+        (0..12).map(|index| format!("{}/{}.png", ["dark", "light"][index % 2], index / 2)).collect();
+    let part = |index: usize| if index < 8 { "train" } else { "test" };
+    let mut table = String::from("file,class,split\n");
+    let mut shards = ["train", "test"].map(|name| (name, tar::Builder::new(Vec::new())));
+    for (index, name) in names.iter().enumerate() {
+        table += &format!("{name},{},{}\n", name.split('/').next().unwrap(), part(index));
+        let (_, shard) = &mut shards[usize::from(index >= 8)];
+        for (suffix, bytes) in
+            [("png", fs::read(own.join(name)).unwrap()), ("cls", (index % 2).to_string().into_bytes())]
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            shard.append_data(&mut header, format!("{index:04}.{suffix}"), &bytes[..]).unwrap();
+        }
+    }
+    fs::write(own.join("all.csv"), table).unwrap();
+    fs::create_dir(place.path().join("shards")).unwrap();
+    let mut files = std::collections::BTreeMap::new();
+    for (name, shard) in shards {
+        let bytes = shard.into_inner().unwrap();
+        fs::write(place.path().join(format!("shards/{name}.tar")), &bytes).unwrap();
+        files.insert(format!("data/{name}.tar"), bytes);
+    }
+    let server = crate::hub::server::Server::start(b"");
+    server.behave(|manners| manners.data = files);
+    let home = place.path().join("hub");
+    let experiment = |data: &str| {
+        format!(
+            r#"
+            [base]
+            data = {data}
+            split = {{ train = "train[:6]", validation = "train[6:]", test = "test" }}
+            objective = "labels"
+            student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+            resolution = 6
+            learning-rate = 1e-2
+            batch = 3
+            epochs = 2
+            "#
+        )
+    };
+    fs::create_dir(place.path().join("experiments")).unwrap();
+    let mut ids = Vec::new();
+    for (name, data) in [
+        ("table", r#"{ csv = "../own/all.csv" }"#),
+        ("shards", r#"{ tar = "../shards" }"#),
+        ("hub", r#""hf:owner/name""#),
+        ("choices", r#"{ set = "hf:owner/name", broken = "skip" }"#),
+    ] {
+        fs::write(place.path().join(format!("experiments/{name}.toml")), experiment(data)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        command.env("HF_ENDPOINT", &server.endpoint).env("HF_HOME", &home);
+        command.current_dir(place.path()).args(["run", name, "--no-report", "--quiet", "--device", "cpu", "--json"]);
+        let told = succeeded(command.output().unwrap());
+        assert_eq!(done(&told), 1, "{name}: {told}");
+        ids.push(told["jobs"][0]["last"]["training-loss"].as_f64().unwrap());
+    }
+    // The same images in the same order: the same student, bit for bit, whatever it is called.
+    assert!(ids.windows(2).all(|two| two[0] == two[1]), "{ids:?}");
+}
+
+/// Decoded or encoded, views are the same bytes: of real photos, by every way to resize, whole and at an edge.
+#[test]
+fn views_do_not_depend_on_how_images_are_held() {
+    let Some(flowers) = large("flowers17-160") else { return };
+    let open = |keep| data::open(&Source::files(Kind::Folder, &flowers)).unwrap().hold(keep, Decode::Full).unwrap();
+    let (decoded, encoded) = (open(distillery::source::Keep::Memory), open(distillery::source::Keep::Encoded));
+    for resize in [Resize::Bilinear, Resize::BilinearAntialias, Resize::Bicubic] {
+        for view in [View::InceptionCrop, View::MildCrop, View::Resize] {
+            let job = Job {
+                resize,
+                augment: Augment::TrivialAugment,
+                resolution: 48,
+                objective: Objective::Labels(Labels { view, mixup: 0.0, label_smoothing: 0.0 }),
+                ..labels(1)
+            };
+            let look = student_look(&job);
+            let pixels = |set: &DataSet| {
+                let views = Views::new(&job, set, &[]);
+                (0..3)
+                    .flat_map(|step| {
+                        let batch = views.batch(step);
+                        let mut pixels = vec![0; batch.images.len() * views.pixels_each(look)];
+                        views.pixels(&batch, look, &mut pixels).unwrap();
+                        pixels
+                    })
+                    .collect::<Vec<u8>>()
+            };
+            assert!(pixels(&decoded) == pixels(&encoded), "{resize:?} {view:?}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::io::Cursor;
 
 use anyhow::{Context, Result, ensure};
 use image::metadata::Orientation as TurnedBy;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Rgb, RgbImage};
 
 use super::jpeg;
 

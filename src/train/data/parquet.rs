@@ -13,7 +13,9 @@ use parquet::record::{Field, Row};
 use serde_json::Value;
 
 use super::listing::{Entry, Listing, Place};
+use super::pack::{self, Encoded};
 use super::parts;
+use crate::train::memory;
 
 const IMAGES: [&str; 2] = ["image", "img"];
 const LABELS: [&str; 3] = ["label", "labels", "fine_label"];
@@ -52,17 +54,21 @@ pub(super) fn listing(folder: &Path) -> Result<Listing> {
     of_files(&found.map(of))
 }
 
-/// Of the files of each part: training, validation, test.
+/// Of the files of each part: training, validation, test. Their images are kept in memory, or where they are too many for
+/// a quarter of what is free, in files of the cache.
 ///
 /// # Errors
 /// As [`listing`].
 pub(super) fn of_files(files: &[Vec<PathBuf>; 3]) -> Result<Listing> {
+    let bytes: u64 = files.iter().flatten().filter_map(|path| fs::metadata(path).ok()).map(|about| about.len()).sum();
+    let many = memory::available_bytes().is_some_and(|available| bytes > available / 4);
     let mut listing = Listing::default();
     let mut first: Option<&PathBuf> = None;
     let into = [&mut listing.train, &mut listing.validation, &mut listing.test];
     for (files, entries) in files.iter().zip(into) {
         for path in files {
-            let names = read(path, entries)?;
+            let names = class_names(&reader(path)?);
+            entries.extend(of_file(path, many)?);
             match &first {
                 None => (first, listing.names) = (Some(path), names),
                 Some(first) => {
@@ -74,27 +80,36 @@ pub(super) fn of_files(files: &[Vec<PathBuf>; 3]) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Adds the rows of a file, and tells the names of its classes.
-fn read(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<Vec<String>>> {
-    let within = || format!("in `{}`", path.display());
-    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
-    let reader =
-        SerializedFileReader::new(file).with_context(|| format!("`{}` is no whole parquet file", path.display()))?;
-    let names = class_names(&reader);
-    for (row, record) in reader.into_iter().enumerate() {
-        let (image, label) = record
-            .map_err(Into::into)
-            .and_then(|row| image_and_label(&row))
-            .with_context(|| format!("row {row}"))
-            .with_context(within)?;
-        let name = format!("row {row} of `{}`", path.display());
-        entries.push(Entry { name, label, place: Place::Memory(image.into()) });
+fn of_file(path: &Path, many: bool) -> Result<Vec<Entry>> {
+    let name = |row: usize| format!("row {row} of `{}`", path.display());
+    if many {
+        return pack::packed(path, |put| rows(path, put), name);
     }
-    Ok(names)
+    let mut entries = Vec::new();
+    rows(path, &mut |(image, label)| {
+        let name = name(entries.len());
+        entries.push(Entry { name, label, place: Place::Memory(image.into()) });
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    SerializedFileReader::new(file).with_context(|| format!("`{}` is no whole parquet file", path.display()))
+}
+
+/// Hands out the rows of a file.
+fn rows(path: &Path, put: &mut dyn FnMut(Encoded) -> Result<()>) -> Result<()> {
+    for (row, record) in reader(path)?.into_iter().enumerate() {
+        let image = record.map_err(Into::into).and_then(|row| image_and_label(&row));
+        put(image.with_context(|| format!("row {row}")).with_context(|| format!("in `{}`", path.display()))?)?;
+    }
+    Ok(())
 }
 
 /// The encoded image and the label of a row. -1 is no label, as the library `datasets` has it.
-fn image_and_label(row: &Row) -> Result<(Vec<u8>, Option<u32>)> {
+fn image_and_label(row: &Row) -> Result<Encoded> {
     let (mut image, mut label) = (None, None);
     for (name, field) in row.get_column_iter() {
         if IMAGES.contains(&name.as_str()) {
