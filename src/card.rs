@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::job::{BitResnet, Job, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool, Vit};
+use crate::job::{BitResnet, Job, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool, Resize, Vit};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
@@ -33,6 +33,9 @@ pub enum Interpolation {
     /// As views in training: between the centres of the four nearest pixels, whatever is covered.
     #[default]
     Plain,
+    /// The same window, with antialias.
+    PlainAntialias,
+    PlainBicubic,
     /// The mean of what a pixel covers.
     Area,
     /// These two as in PIL and timm, with a wider kernel where an image shrinks.
@@ -44,6 +47,8 @@ impl Interpolation {
     pub fn name(self) -> &'static str {
         match self {
             Interpolation::Plain => "plain",
+            Interpolation::PlainAntialias => "plain-antialias",
+            Interpolation::PlainBicubic => "plain-bicubic",
             Interpolation::Area => "area",
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
@@ -53,9 +58,17 @@ impl Interpolation {
 
 impl Interpolation {
     fn named(name: &str) -> Result<Interpolation, String> {
-        let all = [Interpolation::Plain, Interpolation::Area, Interpolation::Bilinear, Interpolation::Bicubic];
+        let all = [
+            Interpolation::Plain,
+            Interpolation::PlainAntialias,
+            Interpolation::PlainBicubic,
+            Interpolation::Area,
+            Interpolation::Bilinear,
+            Interpolation::Bicubic,
+        ];
         let found = all.into_iter().find(|one| one.name() == name);
-        found.ok_or_else(|| format!("`interpolation` is `{name}`, but must be plain, area, bilinear or bicubic"))
+        let names = all.map(Interpolation::name).join(", ");
+        found.ok_or_else(|| format!("`interpolation` is `{name}`, but must be one of {names}"))
     }
 }
 
@@ -69,7 +82,11 @@ impl Card {
             resolution: job.resolution,
             normalization: job.normalization(),
             crop: 1.0 / job.crop.margin,
-            interpolation: Interpolation::Plain,
+            interpolation: match job.resize {
+                Resize::Bilinear => Interpolation::Plain,
+                Resize::BilinearAntialias => Interpolation::PlainAntialias,
+                Resize::Bicubic => Interpolation::PlainBicubic,
+            },
             job: Some(job.id().as_str().to_owned()),
             data: Some(job.data.name.clone()),
         }
@@ -84,7 +101,8 @@ impl Card {
         let colours = self.channels.min(3) as usize;
         // The nearest that timm has.
         let interpolation = match self.interpolation {
-            Interpolation::Plain | Interpolation::Area => "bilinear",
+            Interpolation::Plain | Interpolation::PlainAntialias | Interpolation::Area => "bilinear",
+            Interpolation::PlainBicubic => "bicubic",
             other => other.name(),
         };
         let (stem, head) = ends(&self.model);

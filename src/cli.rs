@@ -290,6 +290,10 @@ pub enum Ensemble {
 pub enum Interpolation {
     /// As in training: between the four nearest pixels.
     Plain,
+    /// As in training with `resize = "bilinear-antialias"`.
+    PlainAntialias,
+    /// As in training with `resize = "bicubic"`.
+    PlainBicubic,
     /// The mean of what is covered.
     Area,
     /// As timm's, by PIL.

@@ -7,16 +7,16 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::data::Images;
+use super::data::{Images, Shape};
 use super::model::Blueprint;
 use super::network::{Frozen, Machine};
 use super::resample::{Filter, centre_crop};
 use super::teacher::combine;
 use super::views;
 use super::weights::load_weights;
-use super::window::{Window, resize};
+use super::window::Window;
 use crate::card::{Card, Interpolation};
-use crate::job::{Ensemble, Input, Precision};
+use crate::job::{Decode, Ensemble, Input, Precision, Resize};
 
 /// Images a forward pass takes at once.
 const CHUNK: usize = 100;
@@ -75,20 +75,27 @@ pub fn logits(
 
 /// `[N, S, S, C]` in [-1, 1].
 fn show(images: &Images, range: Range<usize>, card: &Card) -> Result<Tensor> {
-    let filter = match card.interpolation {
-        Interpolation::Plain => None,
-        Interpolation::Area => Some(Filter::Box),
-        Interpolation::Bilinear => Some(Filter::Triangle),
-        Interpolation::Bicubic => Some(Filter::Cubic),
+    enum Shown {
+        AsInTraining(Resize),
+        ByPil(Filter),
+    }
+    let how = match card.interpolation {
+        Interpolation::Plain => Shown::AsInTraining(Resize::Bilinear),
+        Interpolation::PlainAntialias => Shown::AsInTraining(Resize::BilinearAntialias),
+        Interpolation::PlainBicubic => Shown::AsInTraining(Resize::Bicubic),
+        Interpolation::Area => Shown::ByPil(Filter::Box),
+        Interpolation::Bilinear => Shown::ByPil(Filter::Triangle),
+        Interpolation::Bicubic => Shown::ByPil(Filter::Cubic),
     };
     let (side, first) = (card.resolution as usize, range.start);
     let size = side * side * images.channels;
     let mut pixels = vec![0u8; range.len() * size];
-    pixels.par_chunks_mut(size).enumerate().try_for_each(|(i, to)| {
-        images.see(first + i, |image| match filter {
-            Some(filter) => centre_crop(image, card.crop, side, filter, to),
-            None => resize(image, Window::central(1.0 / card.crop, (image.width, image.height)), side, false, to),
-        })
+    pixels.par_chunks_mut(size).enumerate().try_for_each(|(i, to)| match how {
+        Shown::ByPil(filter) => images.see(first + i, |image| centre_crop(image, card.crop, side, filter, to)),
+        Shown::AsInTraining(resize) => {
+            let window = Window::central(1.0 / card.crop, images.size_of(first + i));
+            images.view(first + i, window, Shape { side, flip: false, resize, decode: Decode::Full }, to)
+        }
     })?;
     let normalized = views::normalized(&pixels);
     Ok(Tensor::from_vec(normalized, (range.len(), side, side, images.channels), &Device::Cpu)?)

@@ -60,9 +60,14 @@ const EXPERIMENT: &str = r#"
 
 /// Runs the experiment; the folder, and id and file of teacher and student.
 fn trained() -> (tempfile::TempDir, [(String, PathBuf); 2]) {
+    trained_with("")
+}
+
+/// With further keys of the base.
+fn trained_with(more: &str) -> (tempfile::TempDir, [(String, PathBuf); 2]) {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir(place.path().join("experiments")).unwrap();
-    fs::write(place.path().join("experiments/small.toml"), EXPERIMENT).unwrap();
+    fs::write(place.path().join("experiments/small.toml"), format!("{EXPERIMENT}{more}\n")).unwrap();
     let run = ["run", "small", "--quiet", "--no-report", "run.teacher-at-chance=allow", "--device", "cpu"];
     let output = distillery(place.path(), &run, &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -76,6 +81,21 @@ fn trained() -> (tempfile::TempDir, [(String, PathBuf); 2]) {
     let file = |id: &String| place.path().join("runs/jobs").join(id).join("student.safetensors");
     let found = [(ids[0].clone(), file(&ids[0])), (ids[1].clone(), file(&ids[1]))];
     (place, found)
+}
+
+/// However images are resized in training, a card tells, and so does what is measured by it.
+#[test]
+fn a_job_is_measured_by_its_way_to_resize() {
+    for (resize, interpolation) in [("bilinear-antialias", "plain-antialias"), ("bicubic", "plain-bicubic")] {
+        let (place, [_, (student, _)]) = trained_with(&format!("    resize = \"{resize}\""));
+        let found = json(&distillery(place.path(), &["evaluate", &student, "--split", "test[:200]", "--json"], &[]));
+        let sql =
+            format!("SELECT loss FROM evaluations WHERE job = '{student}' AND split = 'test' ORDER BY epoch DESC");
+        let stored = json(&distillery(place.path(), &["query", &sql, "--json"], &[]));
+        let loss = |value: &Value| value["loss"].as_f64().unwrap();
+        assert!((loss(&found) - loss(&stored[0])).abs() < 1e-9, "{resize}: {found} {stored}");
+        assert_eq!(found["interpolation"], interpolation);
+    }
 }
 
 /// What is measured again is what the store says, for the student and against its teacher.

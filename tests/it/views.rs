@@ -3,7 +3,9 @@
 use distillery::job::*;
 use distillery::source::{Origin, Source};
 use distillery::train::data::{self, DataSet};
+use distillery::train::random::{Purpose, Stream};
 use distillery::train::views::{Asked, Batch, Look, Still, Views, asked, student_look};
+use distillery::train::window::Window;
 
 use crate::small::{MODES, distil, labels};
 
@@ -253,4 +255,70 @@ fn pixels_do_not_depend_on_who_makes_them_or_when() {
     for (threads, from_the_start) in [(1, false), (2, false), (8, true), (8, false)] {
         assert!(with(threads, from_the_start) == expected, "{threads} threads, {from_the_start}");
     }
+}
+
+/// Over many positions: half of the views are mirrored; coefficients are those of Beta(p, p), the larger part; aspects of
+/// inception crops fill their range evenly, areas crowd at its small end as TensorFlow's sampler has them.
+#[test]
+fn draws_have_their_distributions() {
+    let set = set();
+    let job = job(Teaching::FunctionMatching { mixup: 1.0 });
+    let views = Views::new(&job, &set, &[]);
+    let look = student_look(&job);
+    let share_below =
+        |values: &[f64], bound: f64| values.iter().filter(|value| **value < bound).count() as f64 / values.len() as f64;
+    // Uniform on [0.5, 1]; a standard deviation of a share is at most 0.008.
+    let uniform: Vec<f64> = (0..4000).map(|step| views.coefficient(&views.batch(step), look).unwrap()).collect();
+    for (bound, expected) in [(0.5, 0.0), (0.6, 0.2), (0.75, 0.5), (0.9, 0.8), (1.0, 1.0)] {
+        assert!((share_below(&uniform, bound) - expected).abs() < 0.03, "{bound}: {}", share_below(&uniform, bound));
+    }
+    // Beta(2, 2) has the distribution function 3 x^2 - 2 x^3, so the larger part lies below b with F(b) - F(1 - b).
+    let peaked = Look { mix: look.mix.map(|mix| distillery::train::views::Mix { beta: 2.0, ..mix }), ..look };
+    let peaked: Vec<f64> = (0..4000).map(|step| views.coefficient(&views.batch(step), peaked).unwrap()).collect();
+    let below = |x: f64| 3.0 * x * x - 2.0 * x * x * x;
+    for bound in [0.55, 0.65, 0.8, 0.95] {
+        let (found, expected) = (share_below(&peaked, bound), below(bound) - below(1.0 - bound));
+        assert!((found - expected).abs() < 0.03, "{bound}: {found}, not {expected}");
+    }
+    // A whole view at its own size is the image or its mirror image.
+    let whole = Job { resolution: 28, ..distil(&labels(1), Teaching::FixedResize, 40) };
+    let views = Views::new(&whole, &set, &[]);
+    let look = student_look(&whole);
+    let (mut mirrored, mut all) = (0, 0);
+    for step in 0..60 {
+        let batch = views.batch(step);
+        let mut pixels = vec![0; batch.images.len() * 784];
+        views.pixels(&batch, look, &mut pixels).unwrap();
+        for (image, shown) in batch.images.iter().zip(pixels.chunks_exact(784)) {
+            let own = set.train.see(*image as usize, |image| image.pixels.to_vec()).unwrap();
+            let mirror: Vec<u8> = own.chunks_exact(28).flat_map(|row| row.iter().rev().copied()).collect();
+            assert!(shown == own || shown == mirror);
+            mirrored += usize::from(shown != own);
+            all += 1;
+        }
+    }
+    // 480 of 960 expected, standard deviation 15.
+    assert!((420..540).contains(&mirrored), "{mirrored} of {all}");
+    // Aspect ratios as drawn: of images so large that whole pixels do not matter.
+    let crop = Crop { area: [0.05, 1.0], aspect: [0.75, 1.3333], tries: 100, margin: 1.0 };
+    let drawn = |index| {
+        let mut stream = Stream::new(4, Purpose::TeacherView, index);
+        Window::draw(View::InceptionCrop, &crop, (5000, 4000), &mut stream)
+    };
+    let windows: Vec<Window> = (0..4000).map(drawn).collect();
+    let small: Vec<f64> = windows
+        .iter()
+        .filter(|window| window.width * window.height < 0.5 * 20e6)
+        .map(|window| (window.width / window.height - 0.75) / 0.5833)
+        .collect();
+    for bound in [0.25, 0.5, 0.75] {
+        assert!((share_below(&small, bound) - bound).abs() < 0.04, "{bound}: {}", share_below(&small, bound));
+    }
+    // Heights are uniform between those of the smallest and the largest area, so sqrt(area) is, up to where it must fit.
+    let roots: Vec<f64> = windows.iter().map(|window| (window.width * window.height / 20e6).sqrt()).collect();
+    assert!(
+        (share_below(&roots, 0.5) / share_below(&roots, 0.75) - 0.525).abs() < 0.05,
+        "{}",
+        share_below(&roots, 0.5)
+    );
 }

@@ -97,6 +97,8 @@ pub fn card(name: &str, file: &WeightsFile, told: &Told<'_>, set: &Classes, imag
     card.interpolation = match told.interpolation {
         None => card.interpolation,
         Some(cli::Interpolation::Plain) => Interpolation::Plain,
+        Some(cli::Interpolation::PlainAntialias) => Interpolation::PlainAntialias,
+        Some(cli::Interpolation::PlainBicubic) => Interpolation::PlainBicubic,
         Some(cli::Interpolation::Area) => Interpolation::Area,
         Some(cli::Interpolation::Bilinear) => Interpolation::Bilinear,
         Some(cli::Interpolation::Bicubic) => Interpolation::Bicubic,
