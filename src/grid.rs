@@ -28,6 +28,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -70,7 +71,7 @@ pub struct FoundData {
     /// For a worker: what may change, as a branch of the hub, is what it was.
     pub source: DataSource,
     /// Of the training part; empty where images have none.
-    pub train_labels: Vec<u32>,
+    pub train_labels: Arc<[u32]>,
     /// What the paper does with it, where it is one of the paper's.
     pub split: Option<[&'static str; 3]>,
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -40,7 +41,7 @@ pub fn data(source: &DataSource) -> Result<FoundData> {
     let set = data::open(&local)?;
     let data = data::identify(&local, &set);
     note_skipped(&data.name, &set.skipped);
-    let train_labels = if set.classes > 0 { set.train.labels } else { Vec::new() };
+    let train_labels = if set.classes > 0 { set.train.labels.into() } else { Arc::default() };
     let split = match &source.origin {
         Origin::Known { name, .. } => known::find(name).map(|known| {
             note_sizes(known, &data);
