@@ -159,7 +159,7 @@ fn slice(text: &str, data: &Data, span: Range<usize>) -> Result<Slice, Fault> {
 /// The sets a job is trained on instead of `data`; none where it is `data`.
 pub(super) fn training_sets(
     text: &TrainOn,
-    of: &Data,
+    (of, split): (&Data, &Split),
     labels: bool,
     resolver: &mut Resolver<'_>,
     check: &Check<'_, '_>,
@@ -187,6 +187,13 @@ pub(super) fn training_sets(
         if !(weight > 0.0 && weight.is_finite()) {
             let fault = Fault::new(span, format!("`weight` is {weight}, but must be above 0"));
             return Err(fault.hint("it is the share of the images shown, relative to the other sets"));
+        }
+        let measured = [("validation", &split.validation), ("test", &split.test)];
+        let shared = measured.into_iter().find(|(_, other)| data.sha256 == of.sha256 && slice.overlaps(other));
+        if let Some((name, _)) = shared {
+            let fault =
+                Fault::new(span, format!("`{}` is `data` itself, and `{name}` shares images with it", data.name));
+            return Err(fault.hint("cut it by `split = \"train[:90%]\"` beside it"));
         }
         sets.push(TrainingSet { data, slice, weight });
     }

@@ -113,7 +113,7 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let split = images::split(&text.split, &found, &text.train_on, resolver, &check)?;
     let data = found.data;
     let labels = matches!(text.objective, ObjectiveName::Labels);
-    let train_on = images::training_sets(&text.train_on, &data, labels, resolver, &check)?;
+    let train_on = images::training_sets(&text.train_on, (&data, &split), labels, resolver, &check)?;
     check.ranges(&text.ranges())?;
     check.model("student", &text.student, Some(text.resolution))?;
     let objective = match text.objective {
