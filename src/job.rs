@@ -248,11 +248,6 @@ impl Job {
         }
     }
 
-    /// The data sets this job reads, what it is measured on first.
-    pub fn data_sets(&self) -> impl Iterator<Item = &Data> {
-        std::iter::once(&self.data).chain(self.train_on.iter().map(|set| &set.data))
-    }
-
     /// Steps after which what is shown begins anew; none where it never does.
     pub fn cycle(&self) -> Option<u64> {
         match &self.objective {

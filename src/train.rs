@@ -46,7 +46,7 @@ pub mod window;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::event::{Event, Failure, Message, TeacherCheck, Which};
 use crate::folder::Folder;
@@ -80,9 +80,15 @@ pub enum End {
 pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut dyn FnMut(Message)) -> Result<End> {
     let job = &manifest.students.first().context("a cohort has students")?.job;
     let mut machine = Machine::open(manifest.device)?;
-    let open = |data: &Data| {
-        let set = data::open(&locate(data, &manifest.places)?)?.with_channels(job.data.channels);
-        set.hold(manifest.images, job.decode)
+    let open = |data: &Data| -> Result<DataSet> {
+        let source = locate(data, &manifest.places)?;
+        let set = data::open(&source)?;
+        ensure!(
+            data::identify(&source, &set).sha256 == data.sha256,
+            "data set `{}` is no longer what it was when the run began\nhint: run the same command again: what changed are other jobs",
+            data.name
+        );
+        set.with_channels(job.data.channels).hold(manifest.images, job.decode)
     };
     let set = open(&job.data)?;
     let train_on = job.train_on.iter().map(|set| open(&set.data)).collect::<Result<Vec<_>>>()?;

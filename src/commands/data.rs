@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::catalogue::on_this_machine;
 use super::{Usage, print, print_json, table};
 use crate::cli;
+use crate::known::{self, Known, KnownSplit};
 use crate::source::{Broken, Origin, Source};
 use crate::train::data;
 use crate::train::data::inspect::{About, about, shared, sheet};
@@ -29,8 +30,23 @@ struct Found {
     test: Part,
     /// Images that cannot be read, each with the reason.
     broken: Vec<String>,
+    /// What the paper does with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paper: Option<Paper>,
     /// Test images that are in the training part too.
     test_images_in_train: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Paper {
+    title: &'static str,
+    train: &'static str,
+    validation: &'static str,
+    test: &'static str,
+    resolution: u32,
+    /// Of the shorter side, before the centre is cut out for evaluation.
+    resize_to: u32,
 }
 
 #[derive(Serialize)]
@@ -54,7 +70,12 @@ struct Part {
 
 pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     let cli::Data::Inspect(arguments) = verb;
-    let source = on_this_machine(&named(&arguments.data)?)?;
+    let named = named(&arguments.data)?;
+    let paper = match &named.origin {
+        Origin::Known { name, .. } => known::find(name).map(Paper::of),
+        _ => None,
+    };
+    let source = on_this_machine(&named)?;
     let set = data::open(&source)?;
     let identity = data::identify(&source, &set);
     let [train, validation, test] = [&set.train, &set.validation, &set.test].map(|images| about(images, set.classes));
@@ -73,6 +94,7 @@ pub fn data(verb: &cli::Data) -> Result<ExitCode> {
         classes: classes.collect(),
         test_images_in_train: shared(&set),
         broken: set.skipped.clone(),
+        paper,
         train: Part::of(&train),
         validation: Part::of(&validation),
         test: Part::of(&test),
@@ -119,6 +141,13 @@ fn kind_of(source: &Source) -> &'static str {
     }
 }
 
+impl Paper {
+    fn of(known: &'static Known) -> Paper {
+        let KnownSplit { train, validation, test } = known.split;
+        Paper { title: known.title, train, validation, test, resolution: known.resolution, resize_to: known.resize_to }
+    }
+}
+
 impl Part {
     fn of(about: &About) -> Part {
         let About { images, heights, widths, repeated, .. } = *about;
@@ -136,6 +165,12 @@ impl Found {
             self.classes.len(),
             &self.sha256[..12]
         );
+        if let Some(paper) = &self.paper {
+            text += &format!(
+                "{}: the paper trains on `{}`, selects on `{}` and reports `{}`, {} px, the centre of {} px in evaluation\n\n",
+                paper.title, paper.train, paper.validation, paper.test, paper.resolution, paper.resize_to
+            );
+        }
         let sides = |[least, median, most]: [usize; 3]| match least == most {
             true => least.to_string(),
             false => format!("{least}, {median}, {most}"),

@@ -226,7 +226,7 @@ fn images_without_labels_distil() {
         ),
         (
             "little",
-            r#"[{ data = { folder = "../other" }, weight = 1e-9 }, { data = { folder = "../own" }, weight = 1 }]"#,
+            r#"[{ data = { folder = "../other" }, weight = 1e-9 }, { data = { folder = "../own" }, split = "train[:60%]", weight = 1 }]"#,
             "",
             "so little weight",
         ),
@@ -408,4 +408,89 @@ fn views_do_not_depend_on_how_images_are_held() {
             assert!(pixels(&decoded) == pixels(&encoded), "{resize:?} {view:?}");
         }
     }
+}
+
+/// One of the paper's sets by its name, as its makers hand it out: found where data sets are kept, divided as in the
+/// paper, with a word about what differs.
+#[test]
+fn the_papers_sets_have_the_papers_splits() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("sets/pet37");
+    shades(&root, &["images"], 24);
+    fs::create_dir(root.join("annotations")).unwrap();
+    let list = |range: std::ops::Range<usize>| -> String {
+        range.map(|index| format!("{}_{index} {} 1 1\n", ["Abyssinian", "beagle"][index % 2], index % 2 + 1)).collect()
+    };
+    fs::write(root.join("annotations/trainval.txt"), list(0..20)).unwrap();
+    fs::write(root.join("annotations/test.txt"), list(20..24)).unwrap();
+    for index in 0..24 {
+        let name = format!("images/{}_{index}.jpg", ["Abyssinian", "beagle"][index % 2]);
+        fs::rename(root.join(format!("images/{index}.png")), root.join(name)).unwrap();
+    }
+    let text = r#"
+        [base]
+        data = "pet37"
+        objective = "labels"
+        student = { bit-resnet-small = { depth = 8, width = 4 } }
+        resolution = 6
+        learning-rate = 1e-2
+        batch = 6
+        epochs = 1
+    "#;
+    fs::create_dir(place.path().join("experiments")).unwrap();
+    fs::write(place.path().join("experiments/pets.toml"), text).unwrap();
+    let distillery = |arguments: &[&str], data: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        command.current_dir(place.path()).args(arguments).env_remove("DISTILLERY_DATA");
+        command.envs(data.map(|folder| ("DISTILLERY_DATA", folder))).output().unwrap()
+    };
+    let run = ["run", "pets", "--no-report", "--quiet", "--device", "cpu", "--json"];
+    let output = distillery(&run, Some("sets"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("Oxford-IIIT Pet has 3680 images in `train`, here there are 20"), "{said}");
+    let told = succeeded(output);
+    let id = told["jobs"][0]["id"].as_str().unwrap();
+    let job = fs::read_to_string(place.path().join(format!("runs/jobs/{id}/job.json"))).unwrap();
+    let job: Job = serde_json::from_str(&job).unwrap();
+    let slice = |part, start, end| Slice { part, start, end };
+    assert_eq!(job.split.train, slice(Part::Train, 0, 18));
+    assert_eq!(job.split.validation, slice(Part::Train, 18, 20));
+    assert_eq!(job.split.test, slice(Part::Test, 0, 4));
+    assert_eq!((job.data.name.as_str(), job.data.classes, job.data.train_images), ("pet37", 2, 20));
+
+    let told = succeeded(distillery(&["data", "inspect", "pet37", "--json"], Some("sets")));
+    assert_eq!((&told["paper"]["train"], &told["paper"]["resize-to"]), (&"train[:90%]".into(), &160.into()));
+    for data in [None, Some("elsewhere")] {
+        let output = distillery(&run, data);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("DISTILLERY_DATA") && said.contains("robots.ox.ac.uk"), "{said}");
+    }
+}
+
+/// A set that changed while a run was stopped is noticed: its old job does not go on with other images.
+#[test]
+fn a_set_that_changes_is_noticed() {
+    let place = tempfile::tempdir().unwrap();
+    let own = place.path().join("own");
+    shades(&own, &["dark", "light"], 12);
+    let set = data::open(&Source::files(Kind::Folder, &own)).unwrap();
+    let source = Source::files(Kind::Folder, &own);
+    let mut job = labels(1);
+    job.data = data::identify(&source, &set);
+    job.split = Split {
+        train: Slice { part: Part::Train, start: 0, end: 16 },
+        per_class: None,
+        validation: Slice { part: Part::Train, start: 16, end: 20 },
+        test: Slice { part: Part::Train, start: 20, end: 24 },
+    };
+    let mut manifest = manifest(&[&job], 1);
+    manifest.places.data.insert(job.data.sha256.clone(), source);
+    let folder = Folder::new(place.path().join("runs"));
+    assert_eq!(rows(&train(&manifest, &folder), &job).len(), 1);
+    fs::remove_dir_all(folder.job(&job.id())).unwrap();
+    fs::copy(own.join("dark/1.png"), own.join("dark/2.png")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let error = distillery::train::run(&manifest, &folder, &stop, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("`own` is no longer what it was"), "{error:#}");
 }
