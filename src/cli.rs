@@ -175,7 +175,8 @@ pub enum Data {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// A folder of images, parquet, tar, CIFAR or IDX files, a CSV, `hf:owner/name[:config][@revision]`, or a name:
-    /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397 and imagenet.
+    /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397 and imagenet; or as in an
+    /// experiment: '{ folder = "DIR", orientation = "exif" }'.
     #[arg(value_name = "DATA")]
     pub data: String,
     /// Write a PNG of the first training images of every class, a class a row.

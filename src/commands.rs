@@ -114,7 +114,9 @@ fn stem(name: &str) -> String {
 /// Finds, reads and expands an experiment.
 fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
     let source = shipped::experiment(&wanted.name)?;
-    let experiment = grid::read(&source, &wanted.overrides, &catalogue::Shelf)?;
+    let shelf = catalogue::Shelf::default();
+    let experiment = grid::read(&source, &wanted.overrides, &shelf)?;
     catalogue::check_weights(&experiment)?;
+    shelf.note_shared(&experiment);
     Ok(experiment)
 }

@@ -70,8 +70,10 @@ pub struct FoundData {
     pub data: Data,
     /// For a worker: what may change, as a branch of the hub, is what it was.
     pub source: DataSource,
-    /// Of the training part; empty where images have none.
+    /// Of the training part; empty where its images have none.
     pub train_labels: Arc<[u32]>,
+    /// Whether the images of training, validation and test part have labels.
+    pub labelled: [bool; 3],
     /// What the paper does with it, where it is one of the paper's.
     pub split: Option<[&'static str; 3]>,
 }

@@ -1,5 +1,7 @@
 //! What the grid asks about the outside world: the content of data sets and weights files.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,22 +11,36 @@ use anyhow::{Context, Result, anyhow};
 use super::Usage;
 use crate::card::Card;
 use crate::digest;
-use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, WeightsFile};
+use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, GridJob, WeightsFile};
 use crate::hub::{self, DataReference, Reference, Settings};
-use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
+use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Slice, Weights};
 use crate::known::{self, Known};
 use crate::source::Origin;
-use crate::train::data;
+use crate::train::data::{self, DataSet};
 use crate::train::model::Blueprint;
 use crate::train::weights::{load_body, load_weights};
 
-/// Reads what it is asked for. The grid asks once per name, so nothing is remembered here.
+/// Reads what it is asked for. The grid asks once per name.
 #[derive(Debug, Default)]
-pub struct Shelf;
+pub struct Shelf {
+    /// Of the images of each data set's parts, by its SHA-256.
+    digests: RefCell<BTreeMap<String, Digests>>,
+}
+
+/// Of training, validation and test.
+type Digests = [Vec<[u8; 32]>; 3];
 
 impl Catalogue for Shelf {
     fn data(&self, source: &DataSource) -> Result<FoundData, String> {
-        data(source).map_err(|error| format!("{error:#}"))
+        let look = || {
+            let local = on_this_machine(source)?;
+            let set = data::open(&local)?;
+            let found = found(source, local, &set);
+            let digests = [&set.train, &set.validation, &set.test].map(data::Images::all_digests);
+            self.digests.borrow_mut().insert(found.data.sha256.clone(), digests);
+            anyhow::Ok(found)
+        };
+        look().map_err(|error| format!("{error:#}"))
     }
 
     fn weights(&self, name: &str) -> Result<WeightsFile, String> {
@@ -32,16 +48,41 @@ impl Catalogue for Shelf {
     }
 }
 
-/// Looks up a data set, and says what of it is left out.
-///
-/// # Errors
-/// When it cannot be read or fetched.
-pub fn data(source: &DataSource) -> Result<FoundData> {
-    let local = on_this_machine(source)?;
-    let set = data::open(&local)?;
-    let data = data::identify(&local, &set);
+impl Shelf {
+    /// Says where images that are trained on are also among those that are measured on, in another set.
+    pub fn note_shared(&self, experiment: &Experiment) {
+        let all = self.digests.borrow();
+        let mut told = HashSet::new();
+        let cut = |sha256: &str, slice: &Slice| {
+            let part = all.get(sha256).map(|parts| &parts[slice.part as usize]);
+            part.and_then(|part| part.get(slice.start as usize..slice.end as usize)).unwrap_or_default()
+        };
+        for GridJob { job, .. } in &experiment.jobs {
+            for set in &job.train_on {
+                for (name, slice) in [("validation", &job.split.validation), ("test", &job.split.test)] {
+                    if !told.insert((&set.data.sha256, &set.slice, &job.data.sha256, slice)) {
+                        continue;
+                    }
+                    let shown: HashSet<&[u8; 32]> = cut(&set.data.sha256, &set.slice).iter().collect();
+                    let shared = cut(&job.data.sha256, slice).iter().filter(|digest| shown.contains(digest)).count();
+                    if shared > 0 {
+                        let (of, by) = (&job.data.name, &set.data.name);
+                        eprintln!(
+                            "note: {shared} {name} images of `{of}` are among those of `{by}` that are trained on"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is told of a data set, with a word about what of it is left out.
+fn found(source: &DataSource, local: DataSource, set: &DataSet) -> FoundData {
+    let data = data::identify(&local, set);
     note_skipped(&data.name, &set.skipped);
-    let train_labels = if set.classes > 0 { set.train.labels.into() } else { Arc::default() };
+    let labelled = [&set.train, &set.validation, &set.test].map(data::Images::are_labelled);
+    let train_labels = if labelled[0] { set.train.labels.clone().into() } else { Arc::default() };
     let split = match &source.origin {
         Origin::Known { name, .. } => known::find(name).map(|known| {
             note_sizes(known, &data);
@@ -49,7 +90,7 @@ pub fn data(source: &DataSource) -> Result<FoundData> {
         }),
         _ => None,
     };
-    Ok(FoundData { data, source: local, train_labels, split })
+    FoundData { data, source: local, train_labels, labelled, split }
 }
 
 /// A data set of the hub is fetched; others are where they are.
@@ -67,7 +108,7 @@ pub fn on_this_machine(source: &DataSource) -> Result<DataSource> {
 }
 
 /// Says where a data set of the paper is not what it was there.
-fn note_sizes(known: &Known, data: &Data) {
+pub fn note_sizes(known: &Known, data: &Data) {
     let found = [("train", data.train_images), ("validation", data.validation_images), ("test", data.test_images)];
     for (part, images) in known.parts {
         let here = found.iter().find(|(name, _)| name == part).map_or(0, |(_, images)| *images);

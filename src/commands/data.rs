@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::catalogue::on_this_machine;
+use super::catalogue::{note_sizes, on_this_machine};
 use super::{Usage, print, print_json, table};
 use crate::cli;
 use crate::known::{self, Known, KnownSplit};
-use crate::source::{Broken, Origin, Source};
+use crate::source::{Broken, Origin, Source, Written};
 use crate::train::data;
 use crate::train::data::inspect::{About, about, shared, sheet};
 
@@ -78,6 +78,11 @@ pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     let source = on_this_machine(&named)?;
     let set = data::open(&source)?;
     let identity = data::identify(&source, &set);
+    if let Origin::Known { name, .. } = &named.origin
+        && let Some(known) = known::find(name)
+    {
+        note_sizes(known, &identity);
+    }
     let [train, validation, test] = [&set.train, &set.validation, &set.test].map(|images| about(images, set.classes));
     let name = |class: usize| set.names.as_ref().map_or_else(|| class.to_string(), |names| names[class].clone());
     let classes = (0..set.classes as usize).map(|class| Class {
@@ -112,16 +117,31 @@ pub fn data(verb: &cli::Data) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What has a name, or lies at a path. What is broken is named, not fatal: whoever looks wants to see it.
+/// What has a name, lies at a path, or is written as in an experiment. What is broken is named, not fatal: whoever looks wants to see it.
 ///
 /// # Errors
 /// When there is no such thing.
 pub fn named(name: &str) -> Result<Source> {
     let path = Path::new(name);
-    let origin = match Origin::named(name) {
-        Some(origin) => origin,
-        None if path.exists() => Origin::Files { kind: data::kind(path), path: path.to_owned() },
-        None => {
+    if name.starts_with('{') {
+        #[derive(serde::Deserialize)]
+        struct Text {
+            data: Written,
+        }
+        let text: Text = toml::from_str(&format!("data = {name}")).map_err(|error| {
+            let hint = "for instance '{ folder = \"DIR\", orientation = \"exif\" }'";
+            Usage(format!("`{name}` is no data set: {}\nhint: {hint}", error.message()))
+        })?;
+        return Ok(text.data.0);
+    }
+    let origin = match (Origin::named(name), data::kind(path)) {
+        (Some(origin), _) => origin,
+        (None, Some(kind)) => Origin::Files { kind, path: path.to_owned() },
+        (None, None) if path.exists() => {
+            let hint = "folders of images (a directory for every class), parquet, tar, CIFAR or IDX files, and tables of `path,label` are";
+            return Err(Usage(format!("`{name}` is nothing that is known\nhint: {hint}")).into());
+        }
+        (None, None) => {
             let hint = format!(
                 "a folder of images, parquet, IDX, CIFAR or tar files, a CSV, `hf:owner/name`, or one of {}",
                 Origin::NAMES.map(|name| format!("`{name}`")).join(", ")

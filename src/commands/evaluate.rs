@@ -106,7 +106,7 @@ fn measure(arguments: &cli::Evaluate) -> Result<()> {
     let own = look_up(&arguments.weights, &folder)?;
     let teachers = arguments.against.iter().map(|name| look_up(name, &folder)).collect::<Result<Vec<_>>>()?;
     let data = data::open(&catalogue::on_this_machine(&source)?)?;
-    if data.classes == 0 {
+    if !data.part(text.part).are_labelled() && !data.part(text.part).is_empty() {
         return Err(Usage(format!(
             "the images of `{}` have no labels\nhint: what is right is told by labels",
             arguments.data

@@ -10,7 +10,7 @@ use super::FoundData;
 use super::check::Check;
 use super::resolver::Resolver;
 use super::text::Fault;
-use crate::job::{Data, Part, PerClass, Slice, SliceText, Split, TrainingSet, shares};
+use crate::job::{Data, Job, Part, PerClass, Slice, SliceText, Split, TrainingSet, shares};
 use crate::source::{Origin, Source, Written};
 
 #[derive(Deserialize)]
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for TrainOn {
 pub(super) fn split(
     text: &SplitText,
     found: &FoundData,
-    train_on: &TrainOn,
+    (train_on, labels): (&TrainOn, bool),
     resolver: &Resolver<'_>,
     check: &Check<'_, '_>,
 ) -> Result<Split, Fault> {
@@ -97,7 +97,16 @@ pub(super) fn split(
             slices.push(Slice::default());
             continue;
         }
-        slices.push(slice(text, data, check.span(&format!("split.{use_of}")))?);
+        let span = check.span(&format!("split.{use_of}"));
+        let slice = slice(text, data, span.clone())?;
+        if !found.labelled[slice.part as usize] && (*use_of != "train" || labels) {
+            let message = format!("the images of `{}` in `{}` have no labels", slice.part.name(), data.name);
+            let with =
+                [Part::Train, Part::Validation, Part::Test].into_iter().find(|part| found.labelled[*part as usize]);
+            let with = with.map_or("", Part::name);
+            return Err(Fault::new(span, message).hint(format!("those of `{with}` have: cut it from there")));
+        }
+        slices.push(slice);
     }
     for (b, a) in [(1, 0), (2, 0), (2, 1)] {
         if slices[a].overlaps(&slices[b]) {
@@ -129,6 +138,11 @@ fn per_class(each: u32, train: &Slice, found: &FoundData, check: &Check<'_, '_>)
         let fault = check.fault("split.per-class", "`per-class` counts images of the training part");
         return Err(fault.hint("write `train = \"train\"` beside it"));
     }
+    if found.train_labels.is_empty() {
+        let fault =
+            check.fault("split.per-class", format!("the training images of `{}` have no labels", found.data.name));
+        return Err(fault.hint("without classes there are no images of a class"));
+    }
     let labels = &found.train_labels[train.start as usize..train.end as usize];
     let mut counts = vec![0; found.data.classes as usize];
     labels.iter().for_each(|label| counts[*label as usize] += 1);
@@ -146,6 +160,10 @@ fn slice(text: &str, data: &Data, span: Range<usize>) -> Result<Slice, Fault> {
         Part::Test => data.test_images,
     };
     parsed.resolve(images).map_err(|message| {
+        if images == 0 && parsed.part != Part::Train {
+            let hint = "there is none: cut the three uses from what there is, `split = { train = \"train[:80%]\", validation = \"train[80%:90%]\", test = \"train[90%:]\" }`";
+            return Fault::new(span, message).hint(hint);
+        }
         let validation = match data.validation_images {
             0 => String::new(),
             count => format!(", {count} validation"),
@@ -176,7 +194,8 @@ pub(super) fn training_sets(
     let mut sets = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let span = check.element_span("train-on", index);
-        let data = resolver.data(&text.data.0, span.clone())?.data;
+        let found = resolver.data(&text.data.0, span.clone())?;
+        let data = found.data;
         if labels && data.classes != of.classes {
             let message = format!("`{}` has {} classes, `{}` has {}", data.name, data.classes, of.name, of.classes);
             return Err(Fault::new(span, message)
@@ -203,4 +222,20 @@ pub(super) fn training_sets(
         return Err(fault.hint("an epoch has as many images as all sets together"));
     }
     Ok(sets)
+}
+
+/// Refuses a network that was trained on images that it, or its student, is measured on.
+pub(super) fn check_seen(who: &str, job: &Job, data: &Data, split: &Split, span: Range<usize>) -> Result<(), Fault> {
+    let own = job.train_on.is_empty().then_some((&job.data, &job.split.train));
+    let seen = job.train_on.iter().map(|set| (&set.data, &set.slice)).chain(own);
+    for (of, slice) in seen {
+        for (name, measured) in [("validation", &split.validation), ("test", &split.test)] {
+            if of.sha256 == data.sha256 && slice.overlaps(measured) {
+                let message = format!("{who} was trained on images of `{}` that are `{name}` here", data.name);
+                return Err(Fault::new(span, message)
+                    .hint("whoever saw the images that are measured on knows them by heart: change either's `split`"));
+            }
+        }
+    }
+    Ok(())
 }

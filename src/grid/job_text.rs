@@ -17,7 +17,8 @@ use super::text::Fault;
 use crate::diagnostic::nearest;
 use crate::job::{
     Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Mixing,
-    Model, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained, View, Warmup,
+    Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained,
+    View, Warmup,
 };
 use crate::source::Written;
 
@@ -110,9 +111,9 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
     let found = resolver.data(&text.data.0, check.value_span("data"))?;
-    let split = images::split(&text.split, &found, &text.train_on, resolver, &check)?;
-    let data = found.data;
     let labels = matches!(text.objective, ObjectiveName::Labels);
+    let split = images::split(&text.split, &found, (&text.train_on, labels), resolver, &check)?;
+    let data = found.data;
     let train_on = images::training_sets(&text.train_on, (&data, &split), labels, resolver, &check)?;
     check.ranges(&text.ranges())?;
     check.model("student", &text.student, Some(text.resolution))?;
@@ -121,6 +122,20 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         ObjectiveName::Distil => resolve_distil(&text, &data, resolver, &check)?,
     };
     let init = resolve_init(&text, &data, resolver, &check)?;
+    let teachers: &[Teacher] = match &objective {
+        Objective::Labels(_) => &[],
+        Objective::Distil(distil) => &distil.teachers,
+    };
+    for (index, teacher) in teachers.iter().enumerate() {
+        if let NetworkSource::Job(job) = &teacher.source {
+            images::check_seen("this teacher", job, &data, &split, check.element_span("teachers", index))?;
+        }
+    }
+    if let Init::Trained(trained) = &init
+        && let NetworkSource::Job(job) = &trained.source
+    {
+        images::check_seen("what it starts from", job, &data, &split, check.span("init.teacher.name"))?;
+    }
     let job = Job {
         data,
         split,

@@ -29,6 +29,8 @@ pub use images::{Image, Images, Shape, UNLABELLED};
 use crate::digest::hex;
 use crate::job::{Data, Decode, Part, Slice};
 use crate::known;
+use listing::Entry;
+
 use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
 /// What training, validation and test are called in folders and files.
@@ -52,7 +54,7 @@ pub struct DataSet {
 }
 
 /// Looks at a data set: every image is read and checked once, which is remembered. A set with a part for validation and
-/// none for tests has the former as the latter.
+/// none for tests, or one without labels, has the former as the latter.
 ///
 /// # Errors
 /// When files are missing, unreadable or not what they are said to be; every message names the file.
@@ -71,7 +73,16 @@ pub fn open(source: &Source) -> Result<DataSet> {
             let path = known_folder(name, path.as_deref())?;
             match official::listing(name, &path) {
                 Some(listing) => listing?,
-                None => return open(&Source { origin: Origin::Files { kind: kind(&path), path }, ..source.clone() }),
+                None => match kind(&path) {
+                    Some(kind) => {
+                        return open(&Source { origin: Origin::Files { kind, path }, ..source.clone() });
+                    }
+                    None => bail!(
+                        "`{}` is not laid out as `{name}` is\nhint: {}",
+                        path.display(),
+                        known::find(name).map_or("", |known| known.where_to_get).replace('\n', " ")
+                    ),
+                },
             }
         }
         Origin::Fetched { files, .. } => {
@@ -83,7 +94,9 @@ pub fn open(source: &Source) -> Result<DataSet> {
         }
         Origin::Hub(name) => bail!("`{name}` was not fetched"),
     };
-    if listing.test.is_empty() {
+    // A test part without labels, as of contests, measures nobody.
+    let has_labels = |part: &[Entry]| part.iter().any(|entry| entry.label.is_some());
+    if !has_labels(&listing.test) && (listing.test.is_empty() || has_labels(&listing.validation)) {
         listing.test = std::mem::take(&mut listing.validation);
     }
     index::data_set(listing, source)
@@ -171,7 +184,7 @@ impl DataSet {
     /// scale are made of what is encoded.
     ///
     /// # Errors
-    /// Those of all images that cannot be read, and the disk's.
+    /// That of an image that cannot be read any more, and the disk's.
     pub fn hold(self, keep: Keep, decode: Decode) -> Result<DataSet> {
         let parts = [&self.train, &self.validation, &self.test];
         let bytes: u64 = parts.iter().map(|images| images.decoded_bytes()).sum();
@@ -188,9 +201,7 @@ impl DataSet {
             Keep::Disk => match cache_folder() {
                 None => images.in_memory(),
                 Some(folder) => {
-                    let mut hash = Sha256::new_with_prefix([images.channels as u8]);
-                    images.digests().into_iter().flatten().for_each(|digest| hash.update(digest));
-                    let file = format!("{}-{}.pixels", part.name(), hex(&hash.finalize()));
+                    let file = format!("{}-{}.pixels", part.name(), hex(&images.identity()));
                     images.on_disk(&folder.join("decoded").join(file))
                 }
             },
@@ -218,24 +229,37 @@ fn cache_folder() -> Option<PathBuf> {
         .or_else(|| named("HOME").map(|folder| folder.join(".cache").join("distillery")))
 }
 
-/// What a path holds is seen by its files.
-pub fn kind(path: &Path) -> Kind {
-    if parquet::is_here(path) {
-        Kind::Parquet
-    } else if cifar::is_here(path) {
-        Kind::Cifar
-    } else if tar::is_here(path) {
-        Kind::Tar
-    } else if csv::is_here(path) {
-        Kind::Csv
-    } else if folder::is_here(path) {
-        Kind::Folder
-    } else {
-        Kind::Idx
-    }
+/// What a folder, or a table, holds is seen by its files: none where it is nothing that is known.
+pub fn kind(path: &Path) -> Option<Kind> {
+    let known: [(Kind, fn(&Path) -> bool); 6] = [
+        (Kind::Parquet, parquet::is_here),
+        (Kind::Cifar, cifar::is_here),
+        (Kind::Tar, tar::is_here),
+        (Kind::Csv, csv::is_here),
+        (Kind::Idx, idx::is_here),
+        (Kind::Folder, folder::is_here),
+    ];
+    known.into_iter().find(|(_, is_here)| is_here(path)).map(|(kind, _)| kind)
 }
 
 /// Which of the names of a part is there, for each part: training, validation, test.
-fn parts(is_here: impl Fn(&str) -> bool) -> [Option<&'static str>; 3] {
-    NAMES.map(|names| names.iter().copied().find(|name| is_here(name)))
+///
+/// # Errors
+/// When a part goes by two names.
+fn parts(is_here: impl Fn(&str) -> bool) -> Result<[Option<&'static str>; 3]> {
+    let mut found = [None; 3];
+    for (names, found) in NAMES.iter().zip(&mut found) {
+        let mut there = names.iter().copied().filter(|name| is_here(name));
+        *found = there.next();
+        if let (Some(first), Some(second)) = (*found, there.next()) {
+            bail!("there are both `{first}` and `{second}`\nhint: keep one of them: they are names of the same part");
+        }
+    }
+    Ok(found)
+}
+
+/// The part whose name is a word of a file's name: 0 for training, 1 for validation, 2 for test.
+fn part_of(file: &str) -> Option<usize> {
+    let words = file.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter_map(|word| NAMES.iter().position(|names| names.contains(&word))).next()
 }

@@ -28,7 +28,21 @@ pub fn available_bytes() -> Option<u64> {
     let about = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = about.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+    let free = kib * 1024;
+    Some(group_bytes().map_or(free, |own| own.min(free)))
+}
+
+/// What is left of the limit of this process's control group (version 2), as of a container or a batch system.
+fn group_bytes() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let number = |name: &str| -> Option<u64> {
+        let inside = format!("/sys/fs/cgroup{}/{name}", group.trim_end_matches('/'));
+        let text =
+            std::fs::read_to_string(inside).or_else(|_| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")));
+        text.ok()?.trim().parse().ok()
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
 /// Processor time of this process so far, seconds: (user, system).

@@ -15,7 +15,8 @@
 //!
 //! The stream of images runs over the ends of epochs: position p of the run shows image `order(p / n)[p % n]` of the n
 //! training images, and step s takes positions `s * batch ..`. A view of position p is drawn from p alone: first the
-//! flip, then the window. The shared view is the teacher's view; a student that looks for itself draws from a stream of
+//! flip, then the window, then what augments it; a batch's mixing is drawn from its step. A stream that is replayed begins
+//! again after so many steps, and with it all that is drawn. The shared view is the teacher's view; a student that looks for itself draws from a stream of
 //! its own, so modes that differ only in the student ask the teacher the same question (see [`crate::plan`]).
 
 use std::sync::{Arc, Mutex, PoisonError};

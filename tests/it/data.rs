@@ -15,7 +15,7 @@ fn open(folder: &Path) -> DataSet {
 }
 
 fn source(folder: &Path) -> Source {
-    Source::files(data::kind(folder), folder)
+    Source::files(data::kind(folder).unwrap(), folder)
 }
 
 fn identity(folder: &Path) -> Data {
@@ -45,7 +45,7 @@ pub fn large(part: &str) -> Option<PathBuf> {
 fn parquet_of_one_size_and_of_many() {
     for (name, train, test) in [("cifar10", 20_000, 1000), ("imagenette-64", 9469, 3925)] {
         let Some(folder) = large(name) else { return };
-        assert_eq!(data::kind(&folder), Kind::Parquet);
+        assert_eq!(data::kind(&folder), Some(Kind::Parquet));
         let set = open(&folder);
         assert_eq!(
             (set.train.len(), set.validation.len(), set.test.len(), set.classes),
@@ -108,7 +108,7 @@ fn odd_files_are_what_their_bytes_say() {
 #[test]
 fn folders_have_their_classes_in_every_slice() {
     let Some(folder) = large("flowers17-160") else { return };
-    assert_eq!(data::kind(&folder), Kind::Folder);
+    assert_eq!(data::kind(&folder), Some(Kind::Folder));
     let set = open(&folder);
     assert_eq!((set.train.len(), set.test.len(), set.classes), (1088, 272, 17));
     assert_eq!(set.names.as_ref().unwrap()[7], "08_tulip");
@@ -123,7 +123,7 @@ fn folders_have_their_classes_in_every_slice() {
 #[test]
 fn binary_cifar_is_the_same_cifar() {
     let (Some(binary), Some(parquet)) = (large("cifar10-bin"), large("cifar10")) else { return };
-    assert_eq!(data::kind(&binary), Kind::Cifar);
+    assert_eq!(data::kind(&binary), Some(Kind::Cifar));
     let (found, expected) = (open(&binary), open(&parquet));
     assert_eq!((found.train.len(), found.test.len(), found.classes), (0, 1000, 10));
     assert_eq!((&found.names, &found.test.labels), (&expected.names, &expected.test.labels));
@@ -148,7 +148,7 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
         }
     }
     fs::write(root.join("dark/.DS_Store"), "hidden").unwrap();
-    assert_eq!(data::kind(&root), Kind::Folder);
+    assert_eq!(data::kind(&root), Some(Kind::Folder));
     let set = open(&root);
     assert_eq!((set.train.len(), set.test.len(), set.train.channels), (40, 0, 1));
     assert_eq!(set.names.as_deref(), Some(&["dark".to_owned(), "light".to_owned()][..]));
@@ -203,7 +203,7 @@ fn one_tree_is_split_by_its_slices_and_broken_files_are_listed() {
     assert!(said.contains("note: 2 images of `moved`") && said.contains("light/4.png"), "{said}");
 }
 
-/// Decoded in memory, in a file, or encoded: the same pixels, labels and identity.
+/// Decoded in memory or encoded: the same pixels, labels and identity.
 #[test]
 fn images_are_the_same_however_they_are_held() {
     let place = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn images_are_the_same_however_they_are_held() {
     let held = |keep| open(&root).hold(keep, Decode::Full).unwrap();
     let all = |set: &DataSet| (0..9).map(|index| pixels(&set.train, index)).collect::<Vec<_>>();
     let encoded = held(Keep::Encoded);
-    for keep in [Keep::Auto, Keep::Memory, Keep::Disk, Keep::Disk] {
+    for keep in [Keep::Auto, Keep::Memory] {
         let set = held(keep);
         assert_eq!((all(&set), &set.train.labels), (all(&encoded), &encoded.train.labels), "{keep:?}");
         assert_eq!(data::identify(&source(&root), &set), before);
@@ -223,6 +223,84 @@ fn images_are_the_same_however_they_are_held() {
     let colour = held(Keep::Memory).with_channels(3);
     assert_eq!(pixels(&colour.train, 0)[..3], [pixels(&encoded.train, 0)[0]; 3]);
     assert_eq!(all(&colour), all(&held(Keep::Encoded).with_channels(3)));
+    // What changes under somebody's feet is noticed.
+    picture(&root.join("a/0.png"), 77);
+    let errors: Vec<String> =
+        (0..9).filter_map(|index| encoded.train.see(index, |_| ()).err()).map(|error| format!("{error:#}")).collect();
+    assert!(errors.len() == 1 && errors[0].contains("changed while it was used"), "{errors:?}");
+}
+
+/// One cache for all: turned images are others than stored ones, and what was damaged in it is made again.
+#[test]
+fn decoded_files_are_those_of_their_images() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = place.path().join("cache");
+    for index in 0..12u8 {
+        let class = place.path().join("photos").join(["a", "b"][usize::from(index % 2)]);
+        fs::create_dir_all(&class).unwrap();
+        let mut bytes = include_bytes!("../golden/on_its_side.jpg").to_vec();
+        // A comment, so that files differ.
+        bytes.splice(2..2, [0xff, 0xfe, 0, 3, index]);
+        fs::write(class.join(format!("{index}.jpg")), bytes).unwrap();
+    }
+    let losses = |orientation: &str, images: &str| -> String {
+        let text = format!(
+            r#"
+            [run]
+            images = "{images}"
+            [base]
+            data = {{ folder = "../photos", orientation = "{orientation}" }}
+            split = {{ train = "train[:8]", validation = "train[8:10]", test = "train[10:]" }}
+            objective = "labels"
+            student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+            resolution = 8
+            learning-rate = 1e-2
+            batch = 4
+            epochs = 2
+            "#
+        );
+        let folder = tempfile::tempdir_in(place.path()).unwrap();
+        fs::create_dir(folder.path().join("experiments")).unwrap();
+        fs::write(folder.path().join("experiments/turned.toml"), text.replace("../photos", "../../photos")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        command.current_dir(folder.path()).env("DISTILLERY_CACHE", &cache);
+        let output =
+            command.args(["run", "turned", "--no-report", "--quiet", "--device", "cpu", "--json"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        told["jobs"][0]["last"]["training-loss"].to_string()
+    };
+    let (stored, turned) = (losses("stored", "disk"), losses("exif", "disk"));
+    assert_ne!(stored, turned);
+    assert_eq!((losses("exif", "memory"), losses("exif", "encoded")), (turned.clone(), turned.clone()));
+    assert_eq!(losses("stored", "encoded"), stored);
+    let files: Vec<PathBuf> = fs::read_dir(cache.join("decoded")).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let mut bytes = fs::read(&file).unwrap();
+        bytes.iter_mut().take(200).for_each(|byte| *byte = !*byte);
+        fs::write(file, bytes).unwrap();
+    }
+    assert_eq!(losses("exif", "disk"), turned);
+}
+
+/// An image that claims more pixels than there can be is broken like any other, and named.
+#[test]
+fn claims_of_huge_images_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("shades");
+    (0..4).for_each(|index| picture(&root.join("a").join(format!("{index}.png")), 20 * index));
+    let mut bitmap = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(40, 28).write_to(&mut bitmap, image::ImageFormat::Bmp).unwrap();
+    let mut bytes = bitmap.into_inner();
+    bytes[21] = 0x7f;
+    bytes[25] = 0x7f;
+    fs::write(root.join("a/huge.bmp"), bytes).unwrap();
+    let error = data::open(&source(&root)).unwrap_err().to_string();
+    assert!(error.starts_with("1 image of `shades` cannot be read") && error.contains("huge.bmp"), "{error}");
+    let skipping = Source { broken: distillery::source::Broken::Skip, ..source(&root) };
+    let set = data::open(&skipping).unwrap();
+    assert_eq!((set.train.len(), set.skipped.len()), (4, 1));
 }
 
 /// The counts of every set at hand, through the program, with a sheet to look at.
@@ -240,7 +318,7 @@ fn every_set_is_inspected() {
         ("flowers17-160", "folder", 1088, 272, 17, 3),
         ("messy", "folder", 18, 0, 13, 3),
     ] {
-        let Some(folder) = large(name) else { return };
+        let Some(folder) = large(name) else { continue };
         let output = inspect(&folder, &["--json", "--sheet", "sheet.png"]);
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -38,7 +38,7 @@ impl Catalogue for FakeCatalogue {
             test_images: 2000,
         };
         let train_labels = (0..8000).map(|image| image % 10).collect();
-        Ok(FoundData { data, source: source.clone(), train_labels, split: None })
+        Ok(FoundData { data, source: source.clone(), train_labels, labelled: [true; 3], split: None })
     }
 
     fn weights(&self, name: &str) -> Result<WeightsFile, String> {

@@ -186,7 +186,7 @@ fn images_without_labels_distil() {
     let place = tempfile::tempdir().unwrap();
     shades(&place.path().join("own"), &["dark", "light"], 20);
     shades(&place.path().join("other"), &[""], 30);
-    assert_eq!(data::kind(&place.path().join("other")), Kind::Folder);
+    assert_eq!(data::kind(&place.path().join("other")), Some(Kind::Folder));
     let experiment = |train_on: &str, more: &str| {
         format!(
             r#"
@@ -493,4 +493,81 @@ fn a_set_that_changes_is_noticed() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let error = distillery::train::run(&manifest, &folder, &stop, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("`own` is no longer what it was"), "{error:#}");
+}
+
+/// Who saw what is measured is refused where it is the same set, and named where images are the same in another.
+#[test]
+fn nobody_is_measured_on_what_was_seen() {
+    let place = tempfile::tempdir().unwrap();
+    shades(&place.path().join("own/train"), &["dark", "light"], 12);
+    shades(&place.path().join("own/test"), &["dark", "light"], 6);
+    fs::create_dir(place.path().join("copy")).unwrap();
+    for class in ["dark", "light"] {
+        fs::create_dir(place.path().join("copy").join(class)).unwrap();
+        for index in 0..4 {
+            let name = format!("{class}/{index}.png");
+            fs::copy(place.path().join("own/test").join(&name), place.path().join("copy").join(&name)).unwrap();
+        }
+    }
+    let experiment = |teacher: &str, more: &str| {
+        format!(
+            r#"
+            [teachers.big.train]
+            epochs = 1
+            {teacher}
+            [base]
+            data = {{ folder = "../own" }}
+            student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+            teaching = "consistent/ic"
+            teachers = ["big"]
+            resolution = 6
+            learning-rate = 1e-2
+            batch = 4
+            epochs = 1
+            {more}
+            [run]
+            teacher-at-chance = "allow"
+            "#
+        )
+    };
+    let seen = r#"split = { train = "test", validation = "train[:12]", test = "train[12:]" }"#;
+    for (name, text, expected) in [
+        ("teacher", experiment(seen, ""), "this teacher was trained on images of `own` that are `test` here"),
+        (
+            "start",
+            experiment(seen, "objective = \"labels\"\ninit = { teacher = { name = \"big\" } }"),
+            "what it starts from was trained on images of `own`",
+        ),
+    ] {
+        let output = run(place.path(), name, &text);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(expected) && said.contains("hint"), "{name}: {said}");
+    }
+    let output = run(place.path(), "copy", &experiment("", r#"train-on = [{ data = { folder = "../copy" } }]"#));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("8 test images of `own` are among those of `copy` that are trained on"), "{said}");
+    assert_eq!(done(&succeeded(output)), 1);
+}
+
+/// A test part without labels, as of contests, is left aside where validation has some.
+#[test]
+fn a_part_without_labels_measures_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("own");
+    shades(&root.join("train"), &["dark", "light"], 6);
+    shades(&root.join("val"), &["dark", "light"], 3);
+    let mut table = String::from("filename,target,split\n");
+    for (part, split, count) in [("train", "train", 6), ("val", "val", 3), ("val", "test", 3)] {
+        for (label, class) in ["dark", "light"].iter().enumerate() {
+            for index in 0..count {
+                let label = if split == "test" { -1 } else { label as i32 };
+                table += &format!("{part}/{class}/{index}.png,{label},{split}\n");
+            }
+        }
+    }
+    fs::write(root.join("all.csv"), table).unwrap();
+    let set = data::open(&Source::files(Kind::Csv, &root.join("all.csv"))).unwrap();
+    assert_eq!((set.train.len(), set.validation.len(), set.test.len(), set.classes), (12, 0, 6, 2));
+    assert!(set.test.are_labelled());
 }

@@ -1,6 +1,6 @@
 //! Data sets that a table lists: `path,label[,split]` a line, as `.csv` or, with tabs, as `.tsv`.
 //!
-//! A first line of `path` (or `file`, `filename`, `image`), `label` (or `class`) and `split` (or `part`) names the columns,
+//! A first line of `path` (or `file`, `filename`, `image` and the like), `label` (or `class`, `target`) and `split` (or `part`) names the columns,
 //! in any order and among others; without one they are path, label and split. Paths start at the table's folder. Where
 //! there is no split, all is for training; a folder with `train.csv` and, where they are there, `val.csv` (or
 //! `validation.csv`, `valid.csv`) and `test.csv` has a part a table.
@@ -17,8 +17,9 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::listing::{self, Entry, Listing};
 
-const PATHS: [&str; 4] = ["path", "file", "filename", "image"];
-const LABELS: [&str; 2] = ["label", "class"];
+const PATHS: [&str; 10] =
+    ["path", "file", "filename", "filepath", "file_path", "file_name", "image", "image_path", "img", "img_path"];
+const LABELS: [&str; 5] = ["label", "labels", "class", "class_name", "target"];
 const SPLITS: [&str; 2] = ["split", "part"];
 /// What the tables of the parts are called, the first that is there.
 const TABLES: [&[&str]; 3] = [&["train"], &["validation", "valid", "val"], &["test"]];
@@ -110,7 +111,8 @@ fn read(table: &Path) -> Result<Vec<Row>> {
         let field = |column| record.get(column).filter(|text| !text.is_empty()).map(str::to_owned);
         let path = field(columns.path).with_context(|| format!("{line} names no file"))?;
         let part = columns.split.map(|split| field(split).with_context(|| format!("{line} names no split")));
-        let label = columns.label.and_then(field);
+        // -1 is no label, as in parquet.
+        let label = columns.label.and_then(field).filter(|label| label != "-1");
         rows.push(Row { path: folder.join(path), label, part: part.transpose()?, line });
     }
     Ok(rows)
@@ -135,6 +137,13 @@ fn columns_of(first: &StringRecord, line: &str) -> Result<(Columns, bool)> {
         first.len() <= 3,
         "{line} has {} columns and does not name them\nhint: a first line such as `path,label,split` does",
         first.len()
+    );
+    let known = find(&LABELS).or(find(&SPLITS)).or(first.iter().position(|field| field.eq_ignore_ascii_case("id")));
+    let suffix = Path::new(first.get(0).unwrap_or_default()).extension();
+    ensure!(
+        known.is_none() || suffix.is_some(),
+        "{line} names columns, but none of paths\nhint: call it one of {}",
+        PATHS.map(|name| format!("`{name}`")).join(", ")
     );
     let at = |column| (first.len() > column).then_some(column);
     Ok((Columns { path: 0, label: at(1), split: at(2) }, false))

@@ -14,6 +14,9 @@ use super::jpeg;
 
 pub use crate::source::Orientation as Orient;
 
+/// Twice what PIL warns of; there it is an error too.
+const MOST_PIXELS: u64 = 178_956_970;
+
 /// What is known without decoding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Header {
@@ -28,7 +31,13 @@ pub struct Header {
 /// # Errors
 /// When the bytes are no image that is known.
 pub fn header(bytes: &[u8], orient: Orient) -> Result<Header> {
+    if orient == Orient::Stored
+        && let Some((height, width, colour)) = jpeg::header(bytes)?
+    {
+        return Ok(Header { height: height as u32, width: width as u32, colour });
+    }
     let mut decoder = reader(bytes)?.into_decoder()?;
+    fits(decoder.dimensions())?;
     let (width, height) = decoder.dimensions();
     let colour = decoder.color_type().has_color();
     let (width, height) = match orient {
@@ -60,6 +69,7 @@ pub fn decode(bytes: &[u8], channels: usize, orient: Orient) -> Result<(usize, u
     }
     let reader = reader(bytes)?;
     let mut decoder = reader.into_decoder()?;
+    fits(decoder.dimensions())?;
     let turn = match orient {
         Orient::Stored => None,
         Orient::Exif => decoder.orientation().ok().filter(|turn| *turn != TurnedBy::NoTransforms),
@@ -86,6 +96,14 @@ pub fn decode(bytes: &[u8], channels: usize, orient: Orient) -> Result<(usize, u
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
     Ok((height, width, pixels))
+}
+
+/// # Errors
+/// When an image says that it has more pixels than any photo.
+pub fn fits((width, height): (u32, u32)) -> Result<()> {
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(pixels <= MOST_PIXELS, "it says that it has {width} x {height} pixels, too many for an image");
+    Ok(())
 }
 
 /// As [`decode`] makes grey of a colour.

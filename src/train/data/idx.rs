@@ -35,6 +35,11 @@ pub(super) fn embedded() -> Result<DataSet> {
     read(&unpacked.folder)
 }
 
+/// Whether a folder has any of the four files.
+pub(super) fn is_here(folder: &Path) -> bool {
+    FILES.iter().any(|name| find(folder, name).is_some())
+}
+
 pub(super) fn folder(folder: &Path) -> Result<DataSet> {
     let unpacked = Unpacked::new()?;
     for name in FILES {

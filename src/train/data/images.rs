@@ -1,13 +1,14 @@
 //! Images of any sizes with their labels: decoded in memory or in a file that is mapped, or encoded as they came.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::decode::{self, Orient};
 use super::jpeg;
@@ -21,6 +22,8 @@ pub const UNLABELLED: u32 = u32::MAX;
 
 /// Images decoded at once on their way into a file.
 const CHUNK: usize = 256;
+/// Bytes of a piece of a checksum.
+const PIECE: usize = 16 << 20;
 
 /// Images of one part of a data set.
 #[derive(Debug)]
@@ -52,7 +55,8 @@ enum Store {
 #[derive(Debug)]
 enum Pixels {
     Memory(Vec<u8>),
-    Mapped(Mmap),
+    /// The first so many bytes of a file.
+    Mapped(Mmap, usize),
 }
 
 /// One image, `[H, W, C]`.
@@ -105,6 +109,11 @@ impl Images {
         self.labels.len()
     }
 
+    /// Whether they have labels: all have, or none.
+    pub fn are_labelled(&self) -> bool {
+        self.labels.first().is_some_and(|label| *label != UNLABELLED)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -123,7 +132,6 @@ impl Images {
 
     /// What an image is, for comparison with others of this set: of its bytes where it was encoded, else its pixels.
     pub fn digest(&self, index: usize) -> [u8; 32] {
-        use sha2::{Digest, Sha256};
         match (&self.store, self.digests.get(index)) {
             (_, Some(digest)) => *digest,
             (Store::Encoded { .. }, None) => unreachable!("an encoded image came with its digest"),
@@ -133,6 +141,11 @@ impl Images {
                 Sha256::new().chain_update(shape).chain_update(self.pixels(index)).finalize().into()
             }
         }
+    }
+
+    /// [`Images::digest`] of all; none of images that came as pixels, which belong to no other set.
+    pub fn all_digests(&self) -> Vec<[u8; 32]> {
+        self.digests.clone()
     }
 
     /// Whether they came encoded.
@@ -211,7 +224,7 @@ impl Images {
     /// Decoded into memory, if they are not.
     ///
     /// # Errors
-    /// Those of all images that cannot be read.
+    /// That of an image that cannot be read any more.
     pub(super) fn in_memory(self) -> Result<Images> {
         let Store::Encoded { entries, orient } = &self.store else { return Ok(self) };
         let mut pixels = vec![0; usize::try_from(self.decoded_bytes())?];
@@ -230,19 +243,30 @@ impl Images {
         Ok(Images { digests, ..Images::decoded(Pixels::Memory(pixels), sizes, channels, labels) })
     }
 
-    /// Decoded in `file`, which is made if it is not there.
+    /// Of the pixels that decoding gives.
+    pub(super) fn identity(&self) -> [u8; 32] {
+        let turned = matches!(&self.store, Store::Encoded { orient: Orient::Exif, .. });
+        let mut hash = Sha256::new_with_prefix([self.channels as u8, u8::from(turned)]);
+        self.digests.iter().for_each(|digest| hash.update(digest));
+        hash.finalize().into()
+    }
+
+    /// Decoded in `file`, which is made if it is not there, or not whole.
     ///
     /// # Errors
     /// As [`Images::in_memory`], and the disk's.
     pub(super) fn on_disk(self, file: &Path) -> Result<Images> {
         let Store::Encoded { entries, orient } = &self.store else { return Ok(self) };
-        let bytes = self.decoded_bytes();
-        if fs::metadata(file).map_or(true, |about| about.len() != bytes) {
+        let bytes = usize::try_from(self.decoded_bytes())?;
+        let mut map = map_whole(file, bytes);
+        if map.is_none() {
             // Workers that make it at the same time make the same.
             let unfinished = file.with_extension(format!("{}.unfinished", std::process::id()));
             let write = || -> Result<()> {
                 fs::create_dir_all(file.parent().context("a file lies in a folder")?)?;
-                let mut to = BufWriter::new(File::create(&unfinished)?);
+                let mut open = OpenOptions::new();
+                let file = open.read(true).write(true).create(true).truncate(true).open(&unfinished)?;
+                let mut to = BufWriter::new(file);
                 for (some, sizes) in entries.chunks(CHUNK).zip(self.sizes.chunks(CHUNK)) {
                     let decoded = some.par_iter().zip(sizes).map(|(entry, (height, width))| {
                         self.decode(entry, *orient, (*height as usize, *width as usize))
@@ -251,29 +275,50 @@ impl Images {
                         to.write_all(&pixels)?;
                     }
                 }
-                to.into_inner()?.sync_all()?;
-                Ok(fs::rename(&unfinished, file)?)
+                let written = to.into_inner()?;
+                let digest = if bytes == 0 { checksum(&[]) } else { checksum(&map_file(&written)?) };
+                (&written).write_all(&digest)?;
+                written.sync_all()?;
+                Ok(())
             };
-            write().with_context(|| format!("cannot keep decoded images in `{}`", file.display()))?;
+            let hint =
+                "hint: is there room? DISTILLERY_CACHE names another folder, `[run] images = \"encoded\"` does without";
+            write()
+                .and_then(|()| Ok(fs::rename(&unfinished, file)?))
+                .with_context(|| format!("cannot keep decoded images in `{}`\n{hint}", file.display()))?;
+            map = map_whole(file, bytes);
         }
-        let map = || -> Result<Pixels> {
-            if bytes == 0 {
-                return Ok(Pixels::Memory(Vec::new()));
-            }
-            // SAFETY: the file is written under another name and never changed under this one.
-            Ok(Pixels::Mapped(unsafe { Mmap::map(&File::open(file)?)? }))
-        };
-        let pixels = map().with_context(|| format!("cannot map `{}`", file.display()))?;
+        let map = map.with_context(|| format!("cannot map `{}`", file.display()))?;
         let Images { sizes, channels, labels, digests, .. } = self;
-        Ok(Images { digests, ..Images::decoded(pixels, sizes, channels, labels) })
+        Ok(Images { digests, ..Images::decoded(Pixels::Mapped(map, bytes), sizes, channels, labels) })
     }
+}
+
+/// A file of pixels followed by their checksum; none where it is not there, or not whole.
+fn map_whole(file: &Path, bytes: usize) -> Option<Mmap> {
+    let map = map_file(&File::open(file).ok()?).ok()?;
+    let (pixels, digest) = map.split_at_checked(bytes)?;
+    (checksum(pixels)[..] == *digest).then_some(map)
+}
+
+fn map_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: such a file is written under another name, and never changed under its own.
+    unsafe { Mmap::map(file) }
+}
+
+/// Of pieces, on all cores, and of those together.
+fn checksum(bytes: &[u8]) -> [u8; 32] {
+    let pieces: Vec<[u8; 32]> = bytes.par_chunks(PIECE).map(|piece| Sha256::digest(piece).into()).collect();
+    let mut hash = Sha256::new();
+    pieces.iter().for_each(|piece| hash.update(piece));
+    hash.finalize().into()
 }
 
 impl Pixels {
     fn bytes(&self) -> &[u8] {
         match self {
             Pixels::Memory(bytes) => bytes,
-            Pixels::Mapped(map) => map,
+            Pixels::Mapped(map, bytes) => &map[..*bytes],
         }
     }
 }

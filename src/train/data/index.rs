@@ -1,21 +1,20 @@
 //! From what lies on disk to a data set: every image's size and digest, and whether it can be decoded.
 //!
 //! All of that takes reading and decoding everything once. What was found is kept in the cache, under a name that says
-//! which bytes it is about (a file by its path, length and time of change, bytes in memory by their digest), so that
+//! which bytes it is about (a file by its path, length, number and times, bytes in memory by their digest), so that
 //! the next start is fast.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::decode::{self, Header};
 use super::images::{Images, UNLABELLED};
-use super::listing::{Entry, Listing, Place};
+use super::listing::{Entry, Listing, Place, Stamp};
 use super::{DataSet, cache_folder};
 use crate::digest::hex;
 use crate::folder::replace;
@@ -24,7 +23,7 @@ use crate::source::{Broken, Source};
 /// Broken images that are named; of more, the number is told.
 const NAMED: usize = 20;
 /// Stands before what is kept; a change of its form or meaning must change it.
-const FORM: &[u8] = b"distillery index 1\n";
+const FORM: &[u8] = b"distillery index 2\n";
 /// What is found out faster is not worth a file.
 const WORTH: Duration = Duration::from_secs(2);
 /// Digest, height, width, and what is left in a byte.
@@ -47,8 +46,8 @@ pub(super) fn data_set(listing: Listing, source: &Source) -> Result<DataSet> {
     let Listing { train, validation, test, names } = listing;
     let parts = [train, validation, test];
     let (mut skipped, mut checked) = (Vec::new(), Vec::new());
-    for entries in parts {
-        let known = look_at(&entries, source)?;
+    for mut entries in parts {
+        let known = look_at(&mut entries, source)?;
         let mut good = (Vec::new(), Vec::new(), Vec::new());
         let mut colour = false;
         for (entry, known) in entries.into_iter().zip(known) {
@@ -63,7 +62,8 @@ pub(super) fn data_set(listing: Listing, source: &Source) -> Result<DataSet> {
         }
         checked.push((good, colour));
     }
-    if !skipped.is_empty() && source.broken == Broken::Fatal {
+    let nothing_left = checked.iter().all(|((entries, ..), _)| entries.is_empty());
+    if !skipped.is_empty() && (source.broken == Broken::Fatal || nothing_left) {
         bail!(listed(&skipped, &name));
     }
     let channels = if checked.iter().any(|(_, colour)| *colour) { 3 } else { 1 };
@@ -76,17 +76,20 @@ pub(super) fn data_set(listing: Listing, source: &Source) -> Result<DataSet> {
     Ok(DataSet { train, validation, test, classes, names, skipped })
 }
 
-/// How many there are: as many as have names, or as the labels show. 0 where no image has a label.
+/// How many there are: as many as have names, or as the labels show. 0 where no image has a label; of a part all have
+/// one, or none.
 fn classes(parts: [&Images; 3], names: Option<&[String]>, of: &str) -> Result<u32> {
-    let all = || parts.iter().flat_map(|images| &images.labels).copied();
-    let labelled = all().filter(|label| *label != UNLABELLED).count();
-    if labelled == 0 {
-        return Ok(0);
+    for images in parts {
+        let without = images.labels.iter().filter(|label| **label == UNLABELLED).count();
+        if without > 0 && without < images.len() {
+            let all = images.len();
+            bail!(
+                "{without} of {all} images of one part of `{of}` have no label\nhint: label all images of a part, or none"
+            );
+        }
     }
-    if labelled < all().count() {
-        bail!("{} of {} images of `{of}` have no label", all().count() - labelled, all().count());
-    }
-    let most = all().max().map_or(0, |label| label + 1);
+    let most = parts.iter().flat_map(|images| &images.labels).filter(|label| **label != UNLABELLED).max();
+    let Some(most) = most.map(|label| label + 1) else { return Ok(0) };
     match names {
         None => Ok(most),
         Some(names) if most as usize <= names.len() => Ok(names.len() as u32),
@@ -114,12 +117,11 @@ fn listed(broken: &[String], of: &str) -> String {
 }
 
 /// From the cache, or by reading everything.
-fn look_at(entries: &[Entry], source: &Source) -> Result<Vec<Known>> {
+fn look_at(entries: &mut [Entry], source: &Source) -> Result<Vec<Known>> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let prints = entries.par_iter().map(|entry| print(entry).with_context(|| format!("cannot read {}", entry.name)));
-    let prints = prints.collect::<Vec<_>>();
+    let prints: Vec<Result<[u8; 32]>> = entries.par_iter_mut().map(print).collect();
     // What is not there has no print, and is one of the broken.
     let mut key = Sha256::new_with_prefix(FORM).chain_update([source.orientation as u8]);
     prints.iter().for_each(|print| key.update(print.as_ref().map_or([0; 32], |print| *print)));
@@ -144,19 +146,18 @@ fn look(entry: &Entry, source: &Source) -> Known {
     Known { digest: Sha256::digest(&bytes).into(), header: header.ok() }
 }
 
-/// Which bytes an entry is about.
-fn print(entry: &Entry) -> Result<[u8; 32]> {
-    let of_file = |about: &Metadata| {
-        let times = [about.mtime(), about.mtime_nsec()].map(i64::to_le_bytes).concat();
-        Sha256::new_with_prefix(about.len().to_le_bytes()).chain_update(times)
-    };
+/// Which bytes an entry is about; a file of its own is stamped.
+fn print(entry: &mut Entry) -> Result<[u8; 32]> {
     let hash = match &entry.place {
         Place::Memory(bytes) => Sha256::new_with_prefix(bytes),
-        Place::File(path) => of_file(&fs::metadata(path)?).chain_update(path.to_string_lossy().as_bytes()),
+        Place::File(path) => {
+            let stamp = Stamp::of(&fs::metadata(path)?);
+            entry.stamp = Some(stamp);
+            Sha256::new_with_prefix(stamp.bytes()).chain_update(path.to_string_lossy().as_bytes())
+        }
         Place::Range { file, start, length } => {
-            let about = file.metadata()?;
-            let place = [about.dev(), about.ino(), *start, *length as u64].map(u64::to_le_bytes).concat();
-            of_file(&about).chain_update(place)
+            let place = [*start, *length as u64].map(u64::to_le_bytes).concat();
+            Sha256::new_with_prefix(Stamp::of(&file.metadata()?).bytes()).chain_update(place)
         }
     };
     Ok(hash.finalize().into())

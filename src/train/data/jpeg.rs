@@ -33,6 +33,21 @@ impl Region {
     }
 }
 
+/// Height, width, and whether it has colours. None where the bytes are no JPEG, or one that this decoder does not give.
+///
+/// # Errors
+/// When the header is damaged.
+pub fn header(bytes: &[u8]) -> Result<Option<(usize, usize, bool)>> {
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(None);
+    }
+    guarded(|| {
+        let reader = Reader::new(bytes);
+        let ((height, width), grey) = (reader.size(), reader.gives(1));
+        reader.gives(3).then_some((height, width, !grey))
+    })
+}
+
 /// Height, width and pixels `[H, W, C]` of a whole JPEG, as PIL has them to the byte. None where this decoder does not
 /// give so many channels.
 ///
@@ -75,6 +90,10 @@ fn usual(
     let mut reader = Reader::new(bytes);
     if !reader.gives(channels) {
         return None;
+    }
+    let (height, width) = reader.size();
+    if let Err(error) = decode::fits((width as u32, height as u32)) {
+        return Some(Err(error));
     }
     let window = window(reader.size());
     if let Err(error) = holds(reader.size(), window) {

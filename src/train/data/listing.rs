@@ -1,8 +1,9 @@
 //! What a data set on disk holds, before anything is decoded: names, labels, and where each image's bytes lie.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,24 @@ pub struct Entry {
     /// None where nothing tells.
     pub label: Option<u32>,
     pub place: Place,
+    /// Of its own file when it was looked at: from then on other bytes are an error.
+    pub stamp: Option<Stamp>,
+}
+
+/// Length, number and times of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp([i64; 6]);
+
+impl Stamp {
+    pub fn of(about: &Metadata) -> Stamp {
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        let [a, b, c, d] = times;
+        Stamp([about.len() as i64, about.ino() as i64, a, b, c, d])
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.map(i64::to_le_bytes).concat()
+    }
 }
 
 /// Where bytes lie.
@@ -70,7 +89,7 @@ impl Listing {
 impl Entry {
     /// A file of its own, called by its path.
     pub fn file(path: PathBuf, label: Option<u32>) -> Entry {
-        Entry { name: format!("`{}`", path.display()), label, place: Place::File(path) }
+        Entry { name: format!("`{}`", path.display()), label, place: Place::File(path), stamp: None }
     }
 
     /// The encoded image.
@@ -79,7 +98,16 @@ impl Entry {
     /// When the file cannot be read.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let read = || match &self.place {
-            Place::File(path) => std::fs::read(path).map(Cow::Owned),
+            Place::File(path) => {
+                let mut file = File::open(path)?;
+                let about = file.metadata()?;
+                if self.stamp.is_some_and(|stamp| stamp != Stamp::of(&about)) {
+                    return Err(io::Error::other("the file changed while it was used"));
+                }
+                let mut bytes = Vec::with_capacity(about.len() as usize);
+                file.read_to_end(&mut bytes)?;
+                Ok(Cow::Owned(bytes))
+            }
             Place::Range { file, start, length } => {
                 let mut bytes = vec![0; *length];
                 file.read_exact_at(&mut bytes, *start).map(|()| Cow::Owned(bytes))

@@ -98,7 +98,7 @@ fn open(path: &Path, name: &impl Fn(usize) -> String) -> Option<Vec<Entry>> {
         let length = u64::from_le_bytes(length.try_into().ok()?);
         let label = u32::try_from(i64::from_le_bytes(label.try_into().ok()?)).ok();
         let place = Place::Range { file: Arc::clone(&file), start, length: usize::try_from(length).ok()? };
-        entries.push(Entry { name: name(index), label, place });
+        entries.push(Entry { name: name(index), label, place, stamp: None });
         start += length;
     }
     (start == length - END_BYTES - records).then_some(entries)

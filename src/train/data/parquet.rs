@@ -1,20 +1,20 @@
 //! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and mostly one of labels.
 //!
-//! Files whose names start with `train` are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
+//! Files with `train` in their names are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
 //! others. Several are taken in the order of their names. The names of
 //! classes are in the file's metadata.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
 
 use super::listing::{Entry, Listing, Place};
 use super::pack::{self, Encoded};
-use super::parts;
+use super::part_of;
 use crate::train::memory;
 
 const IMAGES: [&str; 2] = ["image", "img"];
@@ -22,8 +22,12 @@ const LABELS: [&str; 3] = ["label", "labels", "fine_label"];
 /// Classes at most.
 const MOST: u32 = 1_000_000;
 
-/// Whether a folder has such files.
+/// Whether a folder has such files, or `data` in it.
 pub(super) fn is_here(folder: &Path) -> bool {
+    holds(folder) || holds(&folder.join("data"))
+}
+
+fn holds(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| is_parquet(&entry.path())))
 }
 
@@ -31,27 +35,28 @@ fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "parquet")
 }
 
-/// Of a folder.
+/// Of a folder, or of `data` in it, where the hub's repositories have them.
 ///
 /// # Errors
-/// When files cannot be read, or say nothing of images.
+/// When files cannot be read, say nothing of images, or belong to no part.
 pub(super) fn listing(folder: &Path) -> Result<Listing> {
+    let inner = folder.join("data");
+    let folder = if holds(folder) || !holds(&inner) { folder } else { &inner };
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_parquet(path)).collect();
     files.sort();
-    let starts =
-        |path: &Path, name: &str| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
-    let found = parts(|name| files.iter().any(|path| starts(path, name)));
-    let of = |part: Option<&str>| match part {
-        None => Vec::new(),
-        Some(name) => files.iter().filter(|path| starts(path, name)).cloned().collect(),
-    };
-    ensure!(
-        found != [None; 3],
-        "`{}` holds no parquet file whose name starts with `train` or `test`\nhint: `train*.parquet`, `validation*.parquet` and `test*.parquet` are looked for",
-        folder.display()
-    );
-    of_files(&found.map(of))
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    for path in files {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some(part) = part_of(&name) else {
+            bail!(
+                "`{}` belongs to no part\nhint: `train*.parquet`, `validation*.parquet` and `test*.parquet` are looked for",
+                path.display()
+            )
+        };
+        parts[part].push(path);
+    }
+    of_files(&parts)
 }
 
 /// Of the files of each part: training, validation, test. Their images are kept in memory, or where they are too many for
@@ -88,7 +93,7 @@ fn of_file(path: &Path, many: bool) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     rows(path, &mut |(image, label)| {
         let name = name(entries.len());
-        entries.push(Entry { name, label, place: Place::Memory(image.into()) });
+        entries.push(Entry { name, label, place: Place::Memory(image.into()), stamp: None });
         Ok(())
     })?;
     Ok(entries)
@@ -108,13 +113,17 @@ fn rows(path: &Path, put: &mut dyn FnMut(Encoded) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// The encoded image and the label of a row. -1 is no label, as the library `datasets` has it.
+/// The encoded image and the label of a row. -1 is no label, as the library `datasets` has it; an image that is null is
+/// one without a byte, which cannot be read.
 fn image_and_label(row: &Row) -> Result<Encoded> {
     let (mut image, mut label) = (None, None);
     for (name, field) in row.get_column_iter() {
         if IMAGES.contains(&name.as_str()) {
-            image = bytes(field);
+            image = Some(bytes(field).unwrap_or_default());
         } else if LABELS.contains(&name.as_str()) && label.is_none() {
+            if let Field::Str(text) = field {
+                bail!("the label is text, `{text}`\nhint: labels are numbers, whose names are in the file's metadata");
+            }
             label = number(field).filter(|label| *label != -1);
         }
     }

@@ -19,11 +19,11 @@ use serde_json::Value;
 use tar::{Archive, EntryType};
 
 use super::listing::{Entry, Listing, Place};
+use super::part_of;
 
 const IMAGES: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 const NAMES: [&str; 2] = ["classes.txt", "classnames.txt"];
 const PACKED: [&str; 5] = [".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz"];
-const PARTS: [&str; 3] = ["train", "val", "test"];
 /// Of a tar file.
 const BLOCK: u64 = 512;
 /// Classes at most.
@@ -54,14 +54,14 @@ pub fn listing(folder: &Path) -> Result<Listing> {
     }
     ensure!(!shards.is_empty(), "`{}` holds no tar file", folder.display());
     shards.sort();
-    let part = |name: &str| PARTS.iter().position(|part| name.starts_with(part));
+    let part = part_of;
     let parted = shards.iter().any(|(name, _)| part(name).is_some());
     let mut parts = [Vec::new(), Vec::new(), Vec::new()];
     for (name, path) in shards {
         match part(&name) {
             Some(part) => parts[part].push(path),
             None if parted => bail!(
-                "`{}` belongs to no part\nhint: where one shard is called `train*`, `val*` or `test*`, all must be",
+                "`{}` belongs to no part\nhint: where one shard has `train`, `val` or `test` in its name, all must have",
                 path.display()
             ),
             None => parts[0].push(path),
@@ -220,7 +220,7 @@ impl Sample {
         };
         ensure!(number.is_none_or(|label| label < MOST), "`{stem}` has a label beyond {MOST}");
         let place = Place::Range { file: file.clone(), start: span.start, length: span.length };
-        Ok(Some(Entry { name: format!("`{stem}.{suffix}` of `{shard}`"), label: number, place }))
+        Ok(Some(Entry { name: format!("`{stem}.{suffix}` of `{shard}`"), label: number, place, stamp: None }))
     }
 }
 
