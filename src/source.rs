@@ -102,7 +102,8 @@ pub enum Keep {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::Idx, Kind::Parquet, Kind::Cifar, Kind::Folder, Kind::Tar, Kind::Csv];
+    /// In the order in which a folder is asked what it is: what says least, a folder of folders, comes last.
+    pub const ALL: [Kind; 6] = [Kind::Parquet, Kind::Cifar, Kind::Tar, Kind::Csv, Kind::Idx, Kind::Folder];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -231,15 +231,14 @@ fn cache_folder() -> Option<PathBuf> {
 
 /// What a folder, or a table, holds is seen by its files: none where it is nothing that is known.
 pub fn kind(path: &Path) -> Option<Kind> {
-    let known: [(Kind, fn(&Path) -> bool); 6] = [
-        (Kind::Parquet, parquet::is_here),
-        (Kind::Cifar, cifar::is_here),
-        (Kind::Tar, tar::is_here),
-        (Kind::Csv, csv::is_here),
-        (Kind::Idx, idx::is_here),
-        (Kind::Folder, folder::is_here),
-    ];
-    known.into_iter().find(|(_, is_here)| is_here(path)).map(|(kind, _)| kind)
+    Kind::ALL.into_iter().find(|kind| match kind {
+        Kind::Parquet => parquet::is_here(path),
+        Kind::Cifar => cifar::is_here(path),
+        Kind::Tar => tar::is_here(path),
+        Kind::Csv => csv::is_here(path),
+        Kind::Idx => idx::is_here(path),
+        Kind::Folder => folder::is_here(path),
+    })
 }
 
 /// Which of the names of a part is there, for each part: training, validation, test.
