@@ -155,12 +155,16 @@ pub enum Warmup {
 }
 
 /// From the end of the warm-up to the last step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     Cosine,
     Linear,
+    /// The square of what is left, as in the paper's Shampoo runs (paper, appendix D).
+    Quadratic,
     Constant,
+    /// Constant, then linear to zero over this share of what follows the warm-up.
+    Cooldown(f64),
 }
 
 /// Gradient clipping.

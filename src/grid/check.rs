@@ -8,8 +8,8 @@ use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{
-    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Teaching, Vit,
-    Warmup,
+    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Schedule,
+    Teaching, Vit, Warmup,
 };
 
 /// Looks up places in the table a job is read from.
@@ -29,6 +29,7 @@ pub(super) struct Ranges<'a> {
     pub clip: &'a Clip,
     pub ema: &'a Ema,
     pub augment: &'a Augment,
+    pub schedule: &'a Schedule,
 }
 
 impl Check<'_, '_> {
@@ -82,6 +83,10 @@ impl Check<'_, '_> {
             let hint = "RandAugment's own are 2 operations of magnitude 9";
             self.whole("augment.rand-augment.operations", operations, 1, 14, hint)?;
             self.whole("augment.rand-augment.magnitude", magnitude, 0, Augment::STRONGEST, hint)?;
+        }
+        if let Schedule::Cooldown(share) = *of.schedule {
+            let hint = "it is the share of the steps after the warm-up in which the rate falls to zero: 0.2 is usual";
+            self.number("schedule.cooldown", share, share > 0.0 && share <= 1.0, "above 0 and up to 1", hint)?;
         }
         match *of.clip {
             Clip::Off => Ok(()),

@@ -199,6 +199,7 @@ impl JobText {
             clip: &self.clip,
             ema: &self.ema,
             augment: &self.augment,
+            schedule: &self.schedule,
         }
     }
 }

@@ -43,7 +43,7 @@ const KEYS: [(&str, &str); 33] = [
     ("precision", "precision = \"f32\"` or `precision = \"bf16\""),
     ("resize", "resize = \"bilinear\"`, `resize = \"bilinear-antialias\"` or `resize = \"bicubic\""),
     ("resolution", "resolution = 28"),
-    ("schedule", "schedule = \"cosine\""),
+    ("schedule", "schedule = \"cosine\"`, `linear`, `quadratic`, `constant` or `schedule = { cooldown = 0.2 }"),
     ("seed", "seed = 0"),
     ("split", "split = { train = \"train[:7000]\", validation = \"train[7000:]\", test = \"test\" }"),
     ("student", "student = { bit-resnet-small = { depth = 8, width = 16 } }"),

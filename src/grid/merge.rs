@@ -10,7 +10,8 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// Keys that hold a choice, written as a table with the choice's name as its only key. Another choice replaces the
 /// whole; merged key by key the result would be two choices at once.
-const CHOICES: [&str; 9] = ["answers", "clip", "data", "distance", "init", "model", "optimizer", "student", "warmup"];
+const CHOICES: [&str; 11] =
+    ["answers", "augment", "clip", "data", "distance", "init", "model", "optimizer", "schedule", "student", "warmup"];
 
 /// Lays the job keys of `from` over those of `into`: tables key by key, everything else replaces.
 pub(super) fn merge<'t>(into: &mut DeTable<'t>, from: &DeTable<'t>) {

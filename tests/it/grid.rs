@@ -181,6 +181,8 @@ fn malformed_overrides_are_explained() {
         "augment={rand-augment={operations=2,magnitude=31}}",
         "augment=rand-augment",
         "mixing=cutout",
+        "schedule={cooldown=0}",
+        "schedule=cooldown",
     ];
     let mut all = String::new();
     for text in overrides {
@@ -479,6 +481,8 @@ fn every_field_is_identity() {
         "warmup.steps=3",
         "warmup.share=0.2",
         "schedule=linear",
+        "schedule=quadratic",
+        "schedule.cooldown=0.2",
         "clip=off",
         "clip.norm=2",
         "seed=1",

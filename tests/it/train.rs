@@ -281,6 +281,14 @@ fn schedules_by_hand() {
     let constant = Job { schedule: Schedule::Constant, warmup: Warmup::Share(0.1), ..job.clone() };
     near(share(&constant, 5), 0.5);
     near(share(&constant, 99), 1.0);
+    let quadratic = Job { schedule: Schedule::Quadratic, ..job.clone() };
+    near(share(&quadratic, 60), 0.25);
+    near(share(&quadratic, 100), 0.0);
+    // Of 80 steps after the warm-up the last 20 fall.
+    let cooldown = Job { schedule: Schedule::Cooldown(0.25), ..job.clone() };
+    for (step, expected) in [(10, 0.5), (20, 1.0), (80, 1.0), (90, 0.5), (99, 0.05), (100, 0.0)] {
+        near(share(&cooldown, step), expected);
+    }
 }
 
 /// Decay in the paper's convention: `weight -= share * (rate * update + decay * weight)`, on kernels and head only, and

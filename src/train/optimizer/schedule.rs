@@ -16,7 +16,9 @@ pub fn share_of_peak(job: &Job, step: u64) -> f64 {
     let decay = match job.schedule {
         Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
         Schedule::Linear => 1.0 - progress,
+        Schedule::Quadratic => (1.0 - progress).powi(2),
         Schedule::Constant => 1.0,
+        Schedule::Cooldown(share) => ((1.0 - progress) / share).min(1.0),
     };
     rise * decay
 }
