@@ -36,7 +36,7 @@ impl Catalogue for Shelf {
             let local = on_this_machine(source)?;
             let set = data::open(&local)?;
             let found = found(source, local, &set);
-            let digests = [&set.train, &set.validation, &set.test].map(data::Images::all_digests);
+            let digests = [&set.train, &set.validation, &set.test].map(|images| images.digests().to_vec());
             self.digests.borrow_mut().insert(found.data.sha256.clone(), digests);
             anyhow::Ok(found)
         };

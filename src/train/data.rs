@@ -25,12 +25,11 @@ use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 pub use images::{Image, Images, Shape, UNLABELLED};
+use listing::Entry;
 
 use crate::digest::hex;
 use crate::job::{Data, Decode, Part, Slice};
 use crate::known;
-use listing::Entry;
-
 use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
 /// What training, validation and test are called in folders and files.
@@ -77,11 +76,7 @@ pub fn open(source: &Source) -> Result<DataSet> {
                     Some(kind) => {
                         return open(&Source { origin: Origin::Files { kind, path }, ..source.clone() });
                     }
-                    None => bail!(
-                        "`{}` is not laid out as `{name}` is\nhint: {}",
-                        path.display(),
-                        known::find(name).map_or("", |known| known.where_to_get).replace('\n', " ")
-                    ),
+                    None => bail!("`{}` is not laid out as `{name}` is\nhint: {}", path.display(), where_to_get(name)),
                 },
             }
         }
@@ -112,7 +107,7 @@ fn known_folder(name: &str, path: Option<&Path>) -> Result<PathBuf> {
     if place.is_dir() {
         return Ok(place);
     }
-    let from = known::find(name).map_or("", |known| known.where_to_get).replace('\n', " ");
+    let from = where_to_get(name);
     let missing = match place.as_os_str().is_empty() {
         true => format!("nobody says where `{name}` lies"),
         false => format!("there is no folder `{}`", place.display()),
@@ -122,18 +117,23 @@ fn known_folder(name: &str, path: Option<&Path>) -> Result<PathBuf> {
     )
 }
 
+/// Of one of the paper's sets, in a line.
+fn where_to_get(name: &str) -> String {
+    known::find(name).map_or("", |known| known.where_to_get).replace('\n', " ")
+}
+
 /// The identity of a data set.
 pub fn identify(source: &Source, set: &DataSet) -> Data {
     let mut hash = Sha256::new();
     let parts = [&set.train, &set.validation, &set.test];
-    if parts.iter().any(|images| images.digests().is_some()) {
+    if parts.iter().any(|images| !images.digests().is_empty()) {
         hash.update("distillery images 1\n");
         if source.orientation == Orientation::Exif {
             hash.update("exif\n");
         }
         for images in parts {
             hash.update((images.len() as u64).to_le_bytes());
-            images.digests().into_iter().flatten().zip(&images.labels).for_each(|(digest, label)| {
+            images.digests().iter().zip(&images.labels).for_each(|(digest, label)| {
                 hash.update(digest);
                 hash.update(label.to_le_bytes());
             });
@@ -176,8 +176,10 @@ impl DataSet {
     /// With so many channels each.
     #[must_use]
     pub fn with_channels(self, channels: u32) -> DataSet {
-        self.map(|images, _| Ok(images.with_channels(channels as usize)))
-            .unwrap_or_else(|_: std::convert::Infallible| unreachable!())
+        let channels = channels as usize;
+        let DataSet { train, validation, test, .. } = self;
+        let (train, validation) = (train.with_channels(channels), validation.with_channels(channels));
+        DataSet { train, validation, test: test.with_channels(channels), ..self }
     }
 
     /// Ready to be looked at often: decoded into memory or a file, or encoded, as told. Views at a reduced
@@ -195,7 +197,7 @@ impl DataSet {
             (Decode::Full, Keep::Auto) => Keep::Encoded,
             (Decode::Full, keep) => keep,
         };
-        self.map(|images, part| match keep {
+        let held = |images: Images, part: Part| match keep {
             Keep::Encoded | Keep::Auto => Ok(images),
             Keep::Memory => images.in_memory(),
             Keep::Disk => match cache_folder() {
@@ -205,19 +207,10 @@ impl DataSet {
                     images.on_disk(&folder.join("decoded").join(file))
                 }
             },
-        })
-    }
-
-    fn map<E>(self, mut body: impl FnMut(Images, Part) -> Result<Images, E>) -> Result<DataSet, E> {
-        let DataSet { train, validation, test, classes, names, skipped } = self;
-        Ok(DataSet {
-            train: body(train, Part::Train)?,
-            validation: body(validation, Part::Validation)?,
-            test: body(test, Part::Test)?,
-            classes,
-            names,
-            skipped,
-        })
+        };
+        let DataSet { train, validation, test, .. } = self;
+        let (train, validation) = (held(train, Part::Train)?, held(validation, Part::Validation)?);
+        Ok(DataSet { train, validation, test: held(test, Part::Test)?, ..self })
     }
 }
 
@@ -259,6 +252,6 @@ fn parts(is_here: impl Fn(&str) -> bool) -> Result<[Option<&'static str>; 3]> {
 
 /// The part whose name is a word of a file's name: 0 for training, 1 for validation, 2 for test.
 fn part_of(file: &str) -> Option<usize> {
-    let words = file.split(|c: char| !c.is_ascii_alphanumeric());
-    words.filter_map(|word| NAMES.iter().position(|names| names.contains(&word))).next()
+    let mut words = file.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|word| NAMES.iter().position(|names| names.contains(&word)))
 }

@@ -171,13 +171,13 @@ impl<'a> Views<'a> {
         let count = u64::from(self.pool.count());
         let first = step * u64::from(self.batch);
         let mut images = Vec::with_capacity(self.batch as usize);
-        let mut order = None;
+        let (mut epoch, mut order) = (first / count, self.order(first / count));
         for position in first..first + u64::from(self.batch) {
-            let (epoch, place) = (position / count, (position % count) as usize);
-            let (of, images_of) =
-                order.take().filter(|(of, _)| *of == epoch).unwrap_or_else(|| (epoch, self.order(epoch)));
-            images.push(images_of[place]);
-            order = Some((of, images_of));
+            if position / count != epoch {
+                epoch = position / count;
+                order = self.order(epoch);
+            }
+            images.push(order[(position % count) as usize]);
         }
         let labels = images.iter().map(|image| self.pool.label(*image)).collect();
         Batch { step, images, labels, first }

@@ -3,18 +3,16 @@
 //!
 //! Classes are the names of directories in alphabetical order, as torchvision's `ImageFolder` has them; all parts
 //! have the same. Images may lie in folders of a class's folder. A part that holds images but no directory is without
-//! labels. Images are ordered by a hash of their
-//! path, so that a slice such as `train[90%:]` holds every class and the order is the same on every machine. What is
-//! hidden (`.DS_Store`) is left out, all else must be an image.
+//! labels. Images are ordered by a hash of their path, so that a slice such as `train[90%:]` holds every class and the
+//! order is the same on every machine. What is hidden (`.DS_Store`) is left out, all else must be an image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::listing::{Entry, Listing};
+use super::listing::{Entry, Listing, order};
 use super::parts;
-use crate::job::short_hash;
 
 /// Whether a folder holds folders with files in them, or images.
 pub(super) fn is_here(folder: &Path) -> bool {
@@ -60,7 +58,7 @@ pub(super) fn listing(folder: &Path) -> Result<Listing> {
 fn tree(tree: &Path) -> Result<(Vec<Entry>, Option<Vec<String>>)> {
     let mut listed = Vec::new();
     let mut list = |class: &str, label: Option<u32>, (name, path): (String, PathBuf)| {
-        listed.push((short_hash("distillery image 1\n", &format!("{class}/{name}")), label, path));
+        listed.push((order(&format!("{class}/{name}")), label, path));
     };
     let classes = subfolders(tree)?;
     let own = files(tree)?;
@@ -91,7 +89,7 @@ fn below(folder: &Path, from: String) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// Names and paths of what is in a folder, in order, without what is hidden.
-fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>> {
     let context = || format!("cannot read `{}`", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(context)? {

@@ -132,25 +132,16 @@ impl Images {
 
     /// What an image is, for comparison with others of this set: of its bytes where it was encoded, else its pixels.
     pub fn digest(&self, index: usize) -> [u8; 32] {
-        match (&self.store, self.digests.get(index)) {
-            (_, Some(digest)) => *digest,
-            (Store::Encoded { .. }, None) => unreachable!("an encoded image came with its digest"),
-            (Store::Decoded { .. }, None) => {
-                let (height, width) = self.sizes[index];
-                let shape = [height, width].map(u32::to_le_bytes).concat();
-                Sha256::new().chain_update(shape).chain_update(self.pixels(index)).finalize().into()
-            }
-        }
+        self.digests.get(index).copied().unwrap_or_else(|| {
+            let (height, width) = self.sizes[index];
+            let shape = [height, width].map(u32::to_le_bytes).concat();
+            Sha256::new_with_prefix(shape).chain_update(self.pixels(index)).finalize().into()
+        })
     }
 
-    /// [`Images::digest`] of all; none of images that came as pixels, which belong to no other set.
-    pub fn all_digests(&self) -> Vec<[u8; 32]> {
-        self.digests.clone()
-    }
-
-    /// Whether they came encoded.
-    pub(super) fn digests(&self) -> Option<&[[u8; 32]]> {
-        (!self.digests.is_empty()).then_some(&self.digests)
+    /// Of every image as it was encoded; none where they came as pixels.
+    pub fn digests(&self) -> &[[u8; 32]] {
+        &self.digests
     }
 
     /// Bytes of all images decoded.

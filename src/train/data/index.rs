@@ -47,7 +47,7 @@ pub(super) fn data_set(listing: Listing, source: &Source) -> Result<DataSet> {
     let parts = [train, validation, test];
     let (mut skipped, mut checked) = (Vec::new(), Vec::new());
     for mut entries in parts {
-        let known = look_at(&mut entries, source)?;
+        let known = look_at(&mut entries, source);
         let mut good = (Vec::new(), Vec::new(), Vec::new());
         let mut colour = false;
         for (entry, known) in entries.into_iter().zip(known) {
@@ -117,9 +117,9 @@ fn listed(broken: &[String], of: &str) -> String {
 }
 
 /// From the cache, or by reading everything.
-fn look_at(entries: &mut [Entry], source: &Source) -> Result<Vec<Known>> {
+fn look_at(entries: &mut [Entry], source: &Source) -> Vec<Known> {
     if entries.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let prints: Vec<Result<[u8; 32]>> = entries.par_iter_mut().map(print).collect();
     // What is not there has no print, and is one of the broken.
@@ -127,14 +127,14 @@ fn look_at(entries: &mut [Entry], source: &Source) -> Result<Vec<Known>> {
     prints.iter().for_each(|print| key.update(print.as_ref().map_or([0; 32], |print| *print)));
     let file = cache_folder().map(|folder| folder.join("index").join(hex(&key.finalize())));
     if let Some(known) = file.as_ref().and_then(|file| load(file, entries.len())) {
-        return Ok(known);
+        return known;
     }
     let started = Instant::now();
     let known: Vec<Known> = entries.par_iter().map(|entry| look(entry, source)).collect();
     if let Some(file) = file.filter(|_| started.elapsed() > WORTH) {
         save(&file, &known);
     }
-    Ok(known)
+    known
 }
 
 fn look(entry: &Entry, source: &Source) -> Known {

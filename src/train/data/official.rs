@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::listing::{Entry, Listing};
-use crate::job::short_hash;
+use super::folder;
+use super::listing::{Entry, Listing, order};
 
 /// What the folder holds, where it has the layout of the set called `name`.
 ///
@@ -124,16 +124,7 @@ fn is_synset(name: &str) -> bool {
 
 /// The names in a folder, in order, without what is hidden.
 fn entries(folder: &Path) -> Result<Vec<String>> {
-    let context = || format!("cannot read `{}`", folder.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).with_context(context)? {
-        let name = entry.with_context(context)?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
+    Ok(folder::entries(folder, |_| true)?.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Those that have something in them.
@@ -148,8 +139,7 @@ fn images(root: &Path, labelled: Vec<(String, u32)>) -> Vec<Entry> {
 }
 
 fn ordered(labelled: Vec<(String, u32)>) -> Vec<(String, u32)> {
-    let hash = |path: &str| short_hash("distillery image 1\n", path);
-    let mut hashed: Vec<_> = labelled.into_iter().map(|(path, label)| (hash(&path), path, label)).collect();
+    let mut hashed: Vec<_> = labelled.into_iter().map(|(path, label)| (order(&path), path, label)).collect();
     hashed.sort();
     hashed.into_iter().map(|(_, path, label)| (path, label)).collect()
 }

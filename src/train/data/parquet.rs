@@ -1,8 +1,7 @@
 //! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and mostly one of labels.
 //!
 //! Files with `train` in their names are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
-//! others. Several are taken in the order of their names. The names of
-//! classes are in the file's metadata.
+//! others. Several are taken in the order of their names. The names of classes are in the file's metadata.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -74,7 +74,9 @@ fn the_order_is_that_of_an_image_folder() {
     assert!((4..=16).contains(&late), "{late} of 20");
     let hashes: Vec<_> = train
         .iter()
-        .map(|entry| short_hash("distillery image 1\n", &told(std::slice::from_ref(entry))[0].0["images/".len()..]))
+        .map(|entry| {
+            crate::job::short_hash("distillery image 1\n", &told(std::slice::from_ref(entry))[0].0["images/".len()..])
+        })
         .collect();
     assert!(hashes.is_sorted());
 }
