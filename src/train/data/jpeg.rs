@@ -6,11 +6,12 @@
 //! Grey and three colours are decoded here; what else there is (CMYK, colour as grey, other formats) is decoded whole by
 //! [`decode`](super::decode::decode()).
 
+mod huffman;
 mod libjpeg;
 
 use anyhow::{Result, ensure};
 
-use self::libjpeg::{Reader, guarded};
+use self::libjpeg::{Pace, Reader, guarded};
 use super::Image;
 use super::decode::{self, Orient};
 use crate::train::window::Window;
@@ -41,8 +42,8 @@ pub fn header(bytes: &[u8]) -> Result<Option<(usize, usize, bool)>> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Ok(None);
     }
-    guarded(|| {
-        let reader = Reader::new(bytes);
+    guarded(|_| {
+        let reader = Reader::new(bytes, Pace::Libjpeg);
         let ((height, width), grey) = (reader.size(), reader.gives(1));
         reader.gives(3).then_some((height, width, !grey))
     })
@@ -55,7 +56,7 @@ pub fn header(bytes: &[u8]) -> Result<Option<(usize, usize, bool)>> {
 /// When it is damaged or cut off.
 pub fn decode(bytes: &[u8], channels: usize) -> Result<Option<(usize, usize, Vec<u8>)>> {
     let whole = |(height, width): (usize, usize)| Window { x: 0.0, y: 0.0, width: width as f64, height: height as f64 };
-    match guarded(|| usual(bytes, channels, whole, None))? {
+    match guarded(|pace| usual(bytes, pace, channels, whole, None))? {
         None => Ok(None),
         Some(region) => region.map(|region| Some((region.height, region.width, region.pixels))),
     }
@@ -71,7 +72,7 @@ pub fn decode(bytes: &[u8], channels: usize) -> Result<Option<(usize, usize, Vec
 /// When the bytes are no image that is known, a damaged one, or one that does not hold the window.
 pub fn decode_window(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Result<Region> {
     if bytes.starts_with(&[0xff, 0xd8])
-        && let Some(region) = guarded(|| usual(bytes, channels, |_| window, least))?
+        && let Some(region) = guarded(|pace| usual(bytes, pace, channels, |_| window, least))?
     {
         return region;
     }
@@ -83,11 +84,12 @@ pub fn decode_window(bytes: &[u8], channels: usize, window: Window, least: Optio
 /// None where libjpeg would not give what `decode` does.
 fn usual(
     bytes: &[u8],
+    pace: Pace,
     channels: usize,
     window: impl FnOnce((usize, usize)) -> Window,
     least: Option<usize>,
 ) -> Option<Result<Region>> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Reader::new(bytes, pace);
     if !reader.gives(channels) {
         return None;
     }

@@ -1,9 +1,12 @@
 //! JPEGs against PIL, windows against wholes, and what damage does.
 
+use std::panic::catch_unwind;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::huffman::Codes;
 use super::*;
 use crate::digest::hex;
 use crate::job::Resize;
@@ -151,10 +154,15 @@ fn cut_off_images_are_refused() {
     }
 }
 
-/// Whatever bits are flipped: an error or pixels, the same twice, and no panic.
+/// As `decode_window` does when all of it is libjpeg's work. None where it is not.
+fn by_libjpeg(bytes: &[u8], channels: usize, window: Window, least: Option<usize>) -> Option<Result<Region>> {
+    guarded(|_| usual(bytes, Pace::Libjpeg, channels, |_| window, least)).transpose().map(Result::flatten)
+}
+
+/// Whatever bits are flipped: an error or pixels, as libjpeg by itself says, and no panic.
 #[test]
 fn damaged_images_are_refused_or_read() {
-    let (mut refused, mut read) = (0, 0);
+    let (mut refused, mut read, mut fast) = (0, 0, 0);
     for recorded in Recorded::all() {
         let bytes = recorded.bytes();
         let mut stream = Stream::new(2, Purpose::TeacherView, 0);
@@ -166,10 +174,11 @@ fn damaged_images_are_refused_or_read() {
                 damaged[stream.below(most as u32) as usize] ^= 1 << stream.below(8);
             }
             let window = recorded.any_window(&mut stream);
-            let (first, second) = (
-                decode_window(&damaged, recorded.channels, window, Some(8)),
-                decode_window(&damaged, recorded.channels, window, Some(8)),
-            );
+            let ours = catch_unwind(|| usual(&damaged, Pace::Fast, recorded.channels, |_| window, Some(8)));
+            fast += usize::from(ours.is_ok());
+            let first = decode_window(&damaged, recorded.channels, window, Some(8));
+            let second = by_libjpeg(&damaged, recorded.channels, window, Some(8));
+            let second = second.unwrap_or_else(|| decode_window(&damaged, recorded.channels, window, Some(8)));
             match (first, second) {
                 (Ok(first), Ok(second)) => {
                     read += 1;
@@ -181,6 +190,51 @@ fn damaged_images_are_refused_or_read() {
         }
     }
     assert!(refused > 500 && read > 500, "{refused} refused, {read} read");
+    assert!(fast > 500 && fast < read, "{fast} of {read} read at once");
+}
+
+/// The codes of all kinds but the progressive are ours to read.
+#[test]
+fn codes_are_read_fast() {
+    for recorded in Recorded::all() {
+        let bytes = recorded.bytes();
+        let codes = Codes::new(&bytes);
+        assert_eq!(codes.is_some(), recorded.name != "progressive", "{}", recorded.name);
+        let Some(mut codes) = codes else { continue };
+        let (width, per_row, blocks) = codes.shape();
+        assert_eq!(per_row, recorded.width.div_ceil(8 * width), "{}", recorded.name);
+        // As many MCUs as there are, and no more.
+        let height =
+            if recorded.name == "4:2:0" || recorded.name == "tiny" || recorded.name == "restarts" { 2 } else { 1 };
+        let all = per_row * recorded.height.div_ceil(8 * height);
+        let mut total = vec![[0i16; 64]; blocks];
+        for _ in 0..all {
+            let mut some = vec![[0i16; 64]; blocks];
+            codes.mcu(Some(&mut some), false).unwrap();
+            total = some;
+        }
+        assert!(total.iter().flatten().any(|number| *number != 0), "{}", recorded.name);
+        assert!((0..64).any(|_| codes.mcu(None, false).is_err()), "{}", recorded.name);
+    }
+}
+
+/// At every scale.
+#[test]
+fn windows_are_libjpegs() {
+    for recorded in Recorded::all() {
+        let bytes = recorded.bytes();
+        let mut stream = Stream::new(3, Purpose::TeacherView, 0);
+        for least in [None, Some(1), Some(20), Some(60)] {
+            for _ in 0..50 {
+                let window = recorded.any_window(&mut stream);
+                let Some(theirs) = by_libjpeg(&bytes, recorded.channels, window, least) else { continue };
+                let ours = decode_window(&bytes, recorded.channels, window, least).unwrap();
+                let theirs = theirs.unwrap();
+                assert_eq!(ours.window, theirs.window, "{}", recorded.name);
+                assert!(ours.pixels == theirs.pixels, "{}: {window:?}", recorded.name);
+            }
+        }
+    }
 }
 
 /// Bytes that belong to nothing are read over, in a window as in the whole.
