@@ -34,6 +34,8 @@ pub enum Verb {
     Report(Report),
     /// Ask the store in SQL, read-only.
     Query(Query),
+    /// What an experiment can vary: every job key, its meaning, where the paper has it, and who varies it.
+    Axes(Axes),
     /// The networks there are: parameters, multiply-adds, published weights.
     ///
     /// GMACs are of convolutions, linear layers and attention; timm counts more: 4.23 of BiT-R50x1.
@@ -57,7 +59,8 @@ pub enum Verb {
 pub struct Experiment {
     /// Stem of a file in `experiments/`, of a shipped experiment, or a path to a TOML file.
     pub name: String,
-    /// Keys of the experiment file, set for every job: `epochs=100`, `distance.kl.temperature=2`, `run.evaluate-every=5`.
+    /// Keys of the experiment file, set for every job: `epochs=100`, `distance.kl.temperature=2`, `run.evaluate-every=5`;
+    /// or `size=box`, of an experiment in several sizes.
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
@@ -104,6 +107,12 @@ pub struct Plan {
     pub experiment: Experiment,
     #[command(flatten)]
     pub place: Place,
+    /// What a GPU computes in a second, for the price in GPU-hours: 60 is a ResNet-50 trained on 2,440 images a second.
+    #[arg(long, value_name = "TFLOPS", default_value_t = 60.0)]
+    pub gpu_tflops: f32,
+    /// A line for every job, also of more than a hundred.
+    #[arg(long)]
+    pub all: bool,
     /// Print one JSON object with every job's resolved text.
     #[arg(long)]
     pub json: bool,
@@ -126,6 +135,9 @@ pub struct Report {
     pub name: String,
     #[command(flatten)]
     pub place: Place,
+    /// Of an experiment in several sizes [default: the one that was run last]
+    #[arg(long, value_enum)]
+    pub size: Option<Size>,
     /// Where the files go [default: `reports` in the folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -134,6 +146,23 @@ pub struct Report {
     /// Print the paths of the files and what is missing as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Size {
+    Small,
+    Box,
+    Paper,
+}
+
+impl Size {
+    pub fn name(self) -> &'static str {
+        match self {
+            Size::Small => "small",
+            Size::Box => "box",
+            Size::Paper => "paper",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,6 +178,13 @@ pub struct Query {
     #[command(flatten)]
     pub place: Place,
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Axes {
+    /// Print JSON instead of a Markdown table.
     #[arg(long)]
     pub json: bool,
 }
@@ -175,7 +211,8 @@ pub enum Data {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// A folder of images, parquet, tar, CIFAR or IDX files, a CSV, `hf:owner/name[:config][@revision]`, or a name:
-    /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397 and imagenet; or as in an
+    /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397, imagenet, cifar10, imagenette and
+    /// flowers17; or as in an
     /// experiment: '{ folder = "DIR", orientation = "exif" }'.
     #[arg(value_name = "DATA")]
     pub data: String,

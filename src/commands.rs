@@ -1,10 +1,12 @@
 //! One file a verb. The only place that knows every module.
 
+mod axes;
 mod bench;
 mod catalogue;
 mod data;
 mod evaluate;
 mod models;
+mod nominal;
 mod plan;
 mod query;
 mod report;
@@ -31,6 +33,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Status(arguments) => block_on(status::status(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
+        Verb::Axes(arguments) => axes::axes(&arguments),
         Verb::Models(arguments) => models::models(&arguments),
         Verb::Data(verb) => data::data(&verb),
         Verb::Evaluate(arguments) => evaluate::evaluate(&arguments),
@@ -111,12 +114,49 @@ fn stem(name: &str) -> String {
     file.strip_suffix(".toml").unwrap_or(&file).to_owned()
 }
 
-/// Finds, reads and expands an experiment.
+/// Finds, reads and expands an experiment that is to be run.
 fn read_experiment(wanted: &crate::cli::Experiment) -> anyhow::Result<grid::Experiment> {
     let source = shipped::experiment(&wanted.name)?;
     let shelf = catalogue::Shelf::default();
     let experiment = grid::read(&source, &wanted.overrides, &shelf)?;
     catalogue::check_weights(&experiment)?;
     shelf.note_shared(&experiment);
+    note_warmup(&experiment);
     Ok(experiment)
+}
+
+/// As [`read_experiment`], of one that is only to be priced; and the names of what is not on this machine.
+fn read_priced(wanted: &crate::cli::Experiment) -> anyhow::Result<(grid::Experiment, Vec<String>)> {
+    let source = shipped::experiment(&wanted.name)?;
+    let nominal = nominal::Nominal::default();
+    let experiment = grid::read(&source, &wanted.overrides, &nominal)?;
+    let absent = nominal.absent();
+    if absent.is_empty() {
+        catalogue::check_weights(&experiment)?;
+    } else {
+        let names = absent.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        eprintln!(
+            "note: not on this machine: {names}; prices are those of what it is known to be, jobs will have other ids"
+        );
+    }
+    nominal.shelf().note_shared(&experiment);
+    note_warmup(&experiment);
+    Ok((experiment, absent))
+}
+
+/// Says where a run is over before it has well begun, as the paper's 1,500 steps make of its shortest (paper.md 1.5).
+fn note_warmup(experiment: &grid::Experiment) {
+    let mut short: Vec<_> =
+        experiment.jobs.iter().map(|cell| &cell.job).filter(|job| job.warmup_share() > 0.5).collect();
+    short.sort_by(|a, b| b.warmup_share().total_cmp(&a.warmup_share()));
+    if let Some(worst) = short.first() {
+        eprintln!(
+            "warning: warm-up is more than half of the run in {} of {} jobs, {:.0} % of {} epochs at most\nhint: \
+             `warmup = {{ share = 0.1 }}` suits runs of every length",
+            short.len(),
+            experiment.jobs.len(),
+            100.0 * worst.warmup_share(),
+            worst.epochs,
+        );
+    }
 }

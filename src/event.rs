@@ -48,6 +48,11 @@ pub enum Event {
         loss: f64,
         images_per_second: f64,
     },
+    /// Something about its evaluations that a reader should know. It goes on.
+    Flagged {
+        flag: Flag,
+        message: String,
+    },
     /// All epochs are done and the final weights are on disk.
     Finished,
     /// Asked to stop; everything up to `epoch` and the steps since are saved.
@@ -59,6 +64,18 @@ pub enum Event {
         class: Failure,
         message: String,
     },
+}
+
+/// What a run's evaluations say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flag {
+    /// It had learnt, and then answered no better than guessing.
+    Collapsed,
+    /// To the end no better than guessing.
+    AtChance,
+    /// The same number again and again, to the last bit.
+    Constant,
 }
 
 /// Why a job ended without its result.
@@ -130,6 +147,25 @@ pub struct Evaluation {
     pub kl: Option<f64>,
     /// Share of the images on which student and teacher name the same class first; none without a teacher.
     pub agreement: Option<f64>,
+    /// Share of the images on which the teacher's first class is among the student's first five.
+    #[serde(default)]
+    pub agreement5: Option<f64>,
+    /// Mean Euclidean distance between the student's and the teacher's logits.
+    #[serde(default)]
+    pub distance: Option<f64>,
+    /// Mean entropy of the student's answers at temperature 1, in nats; none in rows from before it was measured, as are
+    /// the next two.
+    #[serde(default)]
+    pub entropy: Option<f64>,
+    /// Of the teacher's.
+    #[serde(default)]
+    pub teacher_entropy: Option<f64>,
+    /// Expected calibration error of the first answers, in fifteen bins of equal width (arXiv 1706.04599): 0 to 1.
+    #[serde(default)]
+    pub calibration_error: Option<f64>,
+    /// In the last epoch alone: which images are answered right, a bit each, eight a byte from the lowest, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -145,8 +181,9 @@ impl Epoch {
     pub fn is_finite(&self) -> bool {
         let own = [self.training_loss, self.learning_rate, self.gradient_norm, self.seconds, self.images_per_second];
         let measured = self.evaluations.iter().flat_map(|evaluation| {
-            let teacher = [evaluation.kl, evaluation.agreement].map(|value| value.unwrap_or_default());
-            [evaluation.loss, evaluation.top1, evaluation.top5].into_iter().chain(teacher)
+            let Evaluation { kl, agreement, distance, entropy, calibration_error, .. } = evaluation;
+            let optional = [kl, agreement, distance, entropy, calibration_error].into_iter().copied().flatten();
+            [evaluation.loss, evaluation.top1, evaluation.top5].into_iter().chain(optional)
         });
         own.into_iter().chain(measured).all(f64::is_finite)
     }

@@ -15,6 +15,7 @@
 //! Teachers are outside the grid: `[teachers.NAME]` follows `[base]`, not the axes or the command line's job keys, so
 //! that all jobs of an experiment have the same teacher.
 
+pub mod axes;
 mod block;
 mod check;
 mod document;
@@ -23,6 +24,7 @@ mod job_text;
 mod key;
 mod merge;
 mod resolver;
+mod size;
 mod teacher;
 mod text;
 
@@ -43,6 +45,7 @@ use text::{Fault, Texts};
 
 pub use crate::source::Source as DataSource;
 pub use document::RunSettings;
+pub use size::SIZES;
 
 /// An experiment file.
 #[derive(Clone, Debug)]
@@ -92,8 +95,10 @@ pub struct WeightsFile {
 /// A file that was read.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// The file's stem.
+    /// The file's stem, and behind a hyphen its size, where it has several.
     pub name: String,
+    pub stem: String,
+    pub size: Option<String>,
     pub title: Option<String>,
     /// The file as it was.
     pub text: String,
@@ -208,8 +213,11 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
     }
     let ids: BTreeSet<&str> = collected.places.keys().map(JobId::as_str).collect();
     let ids: Vec<&str> = ids.into_iter().collect();
+    let stem = stem(&source.name);
     Ok(Experiment {
-        name: stem(&source.name),
+        name: sized(&stem, document.size.as_deref()),
+        stem,
+        size: document.size,
         title: document.title,
         text: source.text.clone(),
         hash: short_hash(IDENTITY, &ids.join("\n")),
@@ -326,6 +334,11 @@ fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str)
         _ => "only `objective = \"distil\"` has it",
     };
     Fault::new(span, format!("`{name}` has no effect on any {on}")).hint(hint)
+}
+
+/// What the store calls a size of an experiment.
+pub fn sized(stem: &str, size: Option<&str>) -> String {
+    size.map_or_else(|| stem.to_owned(), |size| format!("{stem}-{size}"))
 }
 
 fn stem(name: &str) -> String {

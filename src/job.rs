@@ -274,6 +274,14 @@ impl Job {
         self.steps_at(self.epochs)
     }
 
+    /// The share of the run's steps in which the learning rate rises; 1 where the run ends before it has risen.
+    pub fn warmup_share(&self) -> f64 {
+        match self.warmup {
+            Warmup::Share(share) => share,
+            Warmup::Steps(steps) => (steps as f64 / self.total_steps().max(1) as f64).min(1.0),
+        }
+    }
+
     /// How the mode is written in an experiment file; `labels` where there is no teacher.
     pub fn teaching_name(&self) -> &'static str {
         match &self.objective {

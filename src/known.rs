@@ -1,8 +1,9 @@
-//! What the paper's data sets are: their sizes, how the paper divides them, at which resolution, and where they come from.
+//! What the paper's data sets are, and a few small ones: their sizes, how they are divided, at which resolution, and where
+//! they come from.
 //!
-//! The facts are those of Table 5 of the paper and of the released configurations. Nothing is read or fetched here.
+//! The facts about the paper's are those of Table 5 of the paper and of the released configurations. Nothing is read or fetched here.
 
-/// A data set of the paper.
+/// A data set that has a name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Known {
     /// As an experiment names it.
@@ -33,8 +34,8 @@ pub fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.name == name)
 }
 
-/// All of them, in the paper's order.
-pub const KNOWN: [Known; 5] = [
+/// The paper's, in its order, and small ones for studies that are over in minutes.
+pub const KNOWN: [Known; 8] = [
     Known {
         name: "flowers102",
         title: "Oxford Flowers-102",
@@ -94,6 +95,38 @@ pub const KNOWN: [Known; 5] = [
         where_to_get: "https://www.image-net.org/download.php, for those who agree to its terms (research and teaching only): `train` and `val` with a folder for every synset.\n\
             On the hub: hf:ILSVRC/imagenet-1k, gated by the same terms.",
     },
+    Known {
+        name: "cifar10",
+        title: "CIFAR-10",
+        classes: 10,
+        parts: &[("train", 50_000), ("test", 10_000)],
+        split: KnownSplit { train: "train[:90%]", validation: "train[90%:]", test: "test" },
+        resolution: 32,
+        resize_to: 32,
+        where_to_get: "https://www.cs.toronto.edu/~kriz/cifar.html: the binary version, unpacked.\n\
+            On the hub: hf:uoft-cs/cifar10, whose parquet files may lie in the folder as they are.",
+    },
+    Known {
+        name: "imagenette",
+        title: "Imagenette",
+        classes: 10,
+        parts: &[("train", 9469), ("test", 3925)],
+        split: KnownSplit { train: "train[:90%]", validation: "train[90%:]", test: "test" },
+        resolution: 64,
+        resize_to: 72,
+        where_to_get: "https://github.com/fastai/imagenette: any of its sizes, unpacked, with `val` called `test`.",
+    },
+    Known {
+        name: "flowers17",
+        title: "Oxford Flowers-17",
+        classes: 17,
+        parts: &[("train", 1088), ("test", 272)],
+        // 64 and 16 images of each class of 80, not one of the three official partitions.
+        split: KnownSplit { train: "train[:90%]", validation: "train[90%:]", test: "test" },
+        resolution: 64,
+        resize_to: 80,
+        where_to_get: "https://www.robots.ox.ac.uk/~vgg/data/flowers/17/: `17flowers.tgz`, whose images are in the order of their classes, 80 of each: in folders of their class, below `train` and `test`.",
+    },
 ];
 
 #[cfg(test)]
@@ -132,6 +165,6 @@ mod tests {
             assert!(known.resize_to > known.resolution && known.where_to_get.starts_with("https://"));
         }
         assert_eq!((find("imagenet").unwrap().resolution, find("sun397").unwrap().resize_to), (224, 160));
-        assert!(find("cifar10").is_none());
+        assert!(find("mnist").is_none());
     }
 }

@@ -5,6 +5,7 @@
 mod cohort;
 mod cost;
 mod device;
+mod evaluations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,8 +16,10 @@ use crate::job::{Job, JobId};
 use crate::source::Source;
 
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
+use cost::cohort_bytes;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 pub use device::Device;
+pub use evaluations::Evaluations;
 
 /// Where content lies on this machine, by its SHA-256.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,12 @@ impl Plan {
     /// What is still to be computed, teachers shared.
     pub fn cost(&self) -> Cost {
         self.cohorts.iter().map(cohort_cost).sum()
+    }
+
+    /// Bytes that are left on disk when all that is open is done, but for the store and what only a run that is going on
+    /// needs.
+    pub fn bytes(&self) -> f64 {
+        self.cohorts.iter().map(cohort_bytes).sum()
     }
 }
 

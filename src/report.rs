@@ -26,6 +26,7 @@ mod value;
 
 use crate::store::Outcome;
 
+pub use footer::grouped;
 pub use spec::{AtEpochs, Curves, Duration, Kind, Panel, Report, Scale, Source};
 pub use statistics::{Interval, mean, t_interval, t_quantile};
 pub use table::Table;

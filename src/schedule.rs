@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use crate::event::Message;
 use crate::folder::Folder;
 use crate::job::JobId;
-use crate::plan::{CohortId, Device, Manifest, Places, Plan};
+use crate::plan::{CohortId, Device, Evaluations, Manifest, Places, Plan};
 use crate::source::Keep;
 use crate::store::{self, Provenance, Store};
 
@@ -79,7 +79,8 @@ pub struct Settings {
     /// Shared by the workers of all slots.
     pub threads: u32,
     pub device: Device,
-    pub evaluate_every: u32,
+    pub evaluations: Evaluations,
+    pub minitrain: u32,
     pub allow_teacher_at_chance: bool,
     pub record_teacher: bool,
     pub images: Keep,

@@ -119,7 +119,17 @@ impl Kind {
 
 impl Origin {
     /// What has a name of its own.
-    pub const NAMES: [&str; 6] = [FASHION_MNIST_8K2K, "flowers102", "pet37", "food101", "sun397", "imagenet"];
+    pub const NAMES: [&str; 9] = [
+        FASHION_MNIST_8K2K,
+        "flowers102",
+        "pet37",
+        "food101",
+        "sun397",
+        "imagenet",
+        "cifar10",
+        "imagenette",
+        "flowers17",
+    ];
 
     /// What a name stands for.
     pub fn named(name: &str) -> Option<Origin> {
@@ -189,6 +199,9 @@ struct Table {
     food101: Option<PathBuf>,
     sun397: Option<PathBuf>,
     imagenet: Option<PathBuf>,
+    cifar10: Option<PathBuf>,
+    imagenette: Option<PathBuf>,
+    flowers17: Option<PathBuf>,
     /// One that has a name of its own, or the hub's.
     set: Option<String>,
 }
@@ -209,6 +222,9 @@ impl Table {
             ("food101", self.food101),
             ("sun397", self.sun397),
             ("imagenet", self.imagenet),
+            ("cifar10", self.cifar10),
+            ("imagenette", self.imagenette),
+            ("flowers17", self.flowers17),
         ];
         let files = files.into_iter().filter_map(|(kind, path)| Some(Origin::Files { kind, path: path? }));
         let known =

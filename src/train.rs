@@ -40,6 +40,7 @@ pub mod status;
 mod student;
 pub mod teacher;
 pub mod views;
+mod watch;
 pub mod weights;
 pub mod window;
 
@@ -103,7 +104,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
     let mut resolutions: Vec<u32> = students.iter().map(|student| student.job.resolution).collect();
     resolutions.sort_unstable();
     resolutions.dedup();
-    let evaluated = evaluation_sets(job, &resolutions, &set, teachers.as_ref())?;
+    let evaluated = evaluation_sets(job, &resolutions, &set, teachers.as_ref(), manifest.minitrain)?;
     if let Some(checks) = teacher_checks(&evaluated, job.data.classes) {
         let at_chance = checks
             .iter()
@@ -221,7 +222,7 @@ fn train(
                 student.step(machine, &images, &target, shared, sink)?;
                 if student.at_end_of_epoch() {
                     let asked = teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?;
-                    student.finish_epoch(machine, evaluated, manifest.evaluate_every, asked, sink)?;
+                    student.finish_epoch(machine, evaluated, manifest.evaluations, asked, sink)?;
                 }
             }
         }
@@ -251,17 +252,32 @@ pub fn locate(data: &Data, places: &Places) -> Result<Source> {
 }
 
 /// The splits students are measured on, with the teachers' answers. The students of a cohort share data and split but
-/// may differ in resolution.
+/// may differ in resolution. Of what they are trained on, only the first images are looked at (paper.md 1.8), and none
+/// where that is another data set.
 fn evaluation_sets<'a>(
     job: &Job,
     resolutions: &[u32],
     set: &'a DataSet,
     teachers: Option<&Teachers>,
+    minitrain: u32,
 ) -> Result<Vec<Evaluated<'a>>> {
-    let mut evaluated = Vec::new();
-    for (which, slice) in [(Which::Validation, &job.split.validation), (Which::Test, &job.split.test)] {
+    let whole = |slice| {
         let (images, range) = set.slice(slice);
-        let mut set = Evaluated::new(which, job, images, range, resolutions)?;
+        (images, (range.start as u32..range.end as u32).collect())
+    };
+    let mut splits = Vec::new();
+    if minitrain > 0 && job.train_on.is_empty() {
+        let (images, mut chosen) = pool::training_images(job, set);
+        chosen.truncate(minitrain as usize);
+        if images.are_labelled() {
+            splits.push((Which::Train, (images, chosen)));
+        }
+    }
+    splits.push((Which::Validation, whole(&job.split.validation)));
+    splits.push((Which::Test, whole(&job.split.test)));
+    let mut evaluated = Vec::new();
+    for (which, (images, chosen)) in splits {
+        let mut set = Evaluated::new(which, job, images, chosen, resolutions)?;
         if let Some(teachers) = teachers {
             let (each, together) = teachers.answer_all(&set)?;
             (set.each, set.together) = (each, Some(together));

@@ -134,9 +134,17 @@ pub fn note_skipped(name: &str, skipped: &[String]) {
 /// # Errors
 /// When it cannot be read or fetched.
 pub fn weights(name: &str) -> Result<WeightsFile> {
+    weights_with(name, &Settings::from_environment())
+}
+
+/// The same, of the hub by other settings.
+///
+/// # Errors
+/// As [`weights`].
+pub fn weights_with(name: &str, settings: &Settings) -> Result<WeightsFile> {
     match Reference::parse(name) {
         None => local(Path::new(name)),
-        Some(reference) => fetched(&reference?),
+        Some(reference) => fetched(&reference?, settings),
     }
 }
 
@@ -187,12 +195,11 @@ fn local(path: &Path) -> Result<WeightsFile> {
     Ok(WeightsFile { sha256, path: path.to_owned(), card })
 }
 
-fn fetched(reference: &Reference) -> Result<WeightsFile> {
-    let settings = Settings::from_environment();
-    let found = hub::fetch(reference, &settings, &mut progress(&reference.to_string()))?;
+fn fetched(reference: &Reference, settings: &Settings) -> Result<WeightsFile> {
+    let found = hub::fetch(reference, settings, &mut progress(&reference.to_string()))?;
     // Of the same commit, whatever the branch becomes meanwhile.
     let card = reference.sibling("config.json")?.at(&found.commit);
-    let card = hub::fetch_optional(&card, &settings, &mut |_, _| {})?;
+    let card = hub::fetch_optional(&card, settings, &mut |_, _| {})?;
     let card = card.map(|card| read_card(&card.path)).transpose()?.flatten();
     Ok(WeightsFile { sha256: found.sha256, path: found.path, card })
 }

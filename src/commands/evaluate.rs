@@ -220,7 +220,7 @@ struct Classes {
 }
 
 fn measured(answers: &Answers<'_>) -> Measured {
-    let evaluation = answers.evaluate(Which::Test, None);
+    let evaluation = answers.evaluate(Which::Test, None, false);
     let images = evaluation.images as f64;
     Measured {
         top1: evaluation.top1,
@@ -240,7 +240,7 @@ fn wilson(share: f64, count: f64) -> (f64, f64) {
 }
 
 fn compare(answers: &Answers<'_>, theirs: &[f32], arguments: &cli::Evaluate) -> Against {
-    let together = answers.evaluate(Which::Test, Some(theirs));
+    let together = answers.evaluate(Which::Test, Some(theirs), false);
     Against {
         weights: arguments.against.clone(),
         measured: measured(&Answers { logits: theirs, ..*answers }),

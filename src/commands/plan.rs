@@ -1,6 +1,6 @@
 //! `plan`: what `run` would do, and its price. Runs nothing and writes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::run::plan_of;
-use super::{print, print_json, read_experiment, table};
+use super::{print, print_json, read_priced, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::{Cohort, Plan, cohort_cost, job_cost};
+use crate::plan::{Plan, cohort_cost, job_cost};
 use crate::store::{self, Store};
 use crate::train;
 
 pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
-    let experiment = read_experiment(&arguments.experiment)?;
+    let (experiment, absent) = read_priced(&arguments.experiment)?;
     let folder = Folder::new(&arguments.place.folder);
     let (done, rate) = match Store::open_read_only(&folder.store()).await {
         Ok(store) => (store.done().await?, store.flops_per_second().await?),
@@ -27,24 +27,29 @@ pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     let plan = plan_of(&experiment, &folder, done);
-    let rate = Rate::new(&plan, rate)?;
+    let rate = Rate::new(&plan, rate, f64::from(arguments.gpu_tflops))?;
     if arguments.json {
-        print_json(&Listing::new(&experiment, &plan, &rate))?;
+        print_json(&Listing { not_here: &absent, ..Listing::new(&experiment, &plan, &rate) })?;
     } else {
-        print(&text(&experiment, &plan, &rate))?;
+        let rows = if plan.jobs.len() > MOST_ROWS && !arguments.all { groups(&plan) } else { rows(&experiment, &plan) };
+        print(&format!("{rows}{}", text(&plan, &rate)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What one core computes in a second, and who says so.
+/// More jobs are told by their kinds.
+const MOST_ROWS: usize = 100;
+
+/// What one core computes in a second, and who says so; and a GPU, as was told.
 struct Rate {
     flops_per_second: f64,
     source: &'static str,
     cores: usize,
+    gpu_tflops: f64,
 }
 
 impl Rate {
-    fn new(plan: &Plan, stored: Option<f64>) -> Result<Rate> {
+    fn new(plan: &Plan, stored: Option<f64>, gpu_tflops: f64) -> Result<Rate> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (flops_per_second, source) = match (stored, plan.open().next()) {
             (Some(rate), _) => (rate, "the store's epochs"),
@@ -52,11 +57,15 @@ impl Rate {
             (None, None) => (f64::INFINITY, "nothing"),
             (None, Some(planned)) => (train::probe(&planned.job)?, "a probe of half a second"),
         };
-        Ok(Rate { flops_per_second, source, cores })
+        Ok(Rate { flops_per_second, source, cores, gpu_tflops })
     }
 
     fn seconds(&self, plan: &Plan) -> f64 {
         plan.cost().total() / self.flops_per_second / self.cores.min(plan.cohorts.len()).max(1) as f64
+    }
+
+    fn gpu_hours(&self, plan: &Plan) -> f64 {
+        plan.cost().total() / self.gpu_tflops / 1e12 / 3600.0
     }
 }
 
@@ -74,6 +83,11 @@ struct Listing<'a> {
     teacher_flops: f64,
     seconds: f64,
     rate_from: &'a str,
+    gpu_hours: f64,
+    gpu_tflops: f64,
+    disk_bytes: f64,
+    /// Data sets and weights whose content is not known.
+    not_here: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -139,36 +153,83 @@ impl<'a> Listing<'a> {
             teacher_flops: cost.teacher_flops,
             seconds: rate.seconds(plan),
             rate_from: rate.source,
+            gpu_hours: rate.gpu_hours(plan),
+            gpu_tflops: rate.gpu_tflops,
+            disk_bytes: plan.bytes(),
+            not_here: &[],
         }
     }
 }
 
-fn text(experiment: &Experiment, plan: &Plan, rate: &Rate) -> String {
-    let mut text = String::new();
-    let axes = |id: &JobId| experiment.jobs.iter().find(|cell| cell.job.id() == *id).map(|cell| &cell.axes);
+/// A job a line.
+fn rows(experiment: &Experiment, plan: &Plan) -> String {
+    let axes: HashMap<JobId, _> = experiment.jobs.iter().map(|cell| (cell.job.id(), &cell.axes)).collect();
+    let cohorts: HashMap<&JobId, usize> = plan
+        .cohorts
+        .iter()
+        .enumerate()
+        .flat_map(|(place, cohort)| cohort.jobs.iter().map(move |(id, _)| (id, place + 1)))
+        .collect();
     let rows: Vec<Vec<String>> = plan
         .jobs
         .iter()
         .map(|planned| {
-            let place = match axes(&planned.id) {
+            let place = match axes.get(&planned.id) {
                 Some(axes) if !axes.is_empty() => {
                     axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect::<Vec<_>>().join(" ")
                 }
                 _ if planned.only_needed => "teacher".to_owned(),
                 _ => String::new(),
             };
-            let cohort = plan.cohorts.iter().position(|cohort| holds(cohort, &planned.id));
             vec![
                 planned.id.to_string(),
                 if planned.done { "done" } else { "open" }.to_owned(),
-                cohort.map_or(String::new(), |place| (place + 1).to_string()),
+                cohorts.get(&planned.id).map_or(String::new(), usize::to_string),
                 planned.job.student.label(),
                 table::flops(job_cost(&planned.job).total()),
                 place,
             ]
         })
         .collect();
-    text += &table::table(&["job", "state", "cohort", "student", "alone", "grid"], &rows);
+    table::table(&["job", "state", "cohort", "student", "alone", "grid"], &rows)
+}
+
+/// A line for the jobs of the same data, mode and length.
+fn groups(plan: &Plan) -> String {
+    #[derive(Default)]
+    struct Group {
+        jobs: usize,
+        open: usize,
+        flops: f64,
+    }
+    let mut groups: Vec<((&str, &str, String, u32), Group)> = Vec::new();
+    for planned in &plan.jobs {
+        let job = &planned.job;
+        let key = (job.data.name.as_str(), job.teaching_name(), job.student.label(), job.epochs);
+        let place = groups.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            groups.push((key, Group::default()));
+            groups.len() - 1
+        });
+        let group = &mut groups[place].1;
+        group.jobs += 1;
+        group.open += usize::from(!planned.done);
+        group.flops += job_cost(job).total();
+    }
+    let rows: Vec<Vec<String>> = groups
+        .into_iter()
+        .map(|((data, teaching, student, epochs), group)| {
+            let numbers = [epochs as usize, group.jobs, group.open].map(|number| number.to_string());
+            let mut row = vec![data.to_owned(), teaching.to_owned(), student];
+            row.extend(numbers);
+            row.push(table::flops(group.flops));
+            row
+        })
+        .collect();
+    table::table(&["data", "teaching", "student", "epochs", "jobs", "open", "alone"], &rows)
+}
+
+fn text(plan: &Plan, rate: &Rate) -> String {
+    let mut text = String::new();
     let (all, open) = (plan.jobs.len(), plan.open().count());
     text += &format!("\n{all} jobs, {} done, {open} open in {} cohorts\n", all - open, plan.cohorts.len());
     if open > 0 {
@@ -188,10 +249,17 @@ fn text(experiment: &Experiment, plan: &Plan, rate: &Rate) -> String {
             table::flops(rate.flops_per_second),
             rate.source,
         );
+        text += &format!(
+            "{} GPU-hours at {} TFLOP/s; {} on disk\n",
+            grouped(rate.gpu_hours(plan)),
+            rate.gpu_tflops,
+            table::bytes(plan.bytes()),
+        );
     }
     text
 }
 
-fn holds(cohort: &Cohort, id: &JobId) -> bool {
-    cohort.jobs.iter().any(|(member, _)| member == id)
+/// `12,345`, or with a decimal below a hundred.
+fn grouped(hours: f64) -> String {
+    if hours < 100.0 { format!("{hours:.1}") } else { crate::report::grouped(hours.round() as u64) }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
+use crate::grid::{SIZES, sized};
 use crate::report::{self, Source, Theme};
 use crate::store::{Outcome, Store};
 
@@ -26,17 +27,23 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         named => named,
     };
     let store = Store::open_read_only(&folder.store()).await?;
-    let outcomes = store.outcomes(&experiment).await?;
+    let size = match arguments.size {
+        Some(size) => Some(size.name()),
+        None => size_in(&store, &experiment).await?,
+    };
+    let recorded = sized(&experiment, size);
+    let outcomes = store.outcomes(&recorded).await?;
     let source = match named {
         Err(error) if outcomes.is_empty() => return Err(error),
         Err(_) => {
             let experiments = store.experiments().await?;
             let title =
-                experiments.iter().find(|known| known.name == experiment).and_then(|known| known.title.as_deref());
+                experiments.iter().find(|known| known.name == recorded).and_then(|known| known.title.as_deref());
             shipped::plain_report(&experiment, title.unwrap_or(&experiment), &outcomes)
         }
         Ok(_) if outcomes.is_empty() => anyhow::bail!(
-            "the store holds nothing of experiment `{experiment}`\nhint: `distillery run {experiment}` fills it"
+            "the store holds nothing of experiment `{recorded}`\nhint: `distillery run {experiment}{}` fills it",
+            arguments.size.map_or(String::new(), |size| format!(" size={}", size.name())),
         ),
         Ok(source) => source,
     };
@@ -44,7 +51,7 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         cli::Theme::Light => Theme::Light,
         cli::Theme::Dark => Theme::Dark,
     };
-    let drawn = draw(&source, &outcomes, &arguments.out.unwrap_or_else(|| folder.reports()), theme)?;
+    let drawn = draw(&source, size, &outcomes, &arguments.out.unwrap_or_else(|| folder.reports()), theme)?;
     if arguments.json {
         print_json(&drawn)?;
     } else {
@@ -54,6 +61,19 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Of an experiment that was run in several sizes, the one that was recorded last; none where it has none.
+async fn size_in(store: &Store, experiment: &str) -> Result<Option<&'static str>> {
+    let all = store.experiments().await?;
+    let recorded = |size: Option<&str>| {
+        let name = sized(experiment, size);
+        all.iter().find(|known| known.name == name).map(|known| known.recorded_ms)
+    };
+    if recorded(None).is_some() {
+        return Ok(None);
+    }
+    Ok(SIZES.into_iter().filter(|size| recorded(Some(size)).is_some()).max_by_key(|size| recorded(Some(size))))
 }
 
 /// The files of a report that was drawn.
@@ -81,10 +101,10 @@ impl Drawn {
     }
 }
 
-pub fn draw(source: &Source, outcomes: &[Outcome], out: &Path, theme: Theme) -> Result<Drawn> {
+pub fn draw(source: &Source, size: Option<&str>, outcomes: &[Outcome], out: &Path, theme: Theme) -> Result<Drawn> {
     let mut report = report::read(source)?;
     // What the files are called, and what the Markdown links to.
-    report.name = super::stem(&source.name);
+    report.name = sized(&super::stem(&source.name), size);
     let rendered = report::render(&report, outcomes, theme)?;
     let results = report::results_table(&report, outcomes)?;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();

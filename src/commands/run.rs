@@ -47,7 +47,8 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             slots,
             threads,
             device,
-            evaluate_every: experiment.run.evaluate_every,
+            evaluations: experiment.run.evaluations,
+            minitrain: experiment.run.minitrain,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
             record_teacher: experiment.run.record_teacher,
             images: experiment.run.images,
@@ -117,8 +118,9 @@ fn jobs(experiment: &Experiment) -> Vec<Job> {
 /// Draws every report of the experiment. A report that cannot be drawn is told and does not hide the results.
 fn draw(experiment: &Experiment, outcomes: &[Outcome], folder: &Folder) -> Vec<report::Drawn> {
     let mut drawn = Vec::new();
-    for source in shipped::reports_of(&experiment.name, experiment.title.as_deref(), outcomes) {
-        match report::draw(&source, outcomes, &folder.reports(), crate::report::Theme::Light) {
+    let size = experiment.size.as_deref();
+    for source in shipped::reports_of(&experiment.stem, experiment.title.as_deref(), outcomes) {
+        match report::draw(&source, size, outcomes, &folder.reports(), crate::report::Theme::Light) {
             Ok(one) => drawn.push(one),
             // Nothing to draw yet.
             Err(error) if matches!(error.downcast_ref(), Some(crate::report::Error::Empty(_))) => {}

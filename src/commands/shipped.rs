@@ -22,7 +22,27 @@ const MOST_PANELS: usize = 12;
 /// Name and text.
 type Shipped = &'static [(&'static str, &'static str)];
 
-pub const EXPERIMENTS: Shipped = shipped!("experiments": "precision" "quickstart");
+pub const EXPERIMENTS: Shipped = shipped!("experiments":
+    "cnn-vit"
+    "crops"
+    "fig1-duration"
+    "fig3-consistency"
+    "fig4-patience"
+    "fig5-init"
+    "fig5-shampoo"
+    "fig6-out-of-domain"
+    "fig7-labels"
+    "figs9-12-consistency"
+    "mixup-strength"
+    "precision"
+    "quickstart"
+    "replayed-views"
+    "separate-mixup"
+    "stored-answers"
+    "table1-resolutions"
+    "table3-ensemble"
+    "table3-mobilenet"
+);
 pub const REPORTS: Shipped = shipped!("reports": "precision" "quickstart");
 
 /// # Errors

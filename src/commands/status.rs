@@ -53,6 +53,9 @@ async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
         if let (State::Failed | State::Blocked, Some(message)) = (outcome.state, &outcome.message) {
             eprintln!("{}: {message}", outcome.id);
         }
+        for message in outcome.flags.values() {
+            eprintln!("warning: {} {message}", outcome.id);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,13 @@ pub fn flops(count: f64) -> String {
     format!("{:.3} {}", Digits(count / 1000f64.powi(power as i32)), units[power])
 }
 
+/// `1.23 GB`
+pub fn bytes(count: f64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let power = if count < 1.0 { 0 } else { ((count.log10() / 3.0) as usize).min(units.len() - 1) };
+    format!("{} {}", Digits(count / 1000f64.powi(power as i32)), units[power])
+}
+
 /// Three significant digits.
 struct Digits(f64);
 

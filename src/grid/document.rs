@@ -10,15 +10,18 @@ use toml::de::{DeTable, DeValue};
 
 use super::key;
 use super::merge::{self, Key, merge};
+use super::size;
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
+use crate::plan::Evaluations;
 use crate::source::Keep;
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSettings {
-    /// Evaluate after every n-th epoch, and always after the last.
-    pub evaluate_every: u32,
+    pub evaluations: Evaluations,
+    /// Training images that are measured, too.
+    pub minitrain: u32,
     /// Go on although a teacher is no better than guessing.
     pub allow_teacher_at_chance: bool,
     /// Keep a live teacher's answers on disk, and take those that are there.
@@ -29,6 +32,8 @@ pub struct RunSettings {
 
 pub(super) struct Document<'t> {
     pub title: Option<String>,
+    /// Of the file's sizes, the one that was asked for, or the first.
+    pub size: Option<String>,
     pub run: RunSettings,
     /// By name, in file order.
     pub teachers: Vec<(Key<'t>, Section<'t>)>,
@@ -52,7 +57,7 @@ pub(super) struct Defaults<'t> {
     pub distil: DeTable<'t>,
 }
 
-const SECTIONS: [&str; 5] = ["title", "run", "teachers", "base", "grid"];
+const SECTIONS: [&str; 6] = ["title", "sizes", "run", "teachers", "base", "grid"];
 
 /// # Errors
 /// When a text is no TOML, or a section is unknown or not of its form.
@@ -71,6 +76,7 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
     if let Some(key) = merge::in_order(&file).find(|key| !SECTIONS.contains(&key.get_ref().as_ref())) {
         return Err(unknown_section(key));
     }
+    let size = size::lay_over(&mut file, texts)?;
     let title = match file.remove("title").map(|value| (value.span(), value.into_inner())) {
         None => None,
         Some((_, DeValue::String(title))) => Some(title.into_owned()),
@@ -88,10 +94,13 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
 
     let mut overrides = DeTable::new();
     for table in texts.overrides() {
-        lay_override(table?, &mut run.table, &mut teachers.table, &mut overrides)?;
+        let mut table = table?;
+        // Looked at already.
+        table.remove("size");
+        lay_override(table, &mut run.table, &mut teachers.table, &mut overrides)?;
     }
     let teachers = sections_by_name(teachers.table)?;
-    Ok(Document { title, run: read_run(run)?, teachers, base, blocks, overrides, defaults })
+    Ok(Document { title, size, run: read_run(run)?, teachers, base, blocks, overrides, defaults })
 }
 
 impl<'t> Section<'t> {
@@ -158,7 +167,7 @@ fn lay_override<'t>(
                     }
                 }
             }
-            ("base" | "grid", _) => {
+            ("base" | "grid" | "sizes", _) => {
                 let fault = Fault::new(key.span(), format!("`{key}` cannot be overridden"));
                 return Err(fault.hint("a job key stands alone, for instance `epochs=10`, and holds for every job"));
             }
@@ -172,7 +181,7 @@ fn lay_override<'t>(
 }
 
 /// `train` holds job keys, whose choices replace each other.
-fn merge_teacher<'t>(below: &mut DeTable<'t>, above: &DeTable<'t>) {
+pub(super) fn merge_teacher<'t>(below: &mut DeTable<'t>, above: &DeTable<'t>) {
     for (key, value) in above.iter() {
         if key.get_ref() == "train"
             && let Some(DeValue::Table(below)) = below.get_mut("train").map(Spanned::get_mut)
@@ -205,7 +214,8 @@ fn unknown_section(found: &Key<'_>) -> Fault {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RunText {
-    evaluate_every: u32,
+    evaluate_every: Evaluations,
+    minitrain: u32,
     teacher_at_chance: AtChance,
     record_teacher: bool,
     images: Keep,
@@ -219,19 +229,14 @@ enum AtChance {
 }
 
 fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
-    let every = merge::span_of(&section.table, "evaluate-every").unwrap_or(section.span.clone());
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
         Fault::from_toml(&error)
-            .or_hint("for instance `evaluate-every = 1`, `teacher-at-chance = \"stop\"`, `record-teacher = true` and `images = \"auto\"`")
+            .or_hint("for instance `evaluate-every = 1` or `{ per-decade = 10 }`, `minitrain = 512`, `teacher-at-chance = \"stop\"`, `record-teacher = true` and `images = \"auto\"`")
     })?;
-    if text.evaluate_every == 0 {
-        return Err(
-            Fault::new(every, "`evaluate-every` is at least 1 epoch").hint("the last epoch is always evaluated")
-        );
-    }
     Ok(RunSettings {
-        evaluate_every: text.evaluate_every,
+        evaluations: text.evaluate_every,
+        minitrain: text.minitrain,
         allow_teacher_at_chance: matches!(text.teacher_at_chance, AtChance::Allow),
         record_teacher: text.record_teacher,
         images: text.images,

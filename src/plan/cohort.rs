@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Device, Places, Planned};
+use super::{Device, Evaluations, Places, Planned};
 use crate::job::{Distil, Init, Job, JobId, NetworkSource, Objective, Teaching, canonical_text, short_hash};
 use crate::source::Keep;
 
@@ -37,8 +37,9 @@ pub struct Manifest {
     pub cohort: CohortId,
     pub students: Vec<Student>,
     pub places: Places,
-    /// Evaluate after every n-th epoch, and always after the last.
-    pub evaluate_every: u32,
+    pub evaluations: Evaluations,
+    /// Training images that are measured, too.
+    pub minitrain: u32,
     /// Go on although a teacher is no better than guessing.
     pub allow_teacher_at_chance: bool,
     /// Keep a live teacher's answers on disk, and take those that are there.

@@ -42,6 +42,26 @@ pub fn cohort_cost(cohort: &Cohort) -> Cost {
     })
 }
 
+/// What a cohort leaves on disk: its students' weights in f32, with those of the last step beside an average of them, and
+/// answers that are kept because they are asked for again.
+pub fn cohort_bytes(cohort: &Cohort) -> f64 {
+    let student = |job: &Job| {
+        let copies = if job.ema.is_off() { 1.0 } else { 2.0 };
+        4.0 * copies * job.student.parameters(job.input()) as f64
+    };
+    let kept = |job: &Job| {
+        let Objective::Distil(distil) = &job.objective else { return 0.0 };
+        let answers = if distil.teaching.is_fixed() {
+            job.train_images() as f64
+        } else {
+            job.cycle().map_or(0.0, |steps| steps as f64 * f64::from(job.batch))
+        };
+        4.0 * answers * f64::from(job.data.classes)
+    };
+    let answers = cohort.jobs.iter().map(|(_, job)| kept(job)).fold(0.0, f64::max);
+    cohort.jobs.iter().map(|(_, job)| student(job)).sum::<f64>() + answers
+}
+
 /// What the teachers' answers to `images` training images cost a job that runs alone. `fixed` modes ask once an image.
 pub fn teacher_flops(job: &Job, images: f64) -> f64 {
     let Objective::Distil(distil) = &job.objective else { return 0.0 };

@@ -57,7 +57,10 @@ impl Plain {
             Notice::Lost { .. }
                 | Notice::Blocked { .. }
                 | Notice::Stopping { .. }
-                | Notice::Message { message: Message { event: Event::Failed { .. } | Event::Torn { .. }, .. }, .. }
+                | Notice::Message {
+                    message: Message { event: Event::Failed { .. } | Event::Torn { .. } | Event::Flagged { .. }, .. },
+                    ..
+                }
         );
         if is_trouble { happening(&self.tally, notice) } else { Vec::new() }
     }
@@ -98,6 +101,7 @@ fn said(tally: &Tally, message: &Message) -> Option<String> {
         Event::Stopped { epoch, step } => Some(format!("stopped {job}: saved after epoch {epoch}, step {step}")),
         Event::Failed { class, message } => Some(format!("{} failed {job}: {}: {message}", counted(), class.name())),
         Event::Torn { file } => Some(format!("torn checkpoint `{file}` of {job}: the one before it is used")),
+        Event::Flagged { message, .. } => Some(format!("warning: {job} {message}")),
         Event::Teacher(_) | Event::Epoch(_) | Event::Step { .. } => None,
     }
 }

@@ -172,7 +172,7 @@ impl Tally {
                 job.ended = true;
                 None
             }
-            Event::Teacher(_) | Event::Torn { .. } | Event::Stopped { .. } => None,
+            Event::Teacher(_) | Event::Torn { .. } | Event::Flagged { .. } | Event::Stopped { .. } => None,
         };
         if let (Some(speed), Some(tally)) = (speed, self.cohorts.get_mut(cohort)) {
             tally.images_per_second = Some(speed);

@@ -86,6 +86,19 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
     sentences
 }
 
+/// What was noticed about the jobs' evaluations; no line of a figure shows it.
+pub fn flagged(outcomes: &[&Outcome]) -> Vec<String> {
+    let all: Vec<_> =
+        outcomes.iter().flat_map(|outcome| outcome.flags.values().map(move |message| (&outcome.id, message))).collect();
+    match &all[..] {
+        [] => Vec::new(),
+        [(job, message)] => vec![format!("Job {:.8} {message}.", job.as_str())],
+        [(job, message), ..] => {
+            vec![format!("{} flags on jobs, such as {:.8}, which {message}.", all.len(), job.as_str())]
+        }
+    }
+}
+
 fn extremes(means: &[&Mean]) -> Option<(usize, usize)> {
     let fewest = means.iter().map(|mean| mean.n).min()?;
     let most = means.iter().map(|mean| mean.n).max()?;

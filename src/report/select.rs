@@ -137,7 +137,7 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
     Ok(Figure {
         title: report.title.clone(),
         subtitle: report.subtitle.clone().unwrap_or_else(|| footer::subtitle(&asked)),
-        footer: footer::sentences(&panels, asked.len(), missing.len()),
+        footer: [footer::sentences(&panels, asked.len(), missing.len()), footer::flagged(&asked)].concat(),
         panels,
         missing,
     })

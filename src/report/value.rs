@@ -24,15 +24,25 @@ pub enum Measure {
     Loss,
     Kl,
     Agreement,
+    Agreement5,
+    Distance,
+    Entropy,
+    TeacherEntropy,
+    CalibrationError,
 }
 
 const SPLITS: [Which; 3] = [Which::Train, Which::Validation, Which::Test];
-const MEASURES: [(&str, Measure); 5] = [
+const MEASURES: [(&str, Measure); 10] = [
     ("top1", Measure::Top1),
     ("top5", Measure::Top5),
     ("loss", Measure::Loss),
     ("kl", Measure::Kl),
     ("agreement", Measure::Agreement),
+    ("agreement5", Measure::Agreement5),
+    ("distance", Measure::Distance),
+    ("entropy", Measure::Entropy),
+    ("teacher-entropy", Measure::TeacherEntropy),
+    ("calibration-error", Measure::CalibrationError),
 ];
 
 impl Value {
@@ -50,6 +60,11 @@ impl Value {
                     Measure::Loss => Some(evaluation.loss),
                     Measure::Kl => evaluation.kl,
                     Measure::Agreement => evaluation.agreement,
+                    Measure::Agreement5 => evaluation.agreement5,
+                    Measure::Distance => evaluation.distance,
+                    Measure::Entropy => evaluation.entropy,
+                    Measure::TeacherEntropy => evaluation.teacher_entropy,
+                    Measure::CalibrationError => evaluation.calibration_error,
                 }
             }
         }
@@ -65,12 +80,14 @@ impl Value {
     }
 
     pub fn is_share(self) -> bool {
-        matches!(self, Value::Evaluated(_, Measure::Top1 | Measure::Top5 | Measure::Agreement))
+        use Measure::{Agreement, Agreement5, CalibrationError, Top1, Top5};
+        matches!(self, Value::Evaluated(_, Top1 | Top5 | Agreement | Agreement5 | CalibrationError))
     }
 
     /// Whether it only means something beside a teacher, so that jobs without one are not missing it.
     pub fn needs_teacher(self) -> bool {
-        matches!(self, Value::Evaluated(_, Measure::Kl | Measure::Agreement))
+        use Measure::{Agreement, Agreement5, Distance, Kl, TeacherEntropy};
+        matches!(self, Value::Evaluated(_, Kl | Agreement | Agreement5 | Distance | TeacherEntropy))
     }
 
     pub fn split(self) -> Option<Which> {
@@ -94,6 +111,11 @@ impl Value {
                     Measure::Loss => format!("cross-entropy, {split} images, nats"),
                     Measure::Kl => format!("KL to the teacher, {split} images, nats"),
                     Measure::Agreement => format!("same first class as the teacher, {split} images"),
+                    Measure::Agreement5 => format!("teacher's first class among five, {split} images"),
+                    Measure::Distance => format!("logits to the teacher's, {split} images"),
+                    Measure::Entropy => format!("entropy, {split} images, nats"),
+                    Measure::TeacherEntropy => format!("the teacher's entropy, {split} images, nats"),
+                    Measure::CalibrationError => format!("calibration error, {split} images"),
                 }
             }
         }
@@ -137,9 +159,11 @@ impl FromStr for Value {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
+            let measures: Vec<String> = MEASURES.iter().map(|(name, _)| format!("`{name}`")).collect();
             format!(
-                "`{text}` is no value: expected `training-loss`, `learning-rate`, `gradient-norm`, or one of `top1`, \
-                 `top5`, `loss`, `kl`, `agreement` on a split, such as `test.top1`"
+                "`{text}` is no value: expected `training-loss`, `learning-rate`, `gradient-norm`, or one of {} on a \
+                 split, such as `test.top1`",
+                measures.join(", ")
             )
         };
         match text {

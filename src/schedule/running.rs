@@ -133,7 +133,8 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 .map(|(attempt, (_, job))| Student { attempt, job: job.clone() })
                 .collect(),
             places: self.settings.places.clone(),
-            evaluate_every: self.settings.evaluate_every,
+            evaluations: self.settings.evaluations,
+            minitrain: self.settings.minitrain,
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
             record_teacher: self.settings.record_teacher,
             images: self.settings.images,

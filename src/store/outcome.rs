@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::event::{Epoch, Evaluation, TeacherCheck, Which};
+use crate::event::{Epoch, Evaluation, Flag, TeacherCheck, Which};
 use crate::job::{Job, JobId};
 
 /// A job of an experiment with everything it reported.
@@ -21,6 +21,8 @@ pub struct Outcome {
     /// Ascending, at most one row an epoch.
     pub epochs: Vec<Epoch>,
     pub teachers: Vec<TeacherCheck>,
+    /// What a reader should know of its evaluations, in words; each once.
+    pub flags: BTreeMap<Flag, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{Error, Outcome, State, Store};
-use crate::event::{Epoch, Evaluation, TeacherCheck, Which};
+use crate::event::{Epoch, Evaluation, Event, TeacherCheck, Which};
 use crate::job::JobId;
 
 /// How an experiment stands.
@@ -113,12 +113,14 @@ impl Store {
                 message: row.try_get(4)?,
                 epochs: Vec::new(),
                 teachers: Vec::new(),
+                flags: BTreeMap::new(),
                 id: JobId::from_stored(id),
             });
         }
         read_epochs(&mut connection, experiment, &positions, &mut outcomes).await?;
         read_evaluations(&mut connection, experiment, &positions, &mut outcomes).await?;
         read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
+        read_flags(&mut connection, experiment, &positions, &mut outcomes).await?;
         Ok(outcomes)
     }
 
@@ -131,7 +133,7 @@ impl Store {
 /// Place of a job in the list of outcomes.
 type Positions = HashMap<String, usize>;
 
-// Three statements over the whole experiment and not three a job: with 10,000 jobs the difference is minutes.
+// A few statements over the whole experiment and not as many a job: with 10,000 jobs the difference is minutes.
 
 async fn read_epochs(
     connection: &mut SqliteConnection,
@@ -174,7 +176,8 @@ async fn read_evaluations(
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
-        "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement
+        "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement, r.agreement5, r.distance,
+             r.entropy, r.teacher_entropy, r.calibration_error, r.correct
          FROM experiment_jobs e JOIN evaluations r ON r.job = e.job
          WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
@@ -194,6 +197,12 @@ async fn read_evaluations(
             top5: number(&row, 6)?,
             kl: row.try_get(7)?,
             agreement: row.try_get(8)?,
+            agreement5: row.try_get(9)?,
+            distance: row.try_get(10)?,
+            entropy: row.try_get(11)?,
+            teacher_entropy: row.try_get(12)?,
+            calibration_error: row.try_get(13)?,
+            correct: row.try_get(14)?,
         });
     }
     // As the worker says them, not as the words sort.
@@ -231,6 +240,29 @@ async fn read_teachers(
     for outcome in outcomes {
         // The ensemble after its members.
         outcome.teachers.sort_by_key(|check| (check.teacher.unwrap_or(u32::MAX), order(check.split)));
+    }
+    Ok(())
+}
+
+async fn read_flags(
+    connection: &mut SqliteConnection,
+    experiment: &str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
+    )
+    .bind(experiment)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let job: &str = row.try_get(0)?;
+        let Some(&at) = positions.get(job) else { continue };
+        if let Event::Flagged { flag, message } = json(row.try_get(1)?, || format!("an event of job `{job}`"))? {
+            outcomes[at].flags.entry(flag).or_insert(message);
+        }
     }
     Ok(())
 }

@@ -103,7 +103,9 @@ async fn take_one(connection: &mut SqliteConnection, source: Source, message: &M
             let ending = Ending::Failed { class: *class, message: why.clone() };
             write_down(connection, message).await? && end(connection, job, *attempt, *at_ms, &ending).await?
         }
-        Event::Started { .. } | Event::Torn { .. } | Event::Step { .. } => write_down(connection, message).await?,
+        Event::Started { .. } | Event::Torn { .. } | Event::Flagged { .. } | Event::Step { .. } => {
+            write_down(connection, message).await?
+        }
     };
     Ok(if new { Taken::Stored } else { Taken::Known })
 }
@@ -163,6 +165,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Teacher(_) => "teacher",
         Event::Epoch(_) => "epoch",
         Event::Torn { .. } => "torn",
+        Event::Flagged { .. } => "flagged",
         Event::Step { .. } => "step",
         Event::Finished => "finished",
         Event::Stopped { .. } => "stopped",
@@ -194,8 +197,10 @@ async fn insert_epoch(connection: &mut SqliteConnection, message: &Message, row:
     let mut new = inserted.rows_affected() > 0;
     for evaluation in &row.evaluations {
         let inserted = sqlx::query(
-            "INSERT INTO evaluations (job, epoch, split, images, loss, top1, top5, kl, agreement)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (job, epoch, split) DO NOTHING",
+            "INSERT INTO evaluations (job, epoch, split, images, loss, top1, top5, kl, agreement, agreement5, distance,
+                 entropy, teacher_entropy, calibration_error, correct)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+             ON CONFLICT (job, epoch, split) DO NOTHING",
         )
         .bind(message.job.as_str())
         .bind(i64::from(row.epoch))
@@ -206,6 +211,12 @@ async fn insert_epoch(connection: &mut SqliteConnection, message: &Message, row:
         .bind(evaluation.top5)
         .bind(evaluation.kl)
         .bind(evaluation.agreement)
+        .bind(evaluation.agreement5)
+        .bind(evaluation.distance)
+        .bind(evaluation.entropy)
+        .bind(evaluation.teacher_entropy)
+        .bind(evaluation.calibration_error)
+        .bind(&evaluation.correct)
         .execute(&mut *connection)
         .await?;
         // A resumed run may evaluate more often than the first: rows of an epoch that is known, but new themselves.

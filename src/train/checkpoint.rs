@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::model::Blueprint;
+use super::watch::Watch;
 use crate::digest::hex;
 use crate::folder::replace;
 
@@ -37,6 +38,8 @@ pub struct Place {
     pub gradient_norm: f64,
     pub steps: u64,
     pub seconds: f64,
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// A student's numbers.

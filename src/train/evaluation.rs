@@ -35,30 +35,25 @@ pub struct Evaluated<'a> {
 /// The central crops of a split.
 struct Crops<'a> {
     images: &'a Images,
-    range: Range<usize>,
+    /// Which of them.
+    chosen: Vec<u32>,
     crop: Crop,
     shape: Shape,
 }
 
 impl<'a> Evaluated<'a> {
-    /// A split as `job` sees it; `often` are the resolutions that are looked at often.
+    /// The `chosen` of some images as `job` sees them; `often` are the resolutions that are looked at often.
     ///
     /// # Errors
     /// Those of encoded images.
-    pub fn new(
-        which: Which,
-        job: &Job,
-        images: &'a Images,
-        range: Range<usize>,
-        often: &[u32],
-    ) -> Result<Evaluated<'a>> {
+    pub fn new(which: Which, job: &Job, images: &'a Images, chosen: Vec<u32>, often: &[u32]) -> Result<Evaluated<'a>> {
         let shape = Shape { side: 0, flip: false, resize: job.resize, decode: job.decode };
-        let labels = images.labels[range.clone()].to_vec();
-        let crops = Crops { images, range, crop: job.crop.clone(), shape };
+        let labels = chosen.iter().map(|image| images.labels[*image as usize]).collect();
+        let crops = Crops { images, chosen, crop: job.crop.clone(), shape };
         let mut kept = BTreeMap::new();
         for resolution in often {
-            if crops.range.len() * crops.size(*resolution) <= KEPT_BYTES {
-                kept.insert(*resolution, crops.pixels(*resolution, 0..crops.range.len())?);
+            if crops.chosen.len() * crops.size(*resolution) <= KEPT_BYTES {
+                kept.insert(*resolution, crops.pixels(*resolution, 0..crops.chosen.len())?);
             }
         }
         Ok(Evaluated { which, labels, each: Vec::new(), together: None, crops, kept })
@@ -96,7 +91,7 @@ impl Crops<'_> {
         let shape = Shape { side: resolution as usize, ..self.shape };
         let mut pixels = vec![0; some.len() * size];
         pixels.par_chunks_mut(size).enumerate().try_for_each(|(i, to)| {
-            let index = self.range.start + some.start + i;
+            let index = self.chosen[some.start + i] as usize;
             self.images.view(index, Window::evaluation(&self.crop, self.images.size_of(index)), shape, to)
         })?;
         Ok(pixels)

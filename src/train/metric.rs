@@ -1,7 +1,13 @@
 //! A network's answers measured: against labels, and against a teacher.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::event::{Evaluation, Which};
 use crate::train::ops::loss::log_softmax_rows;
+
+/// Bins of a calibration error, as in arXiv 1706.04599.
+const BINS: usize = 15;
 
 /// The answers to one split and what they are compared with.
 pub struct Answers<'a> {
@@ -56,22 +62,55 @@ impl Answers<'_> {
         lengths.sum::<f64>() / self.labels.len() as f64
     }
 
-    /// Everything an epoch's row says of a split. `teacher` holds the teacher's logits for the same images.
-    pub fn evaluate(&self, split: Which, teacher: Option<&[f32]>) -> Evaluation {
+    /// How far confidence is from accuracy: the mean over bins of confidence, weighted by how many images fall into them.
+    pub fn calibration_error(&self) -> f64 {
+        let mut bins = [(0.0, 0.0); BINS];
+        for ((class, probability), label) in self.predictions().into_iter().zip(self.labels) {
+            // A bin has its upper end.
+            let bin = ((probability * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+            bins[bin].0 += probability;
+            bins[bin].1 += f64::from(u8::from(class == *label as usize));
+        }
+        bins.iter().map(|(confidence, right): &(f64, f64)| (confidence - right).abs()).sum::<f64>()
+            / self.labels.len() as f64
+    }
+
+    /// Which images are answered right, as [`Evaluation::correct`] has it.
+    pub fn correct(&self) -> String {
+        let mut bits = vec![0u8; self.labels.len().div_ceil(8)];
+        let rows = self.logits.chunks_exact(self.classes).zip(self.labels);
+        for (i, (row, label)) in rows.enumerate() {
+            bits[i / 8] |= u8::from(rank(row, *label as usize) == 0) << (i % 8);
+        }
+        STANDARD.encode(bits)
+    }
+
+    /// Everything an epoch's row says of a split. `teacher` holds the teacher's logits for the same images. Which images
+    /// are answered right is said in the last.
+    pub fn evaluate(&self, split: Which, teacher: Option<&[f32]>, is_last: bool) -> Evaluation {
         let n = self.labels.len() as f64;
         let log_q = log_softmax_rows(self.logits, self.classes, 1.0);
+        let log_p = teacher.map(|teacher| log_softmax_rows(teacher, self.classes, 1.0));
         let rows = log_q.chunks_exact(self.classes);
         let loss = -rows.zip(self.labels).map(|(row, label)| row[*label as usize]).sum::<f64>() / n;
         let (top1, top5) = self.accuracy();
-        let kl = teacher.map(|teacher| {
-            let log_p = log_softmax_rows(teacher, self.classes, 1.0);
-            log_p.iter().zip(&log_q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() / n
-        });
-        let agreement = teacher.map(|teacher| {
-            let pairs = self.logits.chunks_exact(self.classes).zip(teacher.chunks_exact(self.classes));
-            pairs.filter(|(student, teacher)| first(student) == first(teacher)).count() as f64 / n
-        });
-        Evaluation { split, images: self.labels.len() as u64, loss, top1, top5, kl, agreement }
+        let divergence = |log_p: &Vec<f64>| log_p.iter().zip(&log_q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() / n;
+        let entropy = |log: &Vec<f64>| -log.iter().map(|log| log.exp() * log).sum::<f64>() / n;
+        Evaluation {
+            split,
+            images: self.labels.len() as u64,
+            loss,
+            top1,
+            top5,
+            kl: log_p.as_ref().map(divergence),
+            agreement: teacher.map(|teacher| self.agreement_at(1, teacher)),
+            agreement5: teacher.map(|teacher| self.agreement_at(5, teacher)),
+            distance: teacher.map(|teacher| self.distance(teacher)),
+            entropy: Some(entropy(&log_q)),
+            teacher_entropy: log_p.as_ref().map(entropy),
+            calibration_error: Some(self.calibration_error()),
+            correct: is_last.then(|| self.correct()),
+        }
     }
 }
 
@@ -106,7 +145,7 @@ mod tests {
         let (a, b) = (0f32, 3f32.ln());
         let answers = Answers { logits: &[a, b, b, a, a, b], labels: &[1, 1, 1], classes: 2 };
         let teacher = [a, b, a, b, a, b];
-        let evaluation = answers.evaluate(Which::Test, Some(&teacher));
+        let evaluation = answers.evaluate(Which::Test, Some(&teacher), true);
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
         close(evaluation.top1, 2.0 / 3.0);
         close(evaluation.top5, 1.0);
@@ -120,6 +159,25 @@ mod tests {
         close(answers.distance(&teacher), f64::from(b) * 2f64.sqrt() / 3.0);
         // KL((1/4, 3/4) || (3/4, 1/4)) on one image of three.
         close(evaluation.kl.unwrap(), (0.25 * (1.0f64 / 3.0).ln() + 0.75 * 3f64.ln()) / 3.0);
+        close(evaluation.agreement5.unwrap(), 1.0);
+        close(evaluation.distance.unwrap(), answers.distance(&teacher));
+        let entropy = -(0.25 * 0.25f64.ln() + 0.75 * 0.75f64.ln());
+        close(evaluation.entropy.unwrap(), entropy);
+        close(evaluation.teacher_entropy.unwrap(), entropy);
+        // Three confidences of 3/4 in one bin, two of them right.
+        close(evaluation.calibration_error.unwrap(), 3.0 / 4.0 - 2.0 / 3.0);
+        // The first and the third: bits 0 and 2.
+        assert_eq!(evaluation.correct.as_deref(), Some("BQ=="));
+        assert_eq!(answers.evaluate(Which::Test, None, false).correct, None);
+    }
+
+    #[test]
+    fn every_bin_of_confidence_counts_by_its_images() {
+        let confident = (0.99f32 / 0.01).ln();
+        // Sure and right, sure and wrong, and a coin that comes up right.
+        let answers = Answers { logits: &[confident, 0.0, confident, 0.0, 0.0, 0.0], labels: &[0, 1, 0], classes: 2 };
+        let expected = ((0.99 * 2.0 - 1.0) + (1.0 - 0.5)) / 3.0;
+        assert!((answers.calibration_error() - expected).abs() < 1e-6);
     }
 
     #[test]

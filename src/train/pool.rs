@@ -36,12 +36,7 @@ impl<'a> Pool<'a> {
             first += count;
         };
         if job.train_on.is_empty() {
-            let (images, range) = data.slice(&job.split.train);
-            let range = range.start as u32..range.end as u32;
-            let chosen = match job.split.per_class {
-                None => range.collect(),
-                Some(most) => first_of_each_class(&images.labels, range, most.each, data.classes),
-            };
+            let (images, chosen) = training_images(job, data);
             let share = chosen.len() as u32;
             add(images, chosen, share);
         } else {
@@ -98,6 +93,17 @@ impl<'a> Pool<'a> {
         }
         order.into_iter().map(|place| images[place as usize]).collect()
     }
+}
+
+/// The images of `data` that a job without sets of its own is trained on, in their order.
+pub fn training_images<'a>(job: &Job, data: &'a DataSet) -> (&'a Images, Vec<u32>) {
+    let (images, range) = data.slice(&job.split.train);
+    let range = range.start as u32..range.end as u32;
+    let chosen = match job.split.per_class {
+        None => range.collect(),
+        Some(most) => first_of_each_class(&images.labels, range, most.each, data.classes),
+    };
+    (images, chosen)
 }
 
 fn first_of_each_class(labels: &[u32], range: std::ops::Range<u32>, each: u32, classes: u32) -> Vec<u32> {

@@ -22,10 +22,10 @@ use super::teacher::weights_file;
 use super::views::{Look, student_look};
 use super::weights::{load_body, load_weights};
 use crate::card::Card;
-use crate::event::{Epoch, Event, Failure, Message, now_ms};
+use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Distance, Head, Init, Job, JobId};
-use crate::plan::{self, Places, teacher_flops};
+use crate::plan::{self, Evaluations, Places, teacher_flops};
 
 /// The moving average's name in a checkpoint.
 const AVERAGE: &str = "ema";
@@ -237,7 +237,7 @@ impl Student {
         &mut self,
         machine: &mut Machine,
         evaluated: &[Evaluated<'_>],
-        every: u32,
+        evaluations: Evaluations,
         asked: f64,
         sink: &mut dyn FnMut(Message),
     ) -> Result<()> {
@@ -248,13 +248,21 @@ impl Student {
         }
         if self.at_end_of_epoch() {
             self.place.epoch += 1;
-            let due = self.place.epoch.is_multiple_of(every) || self.place.epoch == self.job.epochs;
+            let due = evaluations.is_due(self.place.epoch, self.job.epochs);
             let row = self.row(machine, if due { evaluated } else { &[] }, started)?;
             if !row.is_finite() {
                 self.diverge("an evaluation is not finite", sink);
                 return Ok(());
             }
+            let validation = row.evaluations.iter().find(|evaluation| evaluation.split == Which::Validation).cloned();
             self.say(Event::Epoch(row), sink);
+            if let Some(validation) = validation {
+                let Place { epoch, watch, .. } = &mut self.place;
+                let flags = watch.look(&validation, self.job.data.classes, *epoch, *epoch == self.job.epochs);
+                for (flag, message) in flags {
+                    self.say(Event::Flagged { flag, message }, sink);
+                }
+            }
             let place = &mut self.place;
             (place.loss, place.gradient_norm, place.steps, place.seconds) = (0.0, 0.0, 0, 0.0);
             self.on_gpu.as_mut().map_or(Ok(()), Trained::forget)?;
@@ -289,7 +297,11 @@ impl Student {
                 let logits = self.logits(machine, set)?;
                 let classes = self.job.data.classes as usize;
                 let answers = Answers { logits: &logits, labels: &set.labels, classes };
-                evaluations.push(answers.evaluate(set.which, set.together.as_deref()));
+                evaluations.push(answers.evaluate(
+                    set.which,
+                    set.together.as_deref(),
+                    self.place.epoch == self.job.epochs,
+                ));
             }
         }
         let place = &self.place;

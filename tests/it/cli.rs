@@ -253,3 +253,78 @@ fn bench_measures_steps() {
     assert!(message.contains("cannot read `nowhere.safetensors`"), "{message}");
     assert!(refused(&["bench", "--students", "8"], 2).contains("WORKLOAD"));
 }
+
+/// The names of the experiments in `experiments/`, all of which are in the binary.
+fn shipped() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Data sets and teachers need not be there to be priced; what is priced are all sizes that there are.
+#[test]
+fn every_shipped_experiment_has_a_price() {
+    let place = tempfile::tempdir().unwrap();
+    let price = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_distillery"))
+            .current_dir(place.path())
+            .env_remove("DISTILLERY_DATA")
+            .env("HF_HOME", place.path())
+            .args(["plan"])
+            .args(arguments)
+            .arg("--json")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    for name in shipped() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("experiments/{name}.toml"));
+        let file: toml::Table = fs::read_to_string(file).unwrap().parse().unwrap();
+        let sizes: Vec<String> = match file.get("sizes").and_then(toml::Value::as_table) {
+            Some(sizes) => sizes.keys().map(|size| format!("size={size}")).collect(),
+            None => Vec::new(),
+        };
+        assert!([0, 3].contains(&sizes.len()), "{name} has {sizes:?}");
+        let all: Vec<Vec<&str>> = match sizes.len() {
+            0 => vec![vec![&name]],
+            _ => sizes.iter().map(|size| vec![name.as_str(), size]).collect(),
+        };
+        for arguments in all {
+            let plan = price(&arguments);
+            assert!(plan["open"].as_u64().unwrap() > 0 && plan["gpu-hours"].as_f64().unwrap() > 0.0, "{arguments:?}");
+            assert!(plan["disk-bytes"].as_f64().unwrap() > 0.0);
+            // Three seeds at least, but for the paper's own grids, of one each.
+            let seeds: std::collections::BTreeSet<u64> = plan["jobs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|job| job["only-needed"] == false)
+                .map(|job| job["job"]["seed"].as_u64().unwrap())
+                .collect();
+            assert!(seeds.len() >= 3 || arguments.last() == Some(&"size=paper") || sizes.is_empty(), "{arguments:?}");
+        }
+    }
+    // paper.md 5: eight modes, 80 settings, 13 pairs of data set and length. The teachers are there already.
+    let study = price(&["figs9-12-consistency", "size=paper"]);
+    assert_eq!(study["jobs"].as_array().unwrap().len(), 8320);
+    assert_eq!(study["not-here"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn the_table_of_axes_is_the_codes() {
+    let place = tempfile::tempdir().unwrap();
+    let table = text(&distillery(place.path(), &["axes"]).stdout);
+    assert!(table.lines().count() > 30);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/README.md");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains(&table), "experiments/README.md has an old table: put in what `distillery axes` prints");
+    for name in shipped() {
+        assert!(page.contains(&format!("`{name}`")), "experiments/README.md does not speak of `{name}`");
+    }
+}

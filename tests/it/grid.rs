@@ -10,6 +10,7 @@ use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
 use distillery::grid::{self, Catalogue, DataSource, Experiment, FoundData, Source, WeightsFile};
 use distillery::job::{Data, Head, Init, Job, Model, NetworkSource, Normalization, Objective, Teaching, Vit, Warmup};
+use distillery::plan::Evaluations;
 use distillery::source::{Kind, Origin};
 
 /// Knows one data set and says so without reading anything.
@@ -238,7 +239,7 @@ product = { epochs = [1, 4] }
 "#,
     );
     assert_eq!(experiment.axes, ["teaching", "seed", "epochs", "learning-rate"]);
-    assert_eq!(experiment.run.evaluate_every, 2);
+    assert_eq!(experiment.run.evaluations, Evaluations::Every(2));
     assert!(!experiment.run.allow_teacher_at_chance && !experiment.run.record_teacher);
     let table: Vec<String> = experiment
         .jobs
@@ -516,14 +517,6 @@ fn a_large_grid_asks_the_catalogue_once() {
     assert_eq!(catalogue.asked.get(), 1);
 }
 
-#[test]
-fn the_shipped_experiments_can_be_read() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
-    for entry in fs::read_dir(folder).unwrap() {
-        read(&fs::read_to_string(entry.unwrap().path()).unwrap());
-    }
-}
-
 fn try_read(text: &str) -> Result<Experiment, Report> {
     read_with(text, &[])
 }
@@ -599,4 +592,96 @@ fn students_start_from_trained_networks() {
         assert!(report.contains(message) && report.contains("hint"), "{value}: {report}");
     }
     assert!(with("{ weights = { file = \"imagenet.safetensors\", head = \"reset\" } }", vit).is_ok());
+}
+
+const SIZES: &str = r#"
+title = "in sizes"
+
+[base]
+data = "fashion-mnist-8k2k"
+epochs = 2
+teaching = "function-matching"
+learning-rate = 3e-3
+
+[teachers.big]
+resolution = 28
+[teachers.big.train]
+student = { bit-resnet-small = { depth = 14, width = 32 } }
+
+[[grid]]
+product = { seed = [0, 1] }
+
+[sizes.small.base]
+student = { bit-resnet-small = { depth = 8, width = 16 } }
+resolution = 28
+teachers = ["big"]
+
+[sizes.small.run]
+evaluate-every = { per-decade = 5 }
+
+[sizes.small.teachers.big.train]
+epochs = 4
+
+[sizes.box]
+title = "in a box"
+teachers = { big = { weights = "imagenet-like.safetensors", model = { bit-resnet-small = { depth = 20, width = 8 } } } }
+
+[sizes.box.base]
+student = { bit-resnet-small = { depth = 8, width = 8 } }
+resolution = 16
+teachers = ["big"]
+
+[[sizes.box.grid]]
+product = { epochs = [5, 6, 7] }
+"#;
+
+#[test]
+fn a_size_is_laid_over_the_file() {
+    let small = read(SIZES);
+    assert_eq!(
+        (small.name.as_str(), small.stem.as_str(), small.size.as_deref()),
+        ("test-small", "test", Some("small"))
+    );
+    assert_eq!(small.run.evaluations, Evaluations::PerDecade(5));
+    assert_eq!(small.jobs.len(), 2);
+    let job = &small.jobs[0].job;
+    assert_eq!((job.resolution, job.epochs), (28, 2));
+    let Some(NetworkSource::Job(teacher)) = job.teachers().first().map(|teacher| &teacher.source) else {
+        panic!("the teacher is trained")
+    };
+    assert_eq!((teacher.epochs, teacher.student.label().as_str()), (4, "bit-resnet-14 w32"));
+    assert_eq!(ids(&small), ids(&read_with(SIZES, &["size=small"]).unwrap()));
+
+    let boxed = read_with(SIZES, &["size=box", "learning-rate=1e-3"]).unwrap();
+    assert_eq!((boxed.name.as_str(), boxed.title.as_deref()), ("test-box", Some("in a box")));
+    assert_eq!(boxed.run.evaluations, Evaluations::Every(1));
+    assert_eq!(boxed.jobs.iter().map(|cell| cell.job.epochs).collect::<Vec<_>>(), [5, 6, 7]);
+    let job = &boxed.jobs[0].job;
+    assert_eq!((job.resolution, job.learning_rate), (16, 1e-3));
+    // Weights take the place of a teacher that would be trained, and of all that was said of it.
+    assert!(matches!(job.teachers()[0].source, NetworkSource::Weights(_)));
+    assert_eq!(read_base("").name, "test");
+}
+
+#[test]
+fn wrong_sizes_are_explained() {
+    let mut all = String::new();
+    let without = "[base]\ndata = \"fashion-mnist-8k2k\"\n";
+    for (text, overrides) in [
+        (SIZES, &["size=bix"] as &[&str]),
+        (SIZES, &["size=paper"]),
+        (SIZES, &["size=3"]),
+        (SIZES, &["sizes.small.base.epochs=3"]),
+        (without, &["size=small"]),
+        ("[sizes.tiny.base]\nepochs = 3\n", &[]),
+        ("[sizes.small]\nbases = { epochs = 3 }\n", &[]),
+        ("sizes = 3\n", &[]),
+        ("[base]\nepochs = 3\n[sizes.small]\nbase = 3\n", &[]),
+        ("[sizes]\n", &[]),
+    ] {
+        let report = read_with(text, overrides).expect_err(text);
+        assert!(report.advice().is_some(), "{report}");
+        writeln!(all, "{report}\n").unwrap();
+    }
+    snapshot("sizes", &all);
 }

@@ -109,7 +109,8 @@ impl Bench {
         Settings {
             slots,
             threads: 1,
-            evaluate_every: 1,
+            evaluations: distillery::plan::Evaluations::Every(1),
+            minitrain: 512,
             allow_teacher_at_chance: false,
             record_teacher: false,
             images: Default::default(),

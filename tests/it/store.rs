@@ -75,6 +75,12 @@ pub fn epoch(epoch: u32) -> Epoch {
         top5: 0.9,
         kl: Some(0.1),
         agreement: None,
+        agreement5: None,
+        distance: None,
+        entropy: None,
+        teacher_entropy: None,
+        calibration_error: None,
+        correct: None,
     };
     Epoch {
         epoch,

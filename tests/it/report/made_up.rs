@@ -127,6 +127,12 @@ pub fn done(job: Job, axes: &[(&str, &str)]) -> Outcome {
                 top5: 1.0 - 0.1 * (1.0 - top1),
                 kl: distilled.then_some(0.9 - top1),
                 agreement: distilled.then_some(top1 + 0.035 + 0.004 * noise(&job, 2)),
+                agreement5: None,
+                distance: None,
+                entropy: None,
+                teacher_entropy: None,
+                calibration_error: None,
+                correct: None,
             };
             Epoch {
                 epoch,
@@ -158,7 +164,16 @@ pub fn done(job: Job, axes: &[(&str, &str)]) -> Outcome {
         ("teaching".to_owned(), job.teaching_name().to_owned()),
     ]);
     all.extend(axes.iter().map(|(axis, place)| ((*axis).to_owned(), (*place).to_owned())));
-    Outcome { id: job.id(), job, axes: all, state: State::Done, message: None, epochs, teachers }
+    Outcome {
+        id: job.id(),
+        job,
+        axes: all,
+        state: State::Done,
+        message: None,
+        epochs,
+        teachers,
+        flags: BTreeMap::new(),
+    }
 }
 
 /// The same job before it ran.
