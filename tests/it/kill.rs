@@ -188,6 +188,8 @@ fn an_interrupted_run_goes_on() {
         match scheduler.wait().unwrap().code() {
             Some(75) => interrupted += 1,
             Some(0) => break,
+            // On a busy machine the signal may come before anybody listens: then it ends at once.
+            None => {}
             other => panic!("exit code {other:?}"),
         }
         assert_eq!(processes(disturbed.place.path()), [], "nobody is left behind");
