@@ -248,14 +248,18 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
     }
     for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities] {
         for precision in [Precision::F32, Precision::Bf16] {
-            let of =
-                |job: &Job| Teacher { source: NetworkSource::Job(Box::new(job.clone())), resolution: job.resolution };
+            let of = |job: &Job| Teacher {
+                source: NetworkSource::Job(Box::new(job.clone())),
+                resolution: job.resolution,
+                weight: 1.0,
+            };
             let job = Job {
                 objective: Objective::Distil(Distil {
                     teachers: teachers.iter().map(of).collect(),
                     ensemble,
                     teaching: Teaching::FunctionMatching { mixup: 1.0 },
-                    distance: Distance::Kl(Kl { temperature: 1.0 }),
+                    distance: Distance::Kl(Kl::new(1.0)),
+                    labels: LabelShare::default(),
                     answers: Answers::Live,
                 }),
                 precision,

@@ -366,7 +366,11 @@ fn two_teachers_are_an_ensemble() {
         let mut job = distil(&first, Teaching::FunctionMatching { mixup: 1.0 }, 1);
         let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
         distil.ensemble = ensemble;
-        distil.teachers.push(Teacher { source: NetworkSource::Job(Box::new(second.clone())), resolution: 14 });
+        distil.teachers.push(Teacher {
+            source: NetworkSource::Job(Box::new(second.clone())),
+            resolution: 14,
+            weight: 1.0,
+        });
         let said = train(&manifest(&[&job], 1), &folder);
         let checked: Vec<Option<u32>> = said
             .iter()
