@@ -49,7 +49,9 @@ pub struct PseudoLabels {
 }
 
 /// `T² (beta (1 - mean correlation of an image's probabilities) + gamma (1 - mean correlation of a class's))`, Pearson's
-/// and each between teacher and student; a class's are those of all images of the batch.
+/// and each between teacher and student; a class's are those of all images of the batch. Where a student's probabilities
+/// are all equal, as a new one's are, it correlates with nothing and the gradient is some 1e8 times as large as elsewhere:
+/// it wants clipping.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Dist {

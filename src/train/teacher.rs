@@ -13,7 +13,7 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
-use super::cuda::frozen::Answers;
+use super::cuda::{self, frozen::Answers};
 use super::evaluation::{CHUNK, Evaluated};
 use super::model::Blueprint;
 use super::moment::Moment;
@@ -54,6 +54,9 @@ pub struct Teachers {
 impl Teachers {
     /// Reads the teachers' weights.
     pub fn load(machine: &Machine, job: &Job, distil: &Distil, folder: &Folder, places: &Places) -> Result<Teachers> {
+        if matches!(machine, Machine::Cuda(_)) {
+            cuda::loss::refuse(distil)?;
+        }
         let mut hash = Sha256::new();
         let networks = distil.teachers.iter().map(|teacher| {
             let path = weights_file(&teacher.source, folder, places)?;

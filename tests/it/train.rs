@@ -427,7 +427,9 @@ fn a_sum_of_divergences_is_a_mean_of_probabilities() {
         train(&manifest(&[&job], 1), &folder);
         let bytes = weights(&folder, &job);
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let numbers = tensors.iter().flat_map(|(_, view)| view.data().to_vec()).collect::<Vec<u8>>();
+        let mut names = tensors.names();
+        names.sort_unstable();
+        let numbers: Vec<u8> = names.iter().flat_map(|name| tensors.tensor(name).unwrap().data().to_vec()).collect();
         numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect::<Vec<f32>>()
     };
     let (sum, mean) = (run(Ensemble::SumOfKl, 0.05), run(Ensemble::MeanProbabilities, 0.1));

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::buffer::Buffer;
 use super::device::{Address, Gpu, Number, Spread};
 use super::operation::u32_of;
-use crate::job::{Distance, Ensemble, Job, Objective};
+use crate::job::{Distance, Distil, Ensemble, Job, Objective};
 use crate::train::status::Loss;
 
 /// Threads of a row.
@@ -61,6 +61,20 @@ impl Beside {
     }
 }
 
+/// Says what a GPU's kernels cannot do, before anything is begun.
+///
+/// # Errors
+/// When they cannot.
+pub fn refuse(distil: &Distil) -> Result<()> {
+    let count = distil.weights().len();
+    ensure!(
+        count <= MOST_TEACHERS,
+        "on a GPU a student compares itself with at most {MOST_TEACHERS} teachers one by one, and there are {count}\n\
+         hint: `ensemble = \"mean-probabilities\"` makes one of them, or say `--device cpu`"
+    );
+    Ok(())
+}
+
 /// Bytes of a buffer that a loss takes for itself.
 pub fn bytes(loss: Loss, images: usize, classes: usize) -> usize {
     match loss.distance {
@@ -82,7 +96,6 @@ pub fn launch(
     (images, classes): (usize, usize),
     share: f32,
 ) -> Result<()> {
-    ensure!(loss.teachers <= MOST_TEACHERS, "on a GPU at most {MOST_TEACHERS} teachers are compared with one by one");
     let temperature = loss.distance.and_then(|distance| distance.temperature()).unwrap_or(1.0);
     let squared = (temperature * temperature) as f32;
     let mut slope_of = 0;
