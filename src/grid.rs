@@ -24,6 +24,7 @@ mod key;
 mod merge;
 mod resolver;
 mod teacher;
+mod teaching;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

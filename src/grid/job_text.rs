@@ -14,8 +14,8 @@ use super::images::{self, SplitText, TrainOn};
 use super::key;
 use super::resolver::Resolver;
 use super::teacher::TeacherWeights;
+use super::teaching::{modes, teaching};
 use super::text::Fault;
-use crate::diagnostic::nearest;
 use crate::job::{
     Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, LabelShare, Labels,
     Mixing, Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching,
@@ -95,18 +95,6 @@ enum ObjectiveName {
     Labels,
     Distil,
 }
-
-const MODES: [&str; 9] = [
-    "fixed/rs",
-    "fixed/cc",
-    "fixed/ic-ens",
-    "independent/rc",
-    "independent/ic",
-    "consistent/rc",
-    "consistent/ic",
-    "function-matching",
-    "independent-mixup",
-];
 
 /// `header` is where a missing key is reported.
 pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: Range<usize>) -> Result<Job, Fault> {
@@ -358,29 +346,6 @@ fn resolve_teachers(
         teachers.push(Teacher { resolution, source: known.source, weight: 1.0 });
     }
     Ok(teachers)
-}
-
-fn teaching(name: &str, mixup: f64, crops: u32) -> Option<Teaching> {
-    Some(match name {
-        "fixed/rs" => Teaching::FixedResize,
-        "fixed/cc" => Teaching::FixedCentralCrop,
-        "fixed/ic-ens" => Teaching::FixedInceptionEnsemble { crops },
-        "independent/rc" => Teaching::IndependentMildCrop,
-        "independent/ic" => Teaching::IndependentInceptionCrop,
-        "consistent/rc" => Teaching::ConsistentMildCrop,
-        "consistent/ic" => Teaching::ConsistentInceptionCrop,
-        "function-matching" => Teaching::FunctionMatching { mixup },
-        "independent-mixup" => Teaching::IndependentMixup { mixup },
-        _ => return None,
-    })
-}
-
-fn modes(name: &str) -> String {
-    let all = MODES.map(|mode| format!("`{mode}`")).join(", ");
-    match nearest(name, MODES) {
-        Some(near) => format!("did you mean `{near}`? The modes are {all}"),
-        None => format!("the modes are {all}"),
-    }
 }
 
 /// serde's words, with what only this place knows.
