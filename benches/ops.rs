@@ -40,8 +40,7 @@ fn time(
     let target = vec![1.0 / classes as f32; images * classes];
     let mut gradient = vec![0.0; weights.len()];
     let mut engine = Engine::trainable(graph);
-    bencher
-        .bench_local(|| engine.step(&weights, &inputs, Loss::CrossEntropy { probabilities: &target }, &mut gradient));
+    bencher.bench_local(|| engine.step(&weights, &inputs, Loss::cross_entropy(&target), &mut gradient));
 }
 
 fn window(size: usize, stride: usize) -> Window {

@@ -26,6 +26,7 @@ mod merge;
 mod resolver;
 mod size;
 mod teacher;
+mod teaching;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -329,8 +330,10 @@ fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str)
         "mixup" | "mixing" => "only `function-matching`, `independent-mixup` and `objective = \"labels\"` mix images",
         "fixed-crops" => "only `teaching = \"fixed/ic-ens\"` counts crops",
         "ensemble" => "only several teachers need a rule to become one",
+        "teacher-weights" => "only several teachers have weights",
         "answers" => "only a teacher that is asked at every step goes on being asked: `fixed/...` and labels do not",
-        "view" | "label-smoothing" => "only `objective = \"labels\"` has it",
+        "view" => "only `objective = \"labels\"` has it",
+        "label-smoothing" => "only `objective = \"labels\"` and a `label-weight` bring labels",
         _ => "only `objective = \"distil\"` has it",
     };
     Fault::new(span, format!("`{name}` has no effect on any {on}")).hint(hint)

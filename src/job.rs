@@ -9,6 +9,7 @@
 //! This module depends on nothing else of the crate.
 
 mod augment;
+mod distance;
 mod ema;
 mod mixing;
 mod model;
@@ -24,13 +25,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use augment::Augment;
+pub use distance::{Dist, Distance, Dkd, Kl, PseudoLabels, Scale};
 pub use ema::Ema;
 pub use mixing::Mixing;
 pub use model::{
     BitResnet, BitResnetSmall, Block, CifarResnet, Input, MobilenetSize, MobilenetV3, Model, Norm, Normalization, Pool,
     Positions, Vit,
 };
-pub use objective::{Answers, Distance, Distil, Ensemble, Kl, Labels, Objective, Replay, Teaching, View};
+pub use objective::{Answers, Distil, Ensemble, LabelShare, Labels, Objective, Replay, Teaching, View};
 pub use picture::{Decode, Resize};
 pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
 pub use split::{Part, PerClass, Slice, SliceText, Split};

@@ -127,8 +127,7 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         let key = teachers.key(&stream);
         // What is replayed was asked about once, so it is kept.
         if manifest.record_teacher || job.cycle().is_some() {
-            let numbers = job.batch as usize * job.data.classes as usize;
-            teachers.record(Recording::open(&folder.recording(&stream), &key, numbers)?);
+            teachers.record(Recording::open(&folder.recording(&stream), &key, teachers.numbers())?);
         }
         if students.iter().all(|student| student.next_step().is_none()) {
             return Ok(End::Complete);
@@ -208,16 +207,13 @@ fn train(
                         (images, started.elapsed())
                     }
                 };
-                let target = match (&student.job.objective, &answer) {
-                    (Objective::Distil(distil), Some(answer)) => Target::Teacher(answer.clone(), distil.distance),
-                    (Objective::Labels(labels), _) => Target::Labels(views.targets(
-                        &batch,
-                        student.look,
-                        student.job.data.classes,
-                        labels.label_smoothing,
-                    )?),
-                    (Objective::Distil(_), None) => unreachable!("a cohort that distils has teachers"),
+                let smoothing = match &student.job.objective {
+                    Objective::Labels(labels) => Some(labels.label_smoothing),
+                    Objective::Distil(distil) => distil.needs_labels().then_some(distil.labels.smoothing),
                 };
+                let classes = student.job.data.classes;
+                let labels = smoothing.map(|smoothing| views.targets(&batch, student.look, classes, smoothing));
+                let target = Target { answer: answer.clone(), labels: labels.transpose()? };
                 let shared = asked + showing;
                 student.step(machine, &images, &target, shared, sink)?;
                 if student.at_end_of_epoch() {

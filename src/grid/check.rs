@@ -8,8 +8,8 @@ use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{
-    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Ema, Job, Model, Normalization, Optimizer, Schedule,
-    Teaching, Vit, Warmup,
+    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Distil, Ema, Ensemble, Job, Model, Normalization, Optimizer,
+    Schedule, Teaching, Vit, Warmup,
 };
 
 /// Looks up places in the table a job is read from.
@@ -219,9 +219,54 @@ impl Check<'_, '_> {
     }
 
     pub fn distance(&self, distance: &Distance) -> Result<(), Fault> {
-        let Distance::Kl(kl) = distance;
-        let (path, hint) = ("distance.kl.temperature", "the paper sweeps 1, 2, 5 and 10");
-        self.number(path, kl.temperature, (1e-3..=1e3).contains(&kl.temperature), "from 0.001 to 1000", hint)
+        if let Some(temperature) = distance.temperature() {
+            let (path, hint) = (format!("distance.{}.temperature", distance.name()), "the paper sweeps 1, 2, 5 and 10");
+            self.number(&path, temperature, (1e-3..=1e3).contains(&temperature), "from 0.001 to 1000", hint)?;
+        }
+        match *distance {
+            Distance::Kl(_) | Distance::Squared | Distance::Euclidean => Ok(()),
+            Distance::PseudoLabels(of) => {
+                let (path, hint) = ("distance.pseudo-labels.smoothing", "0 is none, 0.1 is usual");
+                self.number(path, of.smoothing, (0.0..1.0).contains(&of.smoothing), "from 0 to below 1", hint)
+            }
+            Distance::Dist(of) => self.parts("distance.dist", [("beta", of.beta), ("gamma", of.gamma)], "1 and 1"),
+            Distance::Dkd(of) => self.parts("distance.dkd", [("alpha", of.alpha), ("beta", of.beta)], "1 and 8"),
+        }
+    }
+
+    /// Weights of two parts of a distance, and its authors'.
+    fn parts(&self, path: &str, parts: [(&str, f64); 2], usual: &str) -> Result<(), Fault> {
+        let hint = format!("the authors have {usual}");
+        for (name, value) in parts {
+            self.number(&format!("{path}.{name}"), value, (0.0..=1e3).contains(&value), "from 0 to 1000", &hint)?;
+        }
+        if parts.iter().all(|(_, value)| *value == 0.0) {
+            return Err(self.fault(path, "without weights there is nothing to minimise").hint(hint));
+        }
+        Ok(())
+    }
+
+    pub fn label_weight(&self, value: f64) -> Result<(), Fault> {
+        let hint = "it is the share of the labels in the loss: 0 is the paper's; for labels alone write `objective = \"labels\"`";
+        self.number("label-weight", value, (0.0..1.0).contains(&value), "from 0 to below 1", hint)
+    }
+
+    /// What cannot be combined.
+    pub fn distil(&self, distil: &Distil) -> Result<(), Fault> {
+        if distil.distance.needs_labels() && distil.teaching.mixes() {
+            let name = distil.distance.name();
+            let fault = self.fault("distance", format!("`{name}` needs one true class, and mixed images have two"));
+            let hint =
+                "choose a mode that does not mix, as `consistent/ic`; a `label-weight` brings labels to one that does";
+            return Err(fault.hint(hint));
+        }
+        if distil.ensemble == Ensemble::SumOfKl && !matches!(distil.distance, Distance::Kl(_)) {
+            let message = format!("`sum-of-kl` sums divergences, and the distance is `{}`", distil.distance.name());
+            return Err(self
+                .fault("ensemble", message)
+                .hint("`mean-logits` and `mean-probabilities` make one target, to which there is every distance"));
+        }
+        Ok(())
     }
 
     /// Last, because it needs the number of steps.

@@ -202,6 +202,10 @@ pub(super) fn training_sets(
                 .hint("a student learns from the labels of its own classes; a teacher may be asked about any images"));
         }
         let slice = slice(text.split.as_deref().unwrap_or("train"), &data, span.clone())?;
+        if labels && !found.labelled[slice.part as usize] {
+            let message = format!("the images of `{}` in `{}` have no labels", slice.part.name(), data.name);
+            return Err(Fault::new(span, message).hint("this student learns from labels"));
+        }
         let weight = text.weight.unwrap_or(slice.len() as f64);
         if !(weight > 0.0 && weight.is_finite()) {
             let fault = Fault::new(span, format!("`weight` is {weight}, but must be above 0"));

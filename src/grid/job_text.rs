@@ -13,12 +13,13 @@ use super::check::Check;
 use super::images::{self, SplitText, TrainOn};
 use super::key;
 use super::resolver::Resolver;
+use super::teacher::TeacherWeights;
+use super::teaching::{modes, teaching};
 use super::text::Fault;
-use crate::diagnostic::nearest;
 use crate::job::{
-    Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Mixing,
-    Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained,
-    View, Warmup,
+    Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, LabelShare, Labels,
+    Mixing, Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching,
+    Trained, View, Warmup,
 };
 use crate::source::Written;
 
@@ -44,6 +45,8 @@ struct JobText {
     teaching: Option<String>,
     teachers: Option<Vec<String>>,
     ensemble: Option<Ensemble>,
+    teacher_weights: Option<TeacherWeights>,
+    label_weight: Option<f64>,
     fixed_crops: Option<u32>,
     distance: Option<Distance>,
     answers: Option<Answers>,
@@ -93,25 +96,19 @@ enum ObjectiveName {
     Distil,
 }
 
-const MODES: [&str; 9] = [
-    "fixed/rs",
-    "fixed/cc",
-    "fixed/ic-ens",
-    "independent/rc",
-    "independent/ic",
-    "consistent/rc",
-    "consistent/ic",
-    "function-matching",
-    "independent-mixup",
-];
-
 /// `header` is where a missing key is reported.
 pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: Range<usize>) -> Result<Job, Fault> {
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
     let found = resolver.data(&text.data.0, check.value_span("data"))?;
-    let labels = matches!(text.objective, ObjectiveName::Labels);
+    let labels = match text.objective {
+        ObjectiveName::Labels => true,
+        ObjectiveName::Distil => {
+            text.label_weight.is_some_and(|weight| weight > 0.0)
+                || text.distance.is_some_and(|distance| distance.needs_labels())
+        }
+    };
     let split = images::split(&text.split, &found, (&text.train_on, labels), resolver, &check)?;
     let data = found.data;
     let train_on = images::training_sets(&text.train_on, (&data, &split), labels, resolver, &check)?;
@@ -176,10 +173,11 @@ pub(super) fn has_effect(name: &str, job: &Job) -> bool {
     match &job.objective {
         Objective::Labels(_) => name == "mixup" || !key::DISTILLATION.contains(&name),
         Objective::Distil(distil) => match name {
-            "view" | "label-smoothing" => false,
+            "view" => false,
+            "label-smoothing" => !distil.labels.is_none(),
             "mixup" => distil.teaching.mixes(),
             "fixed-crops" => matches!(distil.teaching, Teaching::FixedInceptionEnsemble { .. }),
-            "ensemble" => distil.teachers.len() > 1,
+            "ensemble" | "teacher-weights" => distil.teachers.len() > 1,
             "answers" => !distil.teaching.is_fixed(),
             _ => true,
         },
@@ -265,12 +263,15 @@ fn resolve_distil(
         .ok_or_else(|| check.fault("teaching", format!("unknown teaching mode `{name}`")).hint(modes(name)))?;
     check.teaching(&teaching)?;
     check.distance(&distance)?;
-    let teachers = resolve_teachers(names, text.resolution, data, resolver, check)?;
+    let labels = resolve_label_share(text, check)?;
+    let mut teachers = resolve_teachers(names, text.resolution, data, resolver, check)?;
     let ensemble = match teachers.as_slice() {
         // One teacher is its own mean. Without this, two jobs that do the same would have two ids.
         [_] => Ensemble::MeanLogits,
         _ => text.ensemble.ok_or_else(|| check.missing("ensemble"))?,
     };
+    let weights = text.teacher_weights.as_ref().ok_or_else(|| check.missing("teacher-weights"))?;
+    weights.give(&mut teachers, ensemble, check)?;
     // A teacher that is asked once for all answers no differently the second time.
     let answers = match text.answers.ok_or_else(|| check.missing("answers"))? {
         _ if teaching.is_fixed() => Answers::Live,
@@ -280,7 +281,20 @@ fn resolve_distil(
         let hint = "it is how many views of every image there are; the paper's patience is `answers = \"live\"`";
         check.whole("answers.replay.epochs", replay.epochs, 1, 10_000_000, hint)?;
     }
-    Ok(Objective::Distil(Distil { teachers, ensemble, teaching, distance, answers }))
+    let distil = Distil { teachers, ensemble, teaching, distance, labels, answers };
+    check.distil(&distil)?;
+    Ok(Objective::Distil(distil))
+}
+
+fn resolve_label_share(text: &JobText, check: &Check<'_, '_>) -> Result<LabelShare, Fault> {
+    let share = LabelShare {
+        weight: text.label_weight.ok_or_else(|| check.missing("label-weight"))?,
+        smoothing: text.label_smoothing.ok_or_else(|| check.missing("label-smoothing"))?,
+    };
+    check.label_weight(share.weight)?;
+    check.label_smoothing(share.smoothing)?;
+    // Labels that nobody looks at are smoothed in no way.
+    Ok(if share.is_none() { LabelShare::default() } else { share })
 }
 
 fn resolve_teachers(
@@ -329,32 +343,9 @@ fn resolve_teachers(
             );
             return Err(Fault::new(span, message).hint("give the teacher a `resolution` that its patch divides"));
         }
-        teachers.push(Teacher { resolution, source: known.source });
+        teachers.push(Teacher { resolution, source: known.source, weight: 1.0 });
     }
     Ok(teachers)
-}
-
-fn teaching(name: &str, mixup: f64, crops: u32) -> Option<Teaching> {
-    Some(match name {
-        "fixed/rs" => Teaching::FixedResize,
-        "fixed/cc" => Teaching::FixedCentralCrop,
-        "fixed/ic-ens" => Teaching::FixedInceptionEnsemble { crops },
-        "independent/rc" => Teaching::IndependentMildCrop,
-        "independent/ic" => Teaching::IndependentInceptionCrop,
-        "consistent/rc" => Teaching::ConsistentMildCrop,
-        "consistent/ic" => Teaching::ConsistentInceptionCrop,
-        "function-matching" => Teaching::FunctionMatching { mixup },
-        "independent-mixup" => Teaching::IndependentMixup { mixup },
-        _ => return None,
-    })
-}
-
-fn modes(name: &str) -> String {
-    let all = MODES.map(|mode| format!("`{mode}`")).join(", ");
-    match nearest(name, MODES) {
-        Some(near) => format!("did you mean `{near}`? The modes are {all}"),
-        None => format!("the modes are {all}"),
-    }
 }
 
 /// serde's words, with what only this place knows.

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::merge::Value;
 
 /// Job keys and how each is written.
-const KEYS: [(&str, &str); 33] = [
+const KEYS: [(&str, &str); 35] = [
     ("answers", "answers = \"live\"` or `answers = { replay = { epochs = 10 } }"),
     (
         "augment",
@@ -21,9 +21,12 @@ const KEYS: [(&str, &str); 33] = [
         "data = \"fashion-mnist-8k2k\"`, `data = \"hf:owner/name\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet`, `cifar`, `tar` and `csv` are other kinds: `data = { idx = \"DIR\" }",
     ),
     ("decode", "decode = \"full\"` or `decode = \"reduced\""),
-    ("distance", "distance = { kl = { temperature = 1.0 } }"),
+    (
+        "distance",
+        "distance = { kl = { temperature = 1.0, scale = \"squared\" } }`, `distance = \"squared\"`, `\"euclidean\"`, `{ pseudo-labels = { smoothing = 0.1 } }`, `{ dist = { beta = 1.0, gamma = 1.0, temperature = 1.0 } }` or `{ dkd = { alpha = 1.0, beta = 8.0, temperature = 4.0 } }",
+    ),
     ("ema", "ema = { decay = 0.9999 }` or `ema = \"off\""),
-    ("ensemble", "ensemble = \"mean-logits\""),
+    ("ensemble", "ensemble = \"mean-logits\"`, `\"mean-probabilities\"` or `\"sum-of-kl\""),
     ("epochs", "epochs = 100"),
     ("fixed-crops", "fixed-crops = 1024"),
     ("flip", "flip = true"),
@@ -32,6 +35,7 @@ const KEYS: [(&str, &str); 33] = [
         "init = \"scratch\"`, `init = { weights = { file = \"hf:owner/name\", head = \"reset\" } }` or `init = { teacher = { name = \"big\", head = \"keep\" } }",
     ),
     ("label-smoothing", "label-smoothing = 0.1"),
+    ("label-weight", "label-weight = 0.5"),
     ("learning-rate", "learning-rate = 1e-3"),
     ("mixing", "mixing = \"mixup\"` or `mixing = \"cutmix\""),
     ("mixup", "mixup = 1.0"),
@@ -47,6 +51,7 @@ const KEYS: [(&str, &str); 33] = [
     ("seed", "seed = 0"),
     ("split", "split = { train = \"train[:7000]\", validation = \"train[7000:]\", test = \"test\" }"),
     ("student", "student = { bit-resnet-small = { depth = 8, width = 16 } }"),
+    ("teacher-weights", "teacher-weights = [2.0, 1.0]` or `teacher-weights = \"equal\""),
     ("teachers", "teachers = [\"big\"]"),
     ("teaching", "teaching = \"function-matching\""),
     (
@@ -59,8 +64,17 @@ const KEYS: [(&str, &str); 33] = [
 ];
 
 /// Keys that only a distilled student has, or that mean something else to one.
-pub(super) const DISTILLATION: [&str; 7] =
-    ["answers", "distance", "ensemble", "fixed-crops", "mixup", "teachers", "teaching"];
+pub(super) const DISTILLATION: [&str; 9] = [
+    "answers",
+    "distance",
+    "ensemble",
+    "fixed-crops",
+    "label-weight",
+    "mixup",
+    "teacher-weights",
+    "teachers",
+    "teaching",
+];
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     KEYS.into_iter().map(|(name, _)| name)

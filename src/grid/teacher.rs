@@ -1,8 +1,10 @@
 //! `[teachers.NAME]`: a job that is trained first, or a weights file that exists.
 
+use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -13,7 +15,7 @@ use super::merge::{self, merge};
 use super::resolver::Resolver;
 use super::text::Fault;
 use crate::diagnostic::one_of;
-use crate::job::{Data, Model, NetworkSource, Normalization, Weights};
+use crate::job::{Data, Ensemble, Model, NetworkSource, Normalization, Teacher, Weights};
 
 /// A teacher that was read.
 #[derive(Clone)]
@@ -28,6 +30,60 @@ pub(super) struct Known {
 const KEYS: [&str; 5] = ["train", "weights", "model", "normalization", "resolution"];
 /// Keys that tell what a weights file holds.
 const DESCRIBE: [&str; 2] = ["model", "normalization"];
+
+/// `"equal"`, or one number for each of `teachers`.
+pub(super) enum TeacherWeights {
+    Equal,
+    Each(Vec<f64>),
+}
+
+impl<'de> Deserialize<'de> for TeacherWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TeacherWeights, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = TeacherWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`equal` or a list of numbers")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<TeacherWeights, E> {
+                match name {
+                    "equal" => Ok(TeacherWeights::Equal),
+                    name => Err(E::unknown_variant(name, &["equal"])),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<TeacherWeights, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(TeacherWeights::Each)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl TeacherWeights {
+    /// A single teacher has none. In a mean only their ratios count, so the first becomes 1 and equal ones say nothing:
+    /// without this, two jobs that do the same would have two ids.
+    pub fn give(&self, teachers: &mut [Teacher], ensemble: Ensemble, check: &Check<'_, '_>) -> Result<(), Fault> {
+        let (TeacherWeights::Each(weights), [_, _, ..]) = (self, &*teachers) else { return Ok(()) };
+        let count = teachers.len();
+        if weights.len() != count {
+            let message = format!("there are {count} teachers, and {} weights", weights.len());
+            return Err(check.fault("teacher-weights", message).hint("give one to each, in the order of `teachers`"));
+        }
+        for (index, weight) in weights.iter().enumerate() {
+            if !(1e-6..=1e6).contains(weight) {
+                let span = check.element_span("teacher-weights", index);
+                let fault = Fault::new(span, format!("a teacher's weight is {weight}, but must be from 1e-6 to 1e6"));
+                return Err(fault.hint("who is not to be heard is left out of `teachers`"));
+            }
+        }
+        let unit = if ensemble == Ensemble::SumOfKl { 1.0 } else { weights[0] };
+        teachers.iter_mut().zip(weights).for_each(|(teacher, weight)| teacher.weight = weight / unit);
+        Ok(())
+    }
+}
 
 impl Known {
     /// What it was trained on, where that is known.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Teacher;
+use super::{Distance, Teacher};
 
 /// What the student learns from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Labels {
     pub label_smoothing: f64,
 }
 
-/// The distance to a teacher, no label in it (paper.md 1.1).
+/// The distance to a teacher; no label in it, as in the paper (paper.md 1.1), but where a share is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Distil {
@@ -41,8 +41,22 @@ pub struct Distil {
     pub ensemble: Ensemble,
     pub teaching: Teaching,
     pub distance: Distance,
+    /// No share is not written.
+    #[serde(default, skip_serializing_if = "LabelShare::is_none")]
+    pub labels: LabelShare,
     #[serde(default, skip_serializing_if = "Answers::is_live")]
     pub answers: Answers,
+}
+
+/// The part of labels in a loss: `(1 - weight) distance + weight cross-entropy`. Labels are mixed as the student's images
+/// are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LabelShare {
+    /// From 0 to below 1.
+    pub weight: f64,
+    /// Of the labels.
+    pub smoothing: f64,
 }
 
 /// Whether a teacher that is asked at every step goes on being asked.
@@ -64,13 +78,19 @@ pub struct Replay {
     pub epochs: u32,
 }
 
-/// How several teachers become one answer.
+/// How several teachers become one target. Means are weighted by the teachers' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ensemble {
     /// As the paper's text has it.
     MeanLogits,
+    /// Of softmax(logits), whatever the distance's temperature.
     MeanProbabilities,
+    /// No one target: the sum of the divergences from every teacher, times its weight, as in the released code (paper.md
+    /// 11.6). Up to a constant it is the sum of the weights times the divergence from the mean of the softened
+    /// probabilities. What such an ensemble answers, where it is measured or compared with, is the mean of its
+    /// probabilities, to which this is the same at temperature 1.
+    SumOfKl,
 }
 
 /// A deterministic or random window of an image, before flip and mixup.
@@ -118,18 +138,25 @@ pub enum Teaching {
     IndependentMixup { mixup: f64 },
 }
 
-/// What is minimised between the teacher's and the student's logits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Distance {
-    /// KL(teacher || student) of softmax(logits / T), times T² as in the released code (paper.md 1.1).
-    Kl(Kl),
+impl Distil {
+    /// Whether the true classes of the images must be known.
+    pub fn needs_labels(&self) -> bool {
+        self.labels.weight > 0.0 || self.distance.needs_labels()
+    }
+
+    /// Of the answers that the student is given for an image, in the loss: one, or one of every teacher.
+    pub fn weights(&self) -> Vec<f64> {
+        match self.ensemble {
+            Ensemble::MeanLogits | Ensemble::MeanProbabilities => vec![1.0],
+            Ensemble::SumOfKl => self.teachers.iter().map(|teacher| teacher.weight).collect(),
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Kl {
-    pub temperature: f64,
+impl LabelShare {
+    pub fn is_none(&self) -> bool {
+        self.weight == 0.0
+    }
 }
 
 impl Answers {

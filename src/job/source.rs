@@ -11,6 +11,9 @@ pub struct Teacher {
     pub source: NetworkSource,
     /// Side of the square this teacher sees, in pixels.
     pub resolution: u32,
+    /// Among other teachers; above 0. 1 is not written.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
 }
 
 /// Where a trained network comes from.
@@ -75,4 +78,13 @@ impl NetworkSource {
             NetworkSource::Weights(weights) => weights.normalization,
         }
     }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(number: &f64) -> bool {
+    *number == 1.0
 }

@@ -1,9 +1,9 @@
 //! Cohorts: jobs that ask the same teacher the same question share one data stream and one teacher forward.
 //!
-//! Two jobs belong together when their [`stream_key`]s are equal: teachers, ensemble rule, data, split, other sets that are
-//! trained on, seed, batch, what the teacher is shown and how it is made, its resolution and precision. What the student is and sees, how it learns and for
-//! how long is not in the key: the views are pure functions of (seed, epoch, position), so a short job's stream is a
-//! prefix of a long one's.
+//! Two jobs belong together when their [`stream_key`]s are equal: teachers and their weights, ensemble rule, data, split, other
+//! sets that are trained on, seed, batch, what the teacher is shown and how it is made, its resolution and precision. What the
+//! student is and sees, how it learns (its distance and temperature, labels beside it) and for how long is not in the key:
+//! the views are pure functions of (seed, epoch, position), so a short job's stream is a prefix of a long one's.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -278,6 +278,11 @@ fn shown(axis: &str, name: &str) -> String {
     match (axis, name) {
         ("teaching", "labels") => "labels only".to_owned(),
         ("teaching", name) => name.replace('-', " ").replace("ic ens", "ic-ens"),
+        // A choice with its settings, as `{ kl = { temperature = 4.0 } }`: kl, temperature 4.0.
+        _ if name.starts_with('{') => {
+            let words = name.replace("= {", ", ").replace(['{', '}', '='], " ");
+            words.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ,", ",")
+        }
         _ => name.to_owned(),
     }
 }

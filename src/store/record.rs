@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Error, Store, begin, big};
 use crate::event::now_ms;
-use crate::job::{Distance, Job, JobId, Objective};
+use crate::job::{Job, JobId, Objective};
 
 /// Rows of one INSERT; with 12 columns far below SQLite's 32,766 parameters.
 const ROWS: usize = 1000;
@@ -109,8 +109,6 @@ fn insert_places(experiment: &str, first: usize, rows: &[Row<'_>]) -> QueryBuild
 fn temperature(job: &Job) -> Option<f64> {
     match &job.objective {
         Objective::Labels(_) => None,
-        Objective::Distil(distil) => match distil.distance {
-            Distance::Kl(kl) => Some(kl.temperature),
-        },
+        Objective::Distil(distil) => distil.distance.temperature(),
     }
 }

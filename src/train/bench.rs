@@ -213,7 +213,7 @@ impl Bench {
                     teacher: workload.teacher.as_ref().zip(numbers.teacher.as_deref()),
                     images: &numbers.images,
                     targets: &numbers.targets,
-                    temperature: TEMPERATURE as f32,
+                    temperature: TEMPERATURE,
                 };
                 let bench = cuda::bench::Bench::new(&machine, &job, students, &inputs, workload.optimizes)?;
                 Side::Cuda(machine, Box::new(bench))
@@ -311,8 +311,8 @@ impl OnCpu {
         let mut first = None;
         for student in &mut self.students {
             let loss = match &answer {
-                Some(teacher) => Loss::Kl { teacher, temperature: TEMPERATURE },
-                None => Loss::CrossEntropy { probabilities: &self.targets },
+                Some(teacher) => Loss::kl(teacher, TEMPERATURE),
+                None => Loss::cross_entropy(&self.targets),
             };
             let value = self.engine.step(&student.weights, &self.images, loss, &mut self.gradient);
             first.get_or_insert(value);

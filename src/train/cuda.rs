@@ -28,6 +28,7 @@ pub mod frozen;
 pub mod libraries;
 pub mod library;
 mod loader;
+pub mod loss;
 pub mod machine;
 pub mod mark;
 pub mod operation;

@@ -9,7 +9,8 @@
 //! A batch is cut into *lanes* of fixed size. A lane's images are taken in order by one thread and share a gradient;
 //! lanes are summed in order at the end. Sizes follow shapes alone, so the bits do not depend on the number of threads.
 //!
-//! A network with BatchNorm cannot be run so, for its images meet in every norm: its steps go by `engine/together.rs`.
+//! A network with BatchNorm cannot be run so, for its images meet in every norm, nor can a loss in which they meet: such
+//! steps go by `engine/together.rs`.
 //!
 //! Beside it stands candle: the same networks written with its plain operations are what this one is tested against.
 
@@ -138,7 +139,7 @@ impl<T: Element> Engine<T> {
     /// The mean loss of a batch; its gradient is written to `gradient`, but for numbers that do not learn.
     pub fn step(&mut self, weights: &[T], images: &[T], loss: Loss<'_, T>, gradient: &mut [T]) -> f64 {
         self.load(weights);
-        if self.together.is_needed() {
+        if self.together.is_needed() || loss.is_of_batch() {
             return self.step_together(weights, images, loss, gradient);
         }
         let (size, classes) = (self.graph.extents[0].len(), self.classes());

@@ -62,7 +62,7 @@ pub fn logits(
         let some = start..(start + CHUNK).min(range.end);
         let answers =
             networks.iter().map(|network| network.frozen.forward(&show(images, some.clone(), &network.card)?));
-        let together = combine(answers.collect::<Result<_>>()?, ensemble)?;
+        let together = combine(answers.collect::<Result<_>>()?, ensemble, &vec![1.0; networks.len()])?;
         all.extend(together.flatten_all()?.to_vec1::<f32>()?);
         ensure!(
             all.iter().all(|logit| logit.is_finite()),

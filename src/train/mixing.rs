@@ -28,6 +28,16 @@ pub fn partner(i: usize, batch: usize) -> usize {
     (i + batch - 1) % batch
 }
 
+/// Labels as probabilities `[N, classes]`: `share` of an image's own, the rest of its partner's, then smoothed.
+pub fn mix_labels(labels: &[u32], classes: usize, share: f64, smoothing: f64) -> Vec<f32> {
+    let mut targets = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
+    for (i, row) in targets.chunks_exact_mut(classes).enumerate() {
+        row[labels[i] as usize] += ((1.0 - smoothing) * share) as f32;
+        row[labels[partner(i, labels.len())] as usize] += ((1.0 - smoothing) * (1.0 - share)) as f32;
+    }
+    targets
+}
+
 /// Images `[N, S, S, C]`, flat, mixed.
 pub fn mix(images: &[f32], side: usize, channels: usize, way: Mixed) -> Vec<f32> {
     let size = side * side * channels;

@@ -27,7 +27,7 @@ pub enum Shown {
     Cuda(u64),
 }
 
-/// Teachers' logits for a batch, `[N, classes]`.
+/// Teachers' logits for a batch, `[N, classes]`; where the student is given those of K teachers, `[N, K * classes]`.
 #[derive(Clone)]
 pub enum Answer {
     Cpu(Tensor),
@@ -138,6 +138,17 @@ pub fn forward(engine: &Engine<f32>, weights: &[f32], images: &Tensor) -> candle
     }
     let logits = with_numbers(images, |images| engine.forward(weights, images))?;
     Tensor::from_vec(logits, (count, engine.classes()), &Device::Cpu)
+}
+
+/// As [`with_numbers`], where there may be no tensor.
+///
+/// # Errors
+/// As there.
+pub fn with_numbers_of<R>(tensor: Option<&Tensor>, body: impl FnOnce(Option<&[f32]>) -> R) -> candle_core::Result<R> {
+    match tensor {
+        Some(tensor) => with_numbers(tensor, |numbers| body(Some(numbers))),
+        None => Ok(body(None)),
+    }
 }
 
 /// Runs `body` on the numbers of a tensor on the CPU, contiguous or made so.

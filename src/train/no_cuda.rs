@@ -52,6 +52,16 @@ pub mod machine {
     }
 }
 
+pub mod loss {
+    use anyhow::Result;
+
+    use crate::job::Distil;
+
+    pub fn refuse(_: &Distil) -> Result<()> {
+        Ok(())
+    }
+}
+
 pub mod frozen {
     use std::rc::Rc;
 
@@ -59,7 +69,8 @@ pub mod frozen {
     use candle_core::Tensor;
 
     use super::machine::Machine;
-    use crate::job::{Ensemble, Input, Model, Precision};
+    use crate::job::{Input, Model, Precision};
+    use crate::train::teacher::Voice;
 
     pub enum Frozen {}
 
@@ -72,7 +83,7 @@ pub mod frozen {
             match *self {}
         }
 
-        pub fn answer(&self, _images: u64, _to: u64, _: Ensemble, _place: usize, _count: usize) -> Result<()> {
+        pub fn answer(&self, _images: u64, _to: u64, _: Voice) -> Result<()> {
             match *self {}
         }
     }
@@ -123,7 +134,7 @@ pub mod trained {
     use super::machine::Machine;
     use crate::job::Job;
     use crate::train::optimizer::State;
-    use crate::train::status::{Loss, Status, Sums};
+    use crate::train::status::{Given, Loss, Status, Sums};
 
     pub enum Trained {}
 
@@ -140,11 +151,11 @@ pub mod trained {
             match *self {}
         }
 
-        pub fn target(&mut self, _: &[f32]) -> Result<u64> {
+        pub fn labels(&mut self, _: &[f32]) -> Result<u64> {
             match *self {}
         }
 
-        pub fn step(&mut self, _: &Job, _step: u64, _: (u64, u64), _: Loss, _update: bool) -> Result<()> {
+        pub fn step(&mut self, _: &Job, _step: u64, _: Given, _: Loss, _update: bool) -> Result<()> {
             match *self {}
         }
 
@@ -179,7 +190,7 @@ pub mod bench {
         pub teacher: Option<(&'a Model, &'a [f32])>,
         pub images: &'a [f32],
         pub targets: &'a [f32],
-        pub temperature: f32,
+        pub temperature: f64,
     }
 
     pub enum Bench {}

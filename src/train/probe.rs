@@ -23,7 +23,7 @@ pub fn probe(job: &Job) -> Result<f64> {
         let mut gradient = vec![0.0; weights.len()];
         let images = vec![0.0; batch * side * side * job.data.channels as usize];
         let targets = vec![1.0; batch * job.data.classes as usize];
-        let mut step = || engine.step(&weights, &images, Loss::CrossEntropy { probabilities: &targets }, &mut gradient);
+        let mut step = || engine.step(&weights, &images, Loss::cross_entropy(&targets), &mut gradient);
         // The first one fills caches and the allocator.
         step();
         let (started, mut steps) = (Instant::now(), 0u32);

@@ -1,15 +1,47 @@
 //! What steps on a GPU are told, and what they leave behind for the host to look at now and then.
 
+use crate::job::{Distance, Kl, Objective};
+
 /// `struct Status` of `cuda/kernels/weights.cu`, eight bytes a field.
 pub const STATUS_BYTES: usize = 8 * 11;
 
-/// What a student's logits are compared with.
+/// What a student's logits are compared with; see [`super::ops::loss::Loss`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Loss {
-    /// Logits; see [`super::ops::loss::Loss::Kl`].
-    Kl { temperature: f32 },
-    /// Probabilities.
-    CrossEntropy,
+pub struct Loss {
+    /// To teachers, where there are any.
+    pub distance: Option<Distance>,
+    /// Answers for an image.
+    pub teachers: usize,
+    /// The weight of the labels.
+    pub told: f32,
+}
+
+/// Where a step finds what it is given: images `[N, S, S, C]`, teachers' logits `[N, K, classes]`, labels `[N, classes]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    pub images: u64,
+    pub answers: Option<u64>,
+    pub labels: Option<u64>,
+}
+
+impl Loss {
+    /// Cross-entropy to labels alone.
+    pub const LABELS: Loss = Loss { distance: None, teachers: 0, told: 1.0 };
+
+    pub fn kl(temperature: f64) -> Loss {
+        Loss { distance: Some(Distance::Kl(Kl::new(temperature))), teachers: 1, told: 0.0 }
+    }
+
+    pub fn of(objective: &Objective) -> Loss {
+        match objective {
+            Objective::Labels(_) => Loss::LABELS,
+            Objective::Distil(distil) => Loss {
+                distance: Some(distil.distance),
+                teachers: distil.weights().len(),
+                told: distil.labels.weight as f32,
+            },
+        }
+    }
 }
 
 /// Sums over the steps of an epoch.

@@ -15,7 +15,7 @@ use super::cuda::trained::Trained;
 use super::evaluation::Evaluated;
 use super::metric::Answers;
 use super::model::Blueprint;
-use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers};
+use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers, with_numbers_of};
 use super::ops::loss::Loss;
 use super::optimizer;
 use super::teacher::weights_file;
@@ -24,7 +24,7 @@ use super::weights::{load_body, load_weights};
 use crate::card::Card;
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
-use crate::job::{Distance, Head, Init, Job, JobId};
+use crate::job::{Head, Init, Job, JobId, Objective};
 use crate::plan::{self, Evaluations, Places, teacher_flops};
 
 /// The moving average's name in a checkpoint.
@@ -36,10 +36,11 @@ const LAST_WEIGHTS: &str = "student.last.safetensors";
 const STEP_EVENT: Duration = Duration::from_millis(500);
 
 /// What a student's logits are compared with in training.
-pub enum Target {
-    Teacher(Answer, Distance),
-    /// Probabilities `[N, classes]`.
-    Labels(Tensor),
+pub struct Target {
+    /// Where it has teachers.
+    pub answer: Option<Answer>,
+    /// Probabilities `[N, classes]`, where it needs them.
+    pub labels: Option<Tensor>,
 }
 
 pub struct Student {
@@ -178,20 +179,26 @@ impl Student {
         let started = Instant::now();
         let engine = engines.get(&self.job);
         self.gradient.resize(self.weights.len(), 0.0);
-        let (of, distance) = match target {
-            Target::Teacher(Answer::Cpu(teacher), distance) => (teacher, Some(*distance)),
-            Target::Teacher(Answer::Cuda(_), _) => unreachable!("a machine answers where it is"),
-            Target::Labels(probabilities) => (probabilities, None),
-        };
+        let answer = target.answer.as_ref().map(|answer| match answer {
+            Answer::Cpu(answer) => answer,
+            Answer::Cuda(_) => unreachable!("a machine answers where it is"),
+        });
         let value = with_numbers(images, |images| {
-            with_numbers(of, |target| {
-                let loss = match distance {
-                    Some(Distance::Kl(kl)) => Loss::Kl { teacher: target, temperature: kl.temperature },
-                    None => Loss::CrossEntropy { probabilities: target },
-                };
-                engine.step(&self.weights, images, loss, &mut self.gradient)
+            with_numbers_of(answer, |answer| {
+                with_numbers_of(target.labels.as_ref(), |labels| {
+                    let (weights, loss);
+                    match (&self.job.objective, answer, labels) {
+                        (Objective::Distil(distil), Some(answer), labels) => {
+                            weights = distil.weights();
+                            loss = Loss::distil(distil, &weights, answer, labels);
+                        }
+                        (_, _, Some(labels)) => loss = Loss::cross_entropy(labels),
+                        _ => unreachable!("a student has a target"),
+                    }
+                    engine.step(&self.weights, images, loss, &mut self.gradient)
+                })
             })
-        })??;
+        })???;
         self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
         if !value.is_finite() {
             self.diverge(&format!("the loss is {value}"), sink);

@@ -13,7 +13,7 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
-use super::cuda::frozen::Answers;
+use super::cuda::{self, frozen::Answers};
 use super::evaluation::{CHUNK, Evaluated};
 use super::model::Blueprint;
 use super::moment::Moment;
@@ -34,14 +34,18 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 pub struct Teachers {
     networks: Vec<(Frozen, u32)>,
     ensemble: Ensemble,
+    /// Of the networks.
+    weights: Vec<f64>,
     asked: Asked,
-    /// Answers to every training image, `[images, classes]`, where they are asked once.
+    /// Answers to every training image, `[images, K * classes]`, where they are asked once.
     answers: Option<Tensor>,
     recording: Option<Recording>,
     /// Where answers lie on a GPU.
     on_gpu: Option<Answers>,
     batch: usize,
     classes: usize,
+    /// Numbers of an answer to one image: the classes, of every teacher where the student is given all.
+    width: usize,
     precision: Precision,
     /// What the bits of answers depend on besides the question: the machine, and the weights' own bits.
     identity: String,
@@ -50,6 +54,9 @@ pub struct Teachers {
 impl Teachers {
     /// Reads the teachers' weights.
     pub fn load(machine: &Machine, job: &Job, distil: &Distil, folder: &Folder, places: &Places) -> Result<Teachers> {
+        if matches!(machine, Machine::Cuda(_)) {
+            cuda::loss::refuse(distil)?;
+        }
         let mut hash = Sha256::new();
         let networks = distil.teachers.iter().map(|teacher| {
             let path = weights_file(&teacher.source, folder, places)?;
@@ -57,19 +64,22 @@ impl Teachers {
         });
         let networks = networks.collect::<Result<_>>()?;
         let (batch, classes) = (job.batch as usize, job.data.classes as usize);
+        let width = distil.weights().len() * classes;
         let on_gpu = match machine {
             Machine::Cpu(_) => None,
-            Machine::Cuda(machine) => Some(Answers::new(machine, batch * classes)?),
+            Machine::Cuda(machine) => Some(Answers::new(machine, batch * width)?),
         };
         Ok(Teachers {
             networks,
             ensemble: distil.ensemble,
+            weights: distil.teachers.iter().map(|teacher| teacher.weight).collect(),
             asked: asked(distil, job.mixing),
             answers: None,
             recording: None,
             on_gpu,
             batch,
             classes,
+            width,
             precision: job.precision,
             identity: format!("{}\n{}", machine.identity(), hex(&hash.finalize())),
         })
@@ -80,6 +90,11 @@ impl Teachers {
         format!("{key}\n{}", self.identity)
     }
 
+    /// Numbers of an answer to a batch.
+    pub fn numbers(&self) -> usize {
+        self.batch * self.width
+    }
+
     /// Takes live answers from `recording` where they are there, and puts them there where not.
     pub fn record(&mut self, recording: Recording) {
         if matches!(self.asked, Asked::Live(_)) {
@@ -87,7 +102,7 @@ impl Teachers {
         }
     }
 
-    /// Logits for a batch.
+    /// Logits for a batch: of the ensemble, or of every teacher where the student compares itself with each.
     ///
     /// # Errors
     /// The machine's, and those of the files of a recorded stream.
@@ -136,7 +151,8 @@ impl Teachers {
                     else {
                         anyhow::bail!("teachers were loaded for a GPU")
                     };
-                    network.answer(images, answers.address(), self.ensemble, place, self.networks.len())?;
+                    let voice = Voice::of(self.ensemble, &self.weights, place);
+                    network.answer(images, answers.address(), voice)?;
                 }
                 answers.end()?;
             }
@@ -156,7 +172,7 @@ impl Teachers {
     fn answer_on_cpu(&self, views: &Views, batch: &Batch) -> Result<Tensor> {
         let Some(recording) = &self.recording else { return self.ask(views, batch) };
         if let Some(logits) = recording.get(batch.step)? {
-            return Ok(Tensor::from_vec(logits, (self.batch, self.classes), &Device::Cpu)?);
+            return Ok(Tensor::from_vec(logits, (self.batch, self.width), &Device::Cpu)?);
         }
         let answer = self.ask(views, batch)?;
         with_numbers(&answer, |logits| recording.put(batch.step, logits))??;
@@ -180,13 +196,21 @@ impl Teachers {
                     };
                     logits.push(network.forward(&images)?);
                 }
-                combine(logits, self.ensemble)
+                self.target(logits)
             }
             Asked::Once(_) => {
                 let answers = self.answers.as_ref().context("the teacher was prepared")?;
                 let images = Tensor::new(&batch.images[..], &Device::Cpu)?;
                 Ok(answers.index_select(&images, 0)?)
             }
+        }
+    }
+
+    /// What a student is given of the teachers' logits `[N, classes]`.
+    fn target(&self, logits: Vec<Tensor>) -> Result<Tensor> {
+        match self.ensemble {
+            Ensemble::SumOfKl => Ok(Tensor::cat(&logits, 1)?),
+            Ensemble::MeanLogits | Ensemble::MeanProbabilities => combine(logits, self.ensemble, &self.weights),
         }
     }
 
@@ -200,7 +224,7 @@ impl Teachers {
         let each = each.collect::<Result<Vec<_>>>()?;
         let shape = (set.labels.len(), self.classes);
         let tensors = each.iter().map(|logits| Ok(Tensor::from_slice(logits, shape, &Device::Cpu)?));
-        let together = combine(tensors.collect::<Result<_>>()?, self.ensemble)?;
+        let together = combine(tensors.collect::<Result<_>>()?, self.ensemble, &self.weights)?;
         Ok((each, together.flatten_all()?.to_vec1()?))
     }
 
@@ -244,7 +268,7 @@ impl Teachers {
             for (network, resolution) in &self.networks {
                 logits.push(network.forward(&views.still(range.clone(), still, crop, *resolution)?)?);
             }
-            combine(logits, self.ensemble)
+            self.target(logits)
         };
         match still {
             Still::Window(_) if stop.load(Ordering::Relaxed) => Ok(None),
@@ -252,48 +276,93 @@ impl Teachers {
             // The mean of probabilities: the paper does not say which mean (paper.md 3.2), and a mean of logits would
             // let one confused crop outvote the rest.
             Still::InceptionEnsemble { crops } => {
+                // Of every teacher by itself where the student is given all.
+                let rows = range.len() * self.width / self.classes;
+                let answer = |crop| Ok((answer(crop)?.reshape((rows, self.classes))?, 1.0));
                 let mut answers = (0..crops).map_while(|crop| (!stop.load(Ordering::Relaxed)).then(|| answer(crop)));
                 let mean = mean_probabilities(&mut answers);
-                if stop.load(Ordering::Relaxed) { Ok(None) } else { mean.map(Some) }
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                Ok(Some(mean?.reshape((range.len(), self.width))?))
             }
         }
     }
 }
 
-/// What several teachers answer together.
+/// What several teachers answer together, each with its weight.
 ///
 /// # Errors
 /// candle's.
-pub fn combine(mut logits: Vec<Tensor>, ensemble: Ensemble) -> Result<Tensor> {
+pub fn combine(mut logits: Vec<Tensor>, ensemble: Ensemble, weights: &[f64]) -> Result<Tensor> {
     if logits.len() == 1 {
         return Ok(logits.remove(0));
     }
     match ensemble {
-        Ensemble::MeanLogits => {
-            let count = logits.len() as f64;
-            let mut sum = logits.remove(0);
-            for logits in &logits {
-                sum = (sum + logits)?;
-            }
-            Ok((sum / count)?)
+        Ensemble::MeanLogits => mean(logits.into_iter().zip(weights).map(|(logits, weight)| Ok((logits, *weight)))),
+        Ensemble::MeanProbabilities | Ensemble::SumOfKl => {
+            mean_probabilities(logits.into_iter().zip(weights).map(|(logits, weight)| Ok((logits, *weight))))
         }
-        Ensemble::MeanProbabilities => mean_probabilities(logits.into_iter().map(Ok)),
     }
 }
 
-/// The logarithm of the mean of softmax(logits), which are logits again; the sum is taken in the given order.
-fn mean_probabilities(answers: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
-    let (mut sum, mut count): (Option<Tensor>, _) = (None, 0.0);
-    for answer in answers {
-        let probabilities = softmax(&answer?, D::Minus1)?;
-        sum = Some(match sum {
-            None => probabilities,
-            Some(sum) => (sum + probabilities)?,
-        });
-        count += 1.0;
-    }
+/// The logarithm of the mean of softmax(logits), which are logits again.
+fn mean_probabilities(answers: impl Iterator<Item = Result<(Tensor, f64)>>) -> Result<Tensor> {
+    let probabilities = answers.map(|answer| {
+        let (logits, weight) = answer?;
+        Ok((softmax(&logits, D::Minus1)?, weight))
+    });
     // A probability below what f32 can tell from zero stays finite as a logit.
-    Ok((sum.context("an ensemble has members")? / count)?.maximum(1e-30)?.log()?)
+    Ok(mean(probabilities)?.maximum(1e-30)?.log()?)
+}
+
+/// The weighted mean; the sum is taken in the given order.
+fn mean(parts: impl Iterator<Item = Result<(Tensor, f64)>>) -> Result<Tensor> {
+    let (mut sum, mut total): (Option<Tensor>, _) = (None, 0.0);
+    for part in parts {
+        let (numbers, weight) = part?;
+        let numbers = if weight == 1.0 { numbers } else { (numbers * weight)? };
+        sum = Some(match sum {
+            None => numbers,
+            Some(sum) => (sum + numbers)?,
+        });
+        total += weight;
+    }
+    Ok((sum.context("an ensemble has members")? / total)?)
+}
+
+/// One of several teachers, whose answers are taken together on a GPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    pub ensemble: Ensemble,
+    pub place: usize,
+    /// Of teachers.
+    pub count: usize,
+    pub weight: f64,
+    /// The sum of all weights.
+    pub total: f64,
+}
+
+impl Voice {
+    /// The only one.
+    pub const ALONE: Voice = Voice { ensemble: Ensemble::MeanLogits, place: 0, count: 1, weight: 1.0, total: 1.0 };
+
+    /// Numbers of all answers to an image.
+    pub fn width(&self, classes: usize) -> usize {
+        match self.ensemble {
+            Ensemble::SumOfKl => self.count * classes,
+            Ensemble::MeanLogits | Ensemble::MeanProbabilities => classes,
+        }
+    }
+
+    /// Number `place` of teachers that have `weights`.
+    pub fn of(ensemble: Ensemble, weights: &[f64], place: usize) -> Voice {
+        match weights {
+            // A mean of one, whatever its weight.
+            [_] => Voice::ALONE,
+            _ => Voice { ensemble, place, count: weights.len(), weight: weights[place], total: weights.iter().sum() },
+        }
+    }
 }
 
 /// Where a trained network's weights lie on this machine.

@@ -28,7 +28,7 @@ use rayon::prelude::*;
 
 use super::augment;
 use super::data::{DataSet, Shape};
-use super::mixing::{Mixed, cut_box, mix, partner};
+use super::mixing::{Mixed, cut_box, mix, mix_labels};
 use super::pool::Pool;
 use super::random::{Purpose, Stream};
 use super::window::Window;
@@ -272,12 +272,7 @@ impl<'a> Views<'a> {
     pub fn targets(&self, batch: &Batch, look: Look, classes: u32, smoothing: f64) -> Result<Tensor> {
         let classes = classes as usize;
         let share = self.mixed(batch, look).map_or(1.0, |way| way.share(look.resolution as usize));
-        let mut targets = vec![(smoothing / classes as f64) as f32; batch.labels.len() * classes];
-        for (i, row) in targets.chunks_exact_mut(classes).enumerate() {
-            let partner = partner(i, batch.labels.len());
-            row[batch.labels[i] as usize] += ((1.0 - smoothing) * share) as f32;
-            row[batch.labels[partner] as usize] += ((1.0 - smoothing) * (1.0 - share)) as f32;
-        }
+        let targets = mix_labels(&batch.labels, classes, share, smoothing);
         Ok(Tensor::from_vec(targets, (batch.labels.len(), classes), &Device::Cpu)?)
     }
 

@@ -234,7 +234,7 @@ fn every_mode_trains_as_on_the_cpu() {
     }
 }
 
-/// Ensembles of both kinds, teachers at another resolution than the student, bf16.
+/// Ensembles of every kind and with weights, teachers at another resolution than the student, bf16.
 #[test]
 fn ensembles_and_resolutions_train_as_on_the_cpu() {
     let place = tempfile::tempdir().unwrap();
@@ -246,16 +246,20 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(from, to).unwrap();
     }
-    for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities] {
+    for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities, Ensemble::SumOfKl] {
         for precision in [Precision::F32, Precision::Bf16] {
-            let of =
-                |job: &Job| Teacher { source: NetworkSource::Job(Box::new(job.clone())), resolution: job.resolution };
+            let of = |job: &Job| Teacher {
+                source: NetworkSource::Job(Box::new(job.clone())),
+                resolution: job.resolution,
+                weight: if job.seed == 5 { 2.0 } else { 1.0 },
+            };
             let job = Job {
                 objective: Objective::Distil(Distil {
                     teachers: teachers.iter().map(of).collect(),
                     ensemble,
                     teaching: Teaching::FunctionMatching { mixup: 1.0 },
-                    distance: Distance::Kl(Kl { temperature: 1.0 }),
+                    distance: Distance::Kl(Kl::new(1.0)),
+                    labels: LabelShare::default(),
                     answers: Answers::Live,
                 }),
                 precision,
@@ -265,6 +269,46 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
             let tolerance = if precision == Precision::F32 { 1e-4 } else { 5e-2 };
             alike(&run(&gpu, GPU), &run(&cpu, Device::Cpu), tolerance, &format!("{ensemble:?} {precision:?}"));
         }
+    }
+}
+
+/// Every distance, with labels and without.
+#[test]
+fn every_distance_trains_as_on_the_cpu() {
+    let place = tempfile::tempdir().unwrap();
+    let (cpu, gpu) = (place.path().join("cpu"), place.path().join("gpu"));
+    let teacher = labels(1);
+    train(&manifest(&[&teacher], 1), &cpu, Device::Cpu);
+    let (from, to) = (Folder::new(&cpu).student(&teacher.id()), Folder::new(&gpu).student(&teacher.id()));
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+    let mut jobs = Vec::new();
+    for distance in [
+        Distance::Kl(Kl { temperature: 4.0, scale: Scale::Plain }),
+        Distance::Squared,
+        Distance::Euclidean,
+        Distance::PseudoLabels(PseudoLabels { smoothing: 0.1 }),
+        Distance::Dist(Dist { beta: 1.0, gamma: 1.0, temperature: 2.0 }),
+        Distance::Dkd(Dkd { alpha: 1.0, beta: 8.0, temperature: 4.0 }),
+    ] {
+        for weight in [0.0, 0.5] {
+            let mut job = distil(&teacher, Teaching::ConsistentInceptionCrop, 1);
+            let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+            (distil.distance, distil.labels) = (distance, LabelShare { weight, smoothing: 0.2 * weight });
+            jobs.push(job);
+        }
+    }
+    let all: Vec<&Job> = jobs.iter().collect();
+    let (on_gpu, on_cpu) = (train(&manifest(&all, 1), &gpu, GPU), train(&manifest(&all, 1), &cpu, Device::Cpu));
+    for job in &jobs {
+        let Objective::Distil(distil) = &job.objective else { unreachable!() };
+        // Plain descent would go on with what a step got wrong; Adam makes it larger where gradients are small.
+        alike(
+            &epochs(&on_gpu, job),
+            &epochs(&on_cpu, job),
+            1e-3,
+            &format!("{:?} {:?}", distil.distance, distil.labels),
+        );
     }
 }
 

@@ -152,6 +152,19 @@ fn malformed_overrides_are_explained() {
         "base.epochs=3",
         "view=ic",
         "a b=3",
+        "distance=sqared",
+        "distance=kl",
+        "distance={kl={temperature=1,scale=\"cubed\"}}",
+        "distance={pseudo-labels={smoothing=1}}",
+        "distance={dist={beta=1,gamma=1}}",
+        "distance={dist={beta=0,gamma=0,temperature=1}}",
+        "distance={dkd={alpha=1,beta=-8,temperature=4}}",
+        "distance={dkd={alpha=1,beta=8,temperature=4}}",
+        "label-weight=1",
+        "label-smoothing=0.1",
+        "ensemble=sum-of-losses",
+        "teacher-weights=[1, 2]",
+        "teacher-weights=same",
         "student.bit-resnet={depth=51,width=1}",
         "student.bit-resnet={depth=50,width=9}",
         "student.vit={width=192,depth=12,heads=5,patch=4}",
@@ -472,6 +485,14 @@ fn every_field_is_identity() {
         "teachers.big.resolution=32",
         "teachers.big.train.seed=1",
         "distance.kl.temperature=2",
+        "distance.kl.scale=plain",
+        "distance=squared",
+        "distance=euclidean",
+        "distance={pseudo-labels={smoothing=0}}",
+        "distance={pseudo-labels={smoothing=0.1}}",
+        "distance={dist={beta=1,gamma=1,temperature=1}}",
+        "distance={dist={beta=1,gamma=2,temperature=1}}",
+        "label-weight=0.5",
         "epochs=3",
         "batch=256",
         "optimizer.adam.beta1=0.8",
@@ -493,6 +514,129 @@ fn every_field_is_identity() {
         let experiment = read_with(BASE, &[change]).unwrap_or_else(|report| panic!("{report}"));
         assert!(seen.insert(only_job(experiment).id()), "`{change}` did not change the id");
     }
+}
+
+const TWO_TEACHERS: &str = r#"
+teachers.small.train = { epochs = 3 }
+teachers.big.train = { epochs = 4 }
+
+[base]
+data = "fashion-mnist-8k2k"
+student = { bit-resnet-small = { depth = 8, width = 16 } }
+resolution = 28
+teachers = ["big", "small"]
+teaching = "consistent/ic"
+epochs = 2
+learning-rate = 3e-3
+"#;
+
+/// What says nothing is not in a job's text, so the jobs of before have the ids of before; and a key that belongs to
+/// another choice is no part of it.
+#[test]
+fn choices_that_say_nothing_are_not_identity() {
+    let of =
+        |overrides: &[&str]| only_job(read_with(TWO_TEACHERS, overrides).unwrap_or_else(|report| panic!("{report}")));
+    let plain = of(&[]);
+    let Objective::Distil(distil) = &plain.objective else { panic!("distilled") };
+    let keys: Vec<String> = serde_json::to_value(distil).unwrap().as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["distance", "ensemble", "teachers", "teaching"]);
+    assert_eq!(serde_json::to_string(&distil.distance).unwrap(), r#"{"kl":{"temperature":1.0}}"#);
+    assert!(!serde_json::to_string(&distil.teachers).unwrap().contains("\"weight\":"));
+    let text = |job: &Job| job.canonical_text();
+    for same in [
+        &["distance.kl.scale=squared"][..],
+        &["label-weight=0"],
+        &["teacher-weights=equal"],
+        &["teacher-weights=[1, 1]"],
+        // In a mean only ratios count.
+        &["teacher-weights=[3, 3.0]"],
+        &["distance={kl={temperature=1}}"],
+    ] {
+        assert_eq!(text(&of(same)), text(&plain), "{same:?}");
+    }
+    assert_eq!(text(&of(&["teacher-weights=[3, 1]"])), text(&of(&["teacher-weights=[6, 2]"])));
+    // A sum is another sum.
+    let sum = |weights| of(&["ensemble=sum-of-kl", weights]);
+    assert_ne!(text(&sum("teacher-weights=[2, 2]")), text(&sum("teacher-weights=equal")));
+    // Who teaches alone is weighed by nobody, whatever the rule.
+    let one = |rule: &str| of(&["teachers=[\"big\"]", rule]);
+    let key = |overrides: &[&str]| distillery::plan::stream_key(&of(overrides));
+    assert_eq!(
+        read_with(TWO_TEACHERS, &["teachers=[\"big\"]", "ensemble=sum-of-kl"]).map(|_| ()).unwrap_err().message(),
+        "`ensemble` has no effect on any job"
+    );
+    assert!(text(&one("seed=0")).contains("mean-logits"));
+    // Of the teacher's stream are rule and weights, and not what a student makes of the answers.
+    let keys = BTreeSet::from([
+        key(&[]),
+        key(&["ensemble=mean-probabilities"]),
+        key(&["ensemble=sum-of-kl"]),
+        key(&["teacher-weights=[1, 2]"]),
+        key(&["ensemble=sum-of-kl", "teacher-weights=[1, 2]"]),
+    ]);
+    assert_eq!(keys.len(), 5);
+    for student in [
+        "distance=squared",
+        "distance.kl.temperature=4",
+        "label-weight=0.5",
+        "distance={dkd={alpha=1,beta=8,temperature=4}}",
+    ] {
+        assert_eq!(key(&[student]), key(&[]), "{student}");
+    }
+}
+
+/// What cannot go together is said, each with a way out.
+#[test]
+fn what_cannot_be_combined_is_refused() {
+    let refused = |overrides: &[&str]| {
+        let report = read_with(TWO_TEACHERS, overrides).map(|_| ()).unwrap_err();
+        format!("{}\n{}", report.message(), report.advice().unwrap_or_default())
+    };
+    let dkd = "distance={dkd={alpha=1,beta=8,temperature=4}}";
+    assert_eq!(
+        refused(&[dkd, "teaching=function-matching"]),
+        "`dkd` needs one true class, and mixed images have two\n\
+         choose a mode that does not mix, as `consistent/ic`; a `label-weight` brings labels to one that does"
+    );
+    assert_eq!(
+        refused(&["ensemble=sum-of-kl", "distance=squared"]),
+        "`sum-of-kl` sums divergences, and the distance is `squared`\n\
+         `mean-logits` and `mean-probabilities` make one target, to which there is every distance"
+    );
+    assert!(refused(&["teacher-weights=[1]"]).starts_with("there are 2 teachers, and 1 weights"));
+    assert!(refused(&["teacher-weights=[1, 0]"]).starts_with("a teacher's weight is 0, but must be from 1e-6 to 1e6"));
+
+    // Images without labels: nobody may ask for them.
+    struct Unlabelled(FakeCatalogue);
+    impl Catalogue for Unlabelled {
+        fn data(&self, source: &DataSource) -> Result<FoundData, String> {
+            Ok(FoundData { labelled: [false, true, true], ..self.0.data(source)? })
+        }
+        fn weights(&self, name: &str) -> Result<WeightsFile, String> {
+            self.0.weights(name)
+        }
+    }
+    let text = TWO_TEACHERS
+        .replace("teachers.small.train = { epochs = 3 }", "")
+        .replace("teachers.big.train = { epochs = 4 }", "teachers.big.weights = \"hf:someone/vit\"")
+        .replace("[\"big\", \"small\"]", "[\"big\"]")
+        .replace("[base]", "[base]\nsplit.validation = \"validation\"");
+    let with = |change: &str| {
+        let source = Source { name: "a.toml".to_owned(), text: text.clone(), folder: None };
+        let changes =
+            [change.to_owned(), "split.validation=test[1000:]".to_owned(), "split.test=test[:1000]".to_owned()];
+        grid::read(&source, &changes, &Unlabelled(FakeCatalogue::default())).map(|_| ())
+    };
+    with("distance=squared").unwrap_or_else(|report| panic!("{report}"));
+    for needs in [dkd, "label-weight=0.5"] {
+        let report = with(needs).unwrap_err();
+        assert_eq!(report.message(), "the images of `train` in `fashion-mnist-8k2k` have no labels", "{needs}");
+    }
+    let other = "train-on=[{data=\"fashion-mnist-8k2k\"}]";
+    let source = Source { name: "a.toml".to_owned(), text, folder: None };
+    let changes = [other, dkd, "split.validation=test[1000:]", "split.test=test[:1000]"].map(str::to_owned);
+    let report = grid::read(&source, &changes, &Unlabelled(FakeCatalogue::default())).map(|_| ()).unwrap_err();
+    assert_eq!(report.message(), "the images of `train` in `fashion-mnist-8k2k` have no labels");
 }
 
 #[test]

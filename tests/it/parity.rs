@@ -191,7 +191,7 @@ fn networks_and_gradients_are_timms(family: &str, count: usize) {
         let mut targets = vec![0.0; 2 * CLASSES];
         LABELS.iter().enumerate().for_each(|(image, label)| targets[image * CLASSES + label] = 1.0);
         let mut found = vec![0.0; weights.len()];
-        let target = Loss::CrossEntropy { probabilities: &targets };
+        let target = Loss::cross_entropy(&targets);
         let found_loss = engine.step(&weights, &images, target, &mut found);
         let found_logits = engine.forward(&weights, &images);
 

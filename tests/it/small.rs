@@ -56,10 +56,15 @@ pub fn labels(epochs: u32) -> Job {
 pub fn distil(teacher: &Job, teaching: Teaching, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher.clone())), resolution: 10 }],
+            teachers: vec![Teacher {
+                source: NetworkSource::Job(Box::new(teacher.clone())),
+                resolution: 10,
+                weight: 1.0,
+            }],
             ensemble: Ensemble::MeanLogits,
             teaching,
-            distance: Distance::Kl(Kl { temperature: 2.0 }),
+            distance: Distance::Kl(Kl::new(2.0)),
+            labels: LabelShare::default(),
             answers: Answers::Live,
         }),
         ..labels(epochs)

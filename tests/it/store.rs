@@ -54,10 +54,15 @@ pub fn labels_job(seed: u64, epochs: u32) -> Job {
 pub fn student_job(teacher: &Job, learning_rate: f64, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher.clone())), resolution: 16 }],
+            teachers: vec![Teacher {
+                source: NetworkSource::Job(Box::new(teacher.clone())),
+                resolution: 16,
+                weight: 1.0,
+            }],
             ensemble: Ensemble::MeanLogits,
             teaching: Teaching::FunctionMatching { mixup: 1.0 },
-            distance: Distance::Kl(Kl { temperature: 2.0 }),
+            distance: Distance::Kl(Kl::new(2.0)),
+            labels: LabelShare::default(),
             answers: Default::default(),
         }),
         learning_rate,

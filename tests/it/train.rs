@@ -355,30 +355,149 @@ fn weights_on_disk_teach() {
     assert!(error.contains("expected F32 [8, 1, 3, 3]"), "{error}");
 }
 
-/// Two teachers at their own resolutions, by both rules: the ensemble is measured too, and is no single teacher.
+/// Two teachers at their own resolutions, by every rule, asked at every step and once: the ensemble is measured too, and is
+/// no single teacher; a weight is heard; what is recorded is what was answered.
 #[test]
 fn two_teachers_are_an_ensemble() {
     let (_place, folder, first) = taught();
     let second = Job { seed: 5, resolution: 14, ..labels(2) };
     train(&manifest(&[&second], 1), &folder);
-    let mut kl = Vec::new();
-    for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities] {
-        let mut job = distil(&first, Teaching::FunctionMatching { mixup: 1.0 }, 1);
+    let mut seen = Vec::new();
+    for teaching in [
+        Teaching::FunctionMatching { mixup: 1.0 },
+        Teaching::FixedCentralCrop,
+        Teaching::FixedInceptionEnsemble { crops: 3 },
+    ] {
+        let mut measured = Vec::new();
+        for (ensemble, weight) in [
+            (Ensemble::MeanLogits, 1.0),
+            (Ensemble::MeanLogits, 3.0),
+            (Ensemble::MeanProbabilities, 1.0),
+            (Ensemble::MeanProbabilities, 3.0),
+            (Ensemble::SumOfKl, 1.0),
+            (Ensemble::SumOfKl, 3.0),
+        ] {
+            let mut job = distil(&first, teaching, 1);
+            let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+            distil.ensemble = ensemble;
+            distil.distance = Distance::Kl(Kl::new(1.0));
+            let source = NetworkSource::Job(Box::new(second.clone()));
+            distil.teachers.push(Teacher { source, resolution: 14, weight });
+            let said = train(&manifest(&[&job], 1), &folder);
+            let checked: Vec<(Option<u32>, u64)> = said
+                .iter()
+                .filter_map(|message| match &message.event {
+                    Event::Teacher(check) if check.split == Which::Test => Some((check.teacher, check.top1.to_bits())),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(checked.iter().map(|(who, _)| *who).collect::<Vec<_>>(), [Some(0), Some(1), None]);
+            measured.push((checked[2].1, said.clone()));
+            let numbers = rows(&said, &job);
+            assert!(!seen.contains(&numbers), "{ensemble:?} {weight}");
+            if teaching.mixes() {
+                fs::remove_dir_all(folder.job(&job.id())).unwrap();
+                let recorded = distillery::plan::Manifest { record_teacher: true, ..manifest(&[&job], 1) };
+                assert_eq!(rows(&train(&recorded, &folder), &job), numbers);
+                fs::remove_dir_all(folder.job(&job.id())).unwrap();
+                assert_eq!(rows(&train(&recorded, &folder), &job), numbers);
+            }
+            seen.push(numbers);
+        }
+        // Where it is measured, a sum of divergences is the mean of probabilities.
+        assert_eq!((measured[4].0, measured[5].0), (measured[2].0, measured[3].0));
+    }
+}
+
+/// A sum of divergences is so many times the divergence from the mean of probabilities, at temperature 1 and up to a
+/// constant: without clipping plain descent at half the rate takes the same way.
+#[test]
+fn a_sum_of_divergences_is_a_mean_of_probabilities() {
+    let (_place, folder, first) = taught();
+    let second = Job { seed: 5, resolution: 14, ..labels(2) };
+    train(&manifest(&[&second], 1), &folder);
+    let run = |ensemble, rate| {
+        let mut job = distil(&first, Teaching::ConsistentInceptionCrop, 1);
+        job.optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false });
+        (job.clip, job.learning_rate, job.weight_decay) = (Clip::Off, rate, 0.0);
         let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
-        distil.ensemble = ensemble;
-        distil.teachers.push(Teacher { source: NetworkSource::Job(Box::new(second.clone())), resolution: 14 });
-        let said = train(&manifest(&[&job], 1), &folder);
-        let checked: Vec<Option<u32>> = said
+        (distil.ensemble, distil.distance) = (ensemble, Distance::Kl(Kl::new(1.0)));
+        let source = NetworkSource::Job(Box::new(second.clone()));
+        distil.teachers.push(Teacher { source, resolution: 14, weight: 1.0 });
+        train(&manifest(&[&job], 1), &folder);
+        let bytes = weights(&folder, &job);
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names = tensors.names();
+        names.sort_unstable();
+        let numbers: Vec<u8> = names.iter().flat_map(|name| tensors.tensor(name).unwrap().data().to_vec()).collect();
+        numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect::<Vec<f32>>()
+    };
+    let (sum, mean) = (run(Ensemble::SumOfKl, 0.05), run(Ensemble::MeanProbabilities, 0.1));
+    assert_ne!(sum, mean);
+    for (a, b) in sum.iter().zip(&mean) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+/// Every distance, with labels and without: finite numbers, a falling loss, and the same bits on one thread and on three,
+/// alone or with others.
+#[test]
+fn every_distance_trains() {
+    let (_place, alone, teacher) = taught();
+    let (_place, together, _) = taught();
+    let plain = Distance::Kl(Kl { temperature: 4.0, scale: Scale::Plain });
+    let mut jobs = Vec::new();
+    for distance in [
+        Distance::Kl(Kl::new(4.0)),
+        plain,
+        Distance::Squared,
+        Distance::Euclidean,
+        Distance::PseudoLabels(PseudoLabels { smoothing: 0.1 }),
+        Distance::Dist(Dist { beta: 1.0, gamma: 1.0, temperature: 2.0 }),
+        Distance::Dkd(Dkd { alpha: 1.0, beta: 8.0, temperature: 4.0 }),
+    ] {
+        for weight in [0.0, 0.5] {
+            let mut job = distil(&teacher, Teaching::ConsistentInceptionCrop, 4);
+            let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+            (distil.distance, distil.labels) = (distance, LabelShare { weight, smoothing: 0.2 * weight });
+            jobs.push(job);
+        }
+    }
+    let all: Vec<&Job> = jobs.iter().collect();
+    let said = rayon_pool(3).install(|| train(&manifest(&all, 1), &together));
+    for job in &jobs {
+        let Objective::Distil(distil) = &job.objective else { unreachable!() };
+        let losses: Vec<f64> = said
             .iter()
+            .filter(|message| message.job == job.id())
             .filter_map(|message| match &message.event {
-                Event::Teacher(check) if check.split == Which::Test => Some(check.teacher),
+                Event::Epoch(epoch) => Some(epoch.training_loss),
                 _ => None,
             })
             .collect();
-        assert_eq!(checked, [Some(0), Some(1), None]);
-        kl.push(rows(&said, &job));
+        let what = format!("{:?} {:?}: {losses:?}", distil.distance, distil.labels);
+        assert!(losses.len() == 4 && losses.iter().all(|loss| loss.is_finite() && *loss > 0.0), "{what}");
+        assert!(losses[3] < losses[0], "{what}");
+        let single = rayon_pool(1).install(|| train(&manifest(&[job], 1), &alone));
+        assert_eq!(rows(&single, job), rows(&said, job), "{what}");
+        assert_eq!(weights(&alone, job), weights(&together, job), "{what}");
     }
-    assert_ne!(kl[0], kl[1]);
+}
+
+/// Labels beside a teacher are mixed as the student's own images are.
+#[test]
+fn labels_beside_a_teacher_train_where_images_are_mixed() {
+    let (_place, folder, teacher) = taught();
+    for teaching in [Teaching::FunctionMatching { mixup: 1.0 }, Teaching::IndependentMixup { mixup: 1.0 }] {
+        let run = |weight| {
+            let mut job = distil(&teacher, teaching, 2);
+            let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
+            distil.labels.weight = weight;
+            rows(&train(&manifest(&[&job], 1), &folder), &job)
+        };
+        let (with, without) = (run(0.5), run(0.0));
+        assert!(with.len() == 2 && with != without, "{}", teaching.name());
+    }
 }
 
 /// A recorded teacher stream: whoever records, resumes or replays gets the bits of the live teacher; a student that

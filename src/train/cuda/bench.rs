@@ -5,16 +5,16 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::buffer::Buffer;
-use super::device::Address;
 use super::frozen::{Answers, Frozen};
 use super::machine::{Machine, number};
 use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
 use super::trained::Trained;
-use crate::job::{Ensemble, Job, Model, Precision};
+use crate::job::{Job, Model, Precision};
 use crate::train::optimizer::State;
 use crate::train::random::{Purpose, Stream};
-use crate::train::status::{Loss, Sums};
+use crate::train::status::{Given, Loss, Sums};
+use crate::train::teacher::Voice;
 
 /// What a step needs, as the host has it.
 pub struct Inputs<'a> {
@@ -23,7 +23,7 @@ pub struct Inputs<'a> {
     pub images: &'a [f32],
     /// Of labels, where there is no teacher.
     pub targets: &'a [f32],
-    pub temperature: f32,
+    pub temperature: f64,
 }
 
 /// A workload on the GPU, ready for steps.
@@ -60,10 +60,7 @@ impl Bench {
                 .collect::<Result<_>>()?,
             machine: Rc::clone(machine),
             job: job.clone(),
-            loss: match inputs.teacher {
-                Some(_) => Loss::Kl { temperature: inputs.temperature },
-                None => Loss::CrossEntropy,
-            },
+            loss: if inputs.teacher.is_some() { Loss::kl(inputs.temperature) } else { Loss::LABELS },
             images,
             targets,
             updates,
@@ -76,15 +73,16 @@ impl Bench {
     /// # Errors
     /// The driver's and the libraries'.
     pub fn step(&mut self) -> Result<()> {
-        let target: Address = match &self.teacher {
+        let images = self.images.address;
+        let given = match &self.teacher {
             Some((frozen, answers)) => {
-                frozen.answer(self.images.address, answers.address(), Ensemble::MeanLogits, 0, 1)?;
-                answers.address()
+                frozen.answer(images, answers.address(), Voice::ALONE)?;
+                Given { images, answers: Some(answers.address()), labels: None }
             }
-            None => self.targets.address,
+            None => Given { images, answers: None, labels: Some(self.targets.address) },
         };
         for student in &mut self.students {
-            student.step(&self.job, self.step, (self.images.address, target), self.loss, self.updates)?;
+            student.step(&self.job, self.step, given, self.loss, self.updates)?;
         }
         self.step += 1;
         if self.step == 1 {

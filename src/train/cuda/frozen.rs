@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::buffer::{Buffer, floats};
-use super::device::{Address, Number, Spread};
-use super::machine::{Machine, Planned, Replay};
+use super::device::{Address, Gpu, Number, Spread};
+use super::machine::{Machine, Planned, Replay, Task};
 use super::operation::{Numbers, u32_of};
 use super::transfer::{Peek, Uploads};
 use crate::job::{Ensemble, Input, Model, Precision};
 use crate::train::status::{STATUS_BYTES, Status};
+use crate::train::teacher::Voice;
 
 /// A network with its weights.
 pub struct Frozen {
@@ -36,7 +37,7 @@ impl Frozen {
         batch: usize,
         weights: &[f32],
     ) -> Result<Frozen> {
-        let planned = machine.plan(model, input, precision, batch, false, 8 * weights.len())?;
+        let planned = machine.plan(model, input, precision, batch, Task::Answers, 8 * weights.len())?;
         let program = &planned.program;
         let gpu = &machine.libraries.gpu;
         let flat = gpu.holding_floats(weights)?;
@@ -57,39 +58,54 @@ impl Frozen {
         self.machine.logits(&self.planned.program, self.weights(), images)
     }
 
-    /// Answers a batch at `images`, as number `place` of `count` teachers whose answers are taken together at `to`.
+    /// Answers a batch at `images`, as one of several teachers whose answers are taken together at `to`, or lie side by
+    /// side there.
     ///
     /// # Errors
     /// The driver's and the libraries'.
-    pub fn answer(&self, images: Address, to: Address, ensemble: Ensemble, place: usize, count: usize) -> Result<()> {
+    pub fn answer(&self, images: Address, to: Address, voice: Voice) -> Result<()> {
         let Planned { program, passes } = &self.planned;
         let (piece, generation) = self.machine.piece(program.bytes)?;
         let gpu = &self.machine.libraries.gpu;
         let (some, classes) = (program.images, program.classes);
-        self.replay.borrow_mut().run(&self.machine, generation, [images, to], || {
+        self.replay.borrow_mut().run(&self.machine, generation, [images, to, 0], || {
             for pass in 0..*passes {
                 let from = images + (pass * some * program.image * program.number.bytes()) as u64;
                 program.answer(piece, self.weights(), from)?;
-                let to = to + (pass * some * classes * 4) as u64;
-                let (place, count) = (u32_of(place), u32_of(count));
-                if count > 1 && ensemble == Ensemble::MeanProbabilities {
-                    let logits = program.logits(piece);
-                    let arguments = [logits.into(), to.into(), u32_of(classes).into(), place.into(), count.into()];
-                    let spread = Spread::blocks([some, 1, 1], 128);
-                    gpu.launch(Number::F32, "mean_probabilities", spread, &arguments)?;
-                } else {
-                    let n = some * classes;
-                    let logits = program.logits(piece);
-                    let arguments = [logits.into(), to.into(), (n as u64).into(), place.into(), count.into()];
-                    gpu.launch(Number::F32, "mean_logits", Spread::over(n), &arguments)?;
-                }
+                let to = to + (pass * some * voice.width(classes) * 4) as u64;
+                gather(gpu, program.logits(piece), to, (some, classes), voice)?;
             }
             Ok(())
         })
     }
 }
 
-/// Where the teachers' answers to a batch lie, `[N, classes]`, f32.
+/// Takes a teacher's logits `[N, classes]` into what several answer.
+///
+/// # Errors
+/// The driver's.
+pub fn gather(gpu: &Gpu, logits: Address, to: Address, (images, classes): (usize, usize), voice: Voice) -> Result<()> {
+    let (n, place, count) = (images * classes, u32_of(voice.place), u32_of(voice.count));
+    let (weight, total) = (voice.weight as f32, voice.total as f32);
+    let (logits, to, numbers, classes) = (logits.into(), to.into(), (n as u64).into(), u32_of(classes).into());
+    let (place, count, weight, total) = (place.into(), count.into(), weight.into(), total.into());
+    match voice.ensemble {
+        Ensemble::MeanLogits => {
+            let arguments = [logits, to, numbers, place, count, weight, total];
+            gpu.launch(Number::F32, "mean_logits", Spread::over(n), &arguments)
+        }
+        Ensemble::MeanProbabilities => {
+            let arguments = [logits, to, classes, place, count, weight, total];
+            gpu.launch(Number::F32, "mean_probabilities", Spread::blocks([images, 1, 1], 128), &arguments)
+        }
+        Ensemble::SumOfKl => {
+            let arguments = [logits, to, numbers, classes, place, count];
+            gpu.launch(Number::F32, "each_logits", Spread::over(n), &arguments)
+        }
+    }
+}
+
+/// Where the teachers' answers to a batch lie, f32.
 pub struct Answers {
     machine: Rc<Machine>,
     buffer: Buffer,

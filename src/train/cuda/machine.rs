@@ -48,7 +48,17 @@ struct Key {
     input: Input,
     precision: Precision,
     batch: usize,
-    training: bool,
+    task: Task,
+}
+
+/// What a network is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Answers,
+    /// Training steps.
+    Steps,
+    /// Training steps of one pass, because images meet in the loss.
+    WholeSteps,
 }
 
 /// A program and how many passes it takes for a batch.
@@ -71,7 +81,7 @@ struct Shown {
 /// Recorded work, and the memory it was recorded with.
 #[derive(Default)]
 pub struct Replay {
-    recorded: Option<(u64, [Address; 2], Recorded)>,
+    recorded: Option<(u64, [Address; 3], Recorded)>,
     /// Times it was done without being recorded.
     done: u32,
     refused: bool,
@@ -134,7 +144,7 @@ impl Machine {
     }
 
     /// A network planned for batches, cut into as few passes as memory asks for. `beside` are bytes that are needed too.
-    /// Where images of a training step meet, as in BatchNorm, there is one pass.
+    /// Where images of a training step meet, as in BatchNorm or in the loss, there is one pass.
     ///
     /// # Errors
     /// When not even one image fits, or not the whole batch where it must.
@@ -144,10 +154,11 @@ impl Machine {
         input: Input,
         precision: Precision,
         batch: usize,
-        training: bool,
+        task: Task,
         beside: usize,
     ) -> Result<Planned> {
-        let key = Key { model: model.clone(), input, precision, batch, training };
+        let training = task != Task::Answers;
+        let key = Key { model: model.clone(), input, precision, batch, task };
         if let Some((_, planned)) = self.programs.borrow().iter().find(|(of, _)| *of == key) {
             return Ok(planned.clone());
         }
@@ -155,7 +166,8 @@ impl Machine {
         // In how many parts a batch is taken decides roundings, so what is free now must not decide it where bits count.
         let room = if self.libraries.gpu.deterministic { self.most()? } else { self.free()? };
         let room = room.saturating_sub(beside);
-        let whole = training && network.steps.iter().any(|step| step.layer.gathers() > 0);
+        let gathers = network.steps.iter().any(|step| step.layer.gathers() > 0);
+        let whole = task == Task::WholeSteps || training && gathers;
         let mut fitting = None;
         let cut = passes(batch, |images| {
             let cut = batch / images;
@@ -174,9 +186,13 @@ impl Machine {
         })?;
         let (Some(program), Some(passes)) = (fitting, cut) else {
             if whole {
+                let (who, or) = match gathers {
+                    true => ("BatchNorm", "a network with GroupNorm"),
+                    false => ("such a loss", "another distance"),
+                };
                 bail!(
-                    "BatchNorm needs all {batch} images of a step at once, and the GPU has no room for them ({} MiB are \
-                     free)\nhint: give it a smaller batch or cohort, or a network with GroupNorm",
+                    "{who} needs all {batch} images of a step at once, and the GPU has no room for them ({} MiB are \
+                     free)\nhint: give it a smaller batch or cohort, or {or}",
                     room >> 20
                 )
             }
@@ -289,7 +305,7 @@ impl Machine {
 }
 
 impl Replay {
-    /// Does `work`, which uses memory of this generation and these two places: at first by itself, while libraries load what
+    /// Does `work`, which uses memory of this generation and these places: at first by itself, while libraries load what
     /// they need, then recorded and in one call.
     ///
     /// # Errors
@@ -298,7 +314,7 @@ impl Replay {
         &mut self,
         machine: &Machine,
         generation: u64,
-        places: [Address; 2],
+        places: [Address; 3],
         work: impl Fn() -> Result<()>,
     ) -> Result<()> {
         if self.recorded.as_ref().is_some_and(|(of, at, _)| (*of, *at) != (generation, places)) {

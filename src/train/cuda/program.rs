@@ -10,14 +10,15 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
-use super::device::{Address, Number, Spread};
+use super::device::{Address, Number};
 use super::libraries::Libraries;
-use super::operation::{Backward, Batch, Forward, Numbers, Operation, operation, u32_of};
+use super::loss::{self, Beside, Places};
+use super::operation::{Backward, Batch, Forward, Numbers, Operation, operation};
 use super::running::Running;
 use super::weights::Rows;
 use crate::train::buffers::Buffers;
 use crate::train::graph::Graph;
-use crate::train::status::Loss;
+use crate::train::status::{Given, Loss};
 
 /// Places start at multiples of so many bytes.
 const ALIGNMENT: usize = 256;
@@ -186,7 +187,7 @@ impl Program {
         Ok(())
     }
 
-    /// Losses and the gradient of their mean over `passes` passes, of images and targets that lie one after the other.
+    /// Losses and the gradient of their mean over `passes` passes, of what lies one after the other.
     ///
     /// # Errors
     /// The driver's and the libraries'.
@@ -194,32 +195,27 @@ impl Program {
         &self,
         piece: Address,
         weights: Numbers,
-        (images, target): (Address, Address),
-        loss: Loss,
+        given: Given,
+        (loss, beside): (Loss, &Beside),
         passes: usize,
     ) -> Result<()> {
         let gpu = &self.libraries.gpu;
         let (squares, losses) = self.sums(piece);
         let gradient = self.gradient(piece);
         for pass in 0..passes {
-            let from = images + (pass * self.images * self.image * self.number.bytes()) as u64;
+            let from = given.images + (pass * self.images * self.image * self.number.bytes()) as u64;
             self.forward(piece, weights, from, Some(self.moments(piece)))?;
-            let (teacher, temperature) = match loss {
-                Loss::Kl { temperature } => (true, temperature),
-                Loss::CrossEntropy => (false, 1.0),
-            };
             let first = (pass * self.images) as u64;
-            let arguments = [
-                self.logits(piece).into(),
-                (target + 4 * first * self.classes as u64).into(),
-                (losses + 4 * first).into(),
-                (piece + self.slope as u64).into(),
-                u32_of(self.classes).into(),
-                teacher.into(),
-                temperature.into(),
-                (1.0 / (self.images * passes) as f32).into(),
-            ];
-            gpu.launch(self.number, "loss_rows", Spread::blocks([self.images, 1, 1], 128), &arguments)?;
+            let row = 4 * self.classes as u64;
+            let places = Places {
+                logits: self.logits(piece),
+                answers: given.answers.map(|answers| answers + first * row * loss.teachers as u64),
+                labels: given.labels.map(|labels| labels + first * row),
+                losses: losses + 4 * first,
+                slope: piece + self.slope as u64,
+            };
+            let share = 1.0 / (self.images * passes) as f32;
+            loss::launch(gpu, self.number, loss, &places, beside, (self.images, self.classes), share)?;
             self.backward(piece, weights, gradient, from, pass > 0)?;
         }
         let arguments = [

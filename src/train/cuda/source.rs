@@ -8,7 +8,7 @@ use cudarc::nvrtc::{result, sys};
 use super::device::Number;
 
 /// In the order in which they lean on each other.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     include_str!("kernels/prelude.cu"),
     include_str!("kernels/elementwise.cu"),
     include_str!("kernels/activation.cu"),
@@ -20,6 +20,7 @@ const SOURCES: [&str; 12] = [
     include_str!("kernels/squeeze_excite.cu"),
     include_str!("kernels/attention.cu"),
     include_str!("kernels/loss.cu"),
+    include_str!("kernels/relation.cu"),
     include_str!("kernels/weights.cu"),
 ];
 

@@ -10,12 +10,13 @@ use candle_core::Tensor;
 
 use super::buffer::{Buffer, floats, write_floats};
 use super::device::{Address, Spread};
-use super::machine::{Machine, Planned, Replay};
+use super::loss::{self, Beside};
+use super::machine::{Machine, Planned, Replay, Task};
 use super::operation::{Numbers, u32_of};
 use super::transfer::{Peek, Uploads};
 use crate::job::{Clip, Job, Optimizer};
 use crate::train::optimizer::{self, State};
-use crate::train::status::{Loss, STATUS_BYTES, Status, Sums};
+use crate::train::status::{Given, Loss, STATUS_BYTES, Status, Sums};
 
 const CONTROL_BYTES: usize = 32;
 
@@ -36,7 +37,8 @@ pub struct Trained {
     controls: Uploads,
     status: Buffer,
     peek: Peek,
-    target: Option<(Buffer, Uploads)>,
+    labels: Option<(Buffer, Uploads)>,
+    beside: Beside,
     replay: Replay,
     /// Steps of the epoch before the clock was last reset.
     timed_from: u64,
@@ -51,13 +53,16 @@ pub fn bytes(machine: &Machine, job: &Job) -> Result<usize> {
     let averages = usize::from(!job.ema.is_off());
     let vectors = 1 + State::names(&job.optimizer).len() + averages;
     let matrices = (1 + averages) * program.rows.matrices * program.number.bytes();
-    Ok(4 * program.numbers * vectors + matrices + (64 << 10))
+    let loss = loss::bytes(Loss::of(&job.objective), job.batch as usize, job.data.classes as usize);
+    Ok(4 * program.numbers * vectors + matrices + loss + (64 << 10))
 }
 
 fn plan(machine: &Machine, job: &Job) -> Result<Planned> {
     // Weights, moments and matrices of one student, about.
     let beside = 16 * job.student.parameters(job.input()) as usize;
-    machine.plan(&job.student, job.input(), job.precision, job.batch as usize, true, beside)
+    let meet = Loss::of(&job.objective).distance.is_some_and(|distance| distance.is_of_batch());
+    let task = if meet { Task::WholeSteps } else { Task::Steps };
+    machine.plan(&job.student, job.input(), job.precision, job.batch as usize, task, beside)
 }
 
 impl Trained {
@@ -89,7 +94,8 @@ impl Trained {
             controls: Uploads::new(gpu, CONTROL_BYTES)?,
             status,
             peek: Peek::new(gpu, STATUS_BYTES)?,
-            target: None,
+            labels: None,
+            beside: Beside::new(gpu, job)?,
             replay: Replay::default(),
             timed_from: sums.steps,
             machine: Rc::clone(machine),
@@ -118,33 +124,26 @@ impl Trained {
         self.machine.logits(program, weights, images)
     }
 
-    /// Takes targets that the host has, `[N, classes]`; returns where they lie.
+    /// Takes labels that the host has, `[N, classes]`; returns where they lie.
     ///
     /// # Errors
     /// The driver's.
-    pub fn target(&mut self, numbers: &[f32]) -> Result<Address> {
+    pub fn labels(&mut self, numbers: &[f32]) -> Result<Address> {
         let gpu = &self.machine.libraries.gpu;
-        if self.target.is_none() {
+        if self.labels.is_none() {
             let bytes = 4 * numbers.len();
-            self.target = Some((gpu.allocate(bytes)?, Uploads::new(gpu, bytes)?));
+            self.labels = Some((gpu.allocate(bytes)?, Uploads::new(gpu, bytes)?));
         }
-        let (buffer, uploads) = self.target.as_mut().context("it was just made")?;
+        let (buffer, uploads) = self.labels.as_mut().context("it was just made")?;
         uploads.send_floats(buffer.address, numbers)?;
         Ok(buffer.address)
     }
 
-    /// Enqueues step `step` (from 0) on a batch and its targets. With `update` false weights stay as they are.
+    /// Enqueues step `step` (from 0) on what it is given. With `update` false weights stay as they are.
     ///
     /// # Errors
     /// The driver's and the libraries'.
-    pub fn step(
-        &mut self,
-        job: &Job,
-        step: u64,
-        (images, target): (Address, Address),
-        loss: Loss,
-        update: bool,
-    ) -> Result<()> {
+    pub fn step(&mut self, job: &Job, step: u64, given: Given, loss: Loss, update: bool) -> Result<()> {
         let constants = optimizer::constants(job, step);
         let most = match job.clip {
             Clip::Norm(most) => most as f32,
@@ -159,27 +158,19 @@ impl Trained {
         let (piece, generation) = self.machine.piece(self.planned.program.bytes)?;
         let machine = Rc::clone(&self.machine);
         let mut replay = std::mem::take(&mut self.replay);
-        let done = replay.run(&machine, generation, [images, target], || {
-            self.work(&job.optimizer, piece, (images, target), loss, update)
-        });
+        let places = [given.images, given.answers.unwrap_or(0), given.labels.unwrap_or(0)];
+        let done = replay.run(&machine, generation, places, || self.work(&job.optimizer, piece, given, loss, update));
         self.replay = replay;
         done
     }
 
-    fn work(
-        &self,
-        optimizer: &Optimizer,
-        piece: Address,
-        (images, target): (Address, Address),
-        loss: Loss,
-        update: bool,
-    ) -> Result<()> {
+    fn work(&self, optimizer: &Optimizer, piece: Address, given: Given, loss: Loss, update: bool) -> Result<()> {
         let Planned { program, passes } = &self.planned;
         let (gpu, number, rows) = (&self.machine.libraries.gpu, program.number, &program.rows);
         let (status, control) = (self.status.address, self.control.address);
         let single = Spread::blocks([1, 1, 1], 1);
         gpu.launch(number, "begin_step", single, &[status.into()])?;
-        program.train(piece, self.weights(), (images, target), loss, *passes)?;
+        program.train(piece, self.weights(), given, (loss, &self.beside), *passes)?;
         let (squares, losses) = program.sums(piece);
         let batch = program.images * passes;
         let arguments = [

@@ -19,7 +19,7 @@ fn what_learns_nothing_is_passed_over() {
     let mut engine = Engine::trainable(graph);
     let (weights, images, targets) = (vec![0.5; 34], vec![0.1; 3 * 6 * 6 * 16], [1.0, 0.0].repeat(3));
     let mut gradient = vec![0.0; 34];
-    engine.step(&weights, &images, Loss::CrossEntropy { probabilities: &targets }, &mut gradient);
+    engine.step(&weights, &images, Loss::cross_entropy(&targets), &mut gradient);
     // Both classes are as likely; features are 0.1.
     assert!((gradient[0] + 0.05).abs() < 1e-6 && (gradient[32] + 0.5).abs() < 1e-6, "{gradient:?}");
 }
@@ -35,7 +35,7 @@ fn a_thread_needs_the_same_memory_for_any_batch() {
         let weights = engine.graph().blueprint.scratch(0);
         let mut gradient = vec![0.0; weights.len()];
         let (images, targets) = (vec![0.1; batch * 8 * 8 * 3], vec![0.1; batch * 10]);
-        let loss = Loss::CrossEntropy { probabilities: &targets };
+        let loss = Loss::cross_entropy(&targets);
         pool.install(|| engine.step(&weights, &images, loss, &mut gradient));
         let arenas = engine.arenas.lock().unwrap();
         assert!((1..=2).contains(&arenas.len()), "{} arenas for two threads", arenas.len());

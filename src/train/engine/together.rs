@@ -1,4 +1,5 @@
-//! A step of a network whose images meet: with BatchNorm, whose moments are those of the whole batch.
+//! A step of a network whose images meet: with BatchNorm, whose moments are those of the whole batch, or in a loss that
+//! looks at the whole batch, of which one thread then takes all logits.
 //!
 //! Between two such layers every lane goes on by itself with all its images. Before one, each lane adds up its share of
 //! the sums; they are added in order, so here too the bits do not depend on the number of threads. Memory grows with
@@ -93,14 +94,16 @@ impl<T: Element> Engine<T> {
                 self.forward_some(run.clone(), weights, lane.images, lane.arena, Some(&self.together));
             });
         }
-        let losses: Vec<f64> = lanes
-            .par_iter_mut()
-            .with_max_len(1)
-            .map(|lane| {
+        let share = 1.0 / count as f64;
+        let sum: f64 = if loss.is_of_batch() {
+            self.evaluate_together(loss, share, &mut lanes)
+        } else {
+            let sums = lanes.par_iter_mut().with_max_len(1).map(|lane| {
                 let loss = loss.rows(lane.first..lane.first + lane.images.len() / size, classes);
-                self.evaluate(lane.images, loss, 1.0 / count as f64, lane.arena)
-            })
-            .collect();
+                self.evaluate(lane.images, loss, share, lane.arena)
+            });
+            sums.collect::<Vec<f64>>().iter().sum()
+        };
         for run in self.together.runs().into_iter().rev() {
             let gathers = self.together.gathers[run.start] > 0;
             let alone = run.start + usize::from(gathers)..run.end;
@@ -116,7 +119,26 @@ impl<T: Element> Engine<T> {
         }
         self.collect(weights, &mut gradients, gradient);
         (self.lanes, self.together.arenas) = (gradients, arenas);
-        losses.iter().sum::<f64>() / count as f64
+        sum / count as f64
+    }
+
+    /// As [`Engine::evaluate`], for the images of all lanes at once.
+    fn evaluate_together(&self, loss: Loss<'_, T>, share: f64, lanes: &mut [Lane<'_, T>]) -> f64 {
+        let count = |lane: &Lane<'_, T>| lane.images.len() / self.graph.extents[0].len();
+        let mut logits = Vec::new();
+        for lane in lanes.iter() {
+            logits.extend_from_slice(&lane.arena[self.plan.at(self.plan.output, count(lane))]);
+        }
+        let mut slope = vec![T::ZERO; logits.len()];
+        let sum = loss.evaluate(&logits, self.classes(), share, &mut slope);
+        let mut rest = &slope[..];
+        for lane in lanes {
+            let place = self.plan.at(self.plan.output_gradient, count(lane));
+            let (own, after) = rest.split_at(place.len());
+            lane.arena[place].copy_from_slice(own);
+            rest = after;
+        }
+        sum
     }
 
     fn gather(&self, index: usize, lanes: &mut [Lane<'_, T>]) -> Vec<f64> {

@@ -213,7 +213,7 @@ fn networks_are_those_of_candle_and_every_tensor_learns() {
         let teacher = some(n * 7, 7).into_iter().map(|logit| 3.0 * logit).collect::<Vec<_>>();
 
         let mut gradient = vec![0.0; flat.len()];
-        let target = Loss::Kl { teacher: &teacher, temperature: 2.0 };
+        let target = Loss::kl(&teacher, 2.0);
         let loss = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
 
         let named = Named::new(&blueprint, &flat);
@@ -235,7 +235,7 @@ fn networks_are_those_of_candle_and_every_tensor_learns() {
         let narrow = |numbers: &[f64]| numbers.iter().map(|number| *number as f32).collect::<Vec<f32>>();
         let (flat, images, teacher) = (narrow(&flat), narrow(&images), narrow(&teacher));
         let mut single = vec![0f32; flat.len()];
-        let target = Loss::Kl { teacher: &teacher, temperature: 2.0 };
+        let target = Loss::kl(&teacher, 2.0);
         let graph = super::graph::<f32>(&model, input);
         Engine::trainable(graph).step(&flat, &images, target, &mut single);
         let wide: Vec<f64> = single.into_iter().map(f64::from).collect();

@@ -79,7 +79,7 @@ fn check(
     let mut engine = Engine::trainable(graph);
     let mut run = |flat: &[f64]| {
         let mut gradient = vec![0.0; flat.len()];
-        let target = Loss::Kl { teacher: &teacher, temperature: 1.5 };
+        let target = Loss::kl(&teacher, 1.5);
         let loss = engine.step(flat, &images, target, &mut gradient);
         (loss, gradient)
     };
@@ -115,7 +115,7 @@ fn check(
     // The vector kernels.
     let (flat, images, teacher) = (narrow(&flat), narrow(&images), narrow(&teacher));
     let mut single = vec![0f32; flat.len()];
-    let target = Loss::Kl { teacher: &teacher, temperature: 1.5 };
+    let target = Loss::kl(&teacher, 1.5);
     Engine::trainable(network::<f32>(extent, build)).step(&flat, &images, target, &mut single);
     close(name, "f64", &single.into_iter().map(f64::from).collect::<Vec<_>>(), &gradient, 2e-5);
 }
@@ -230,7 +230,7 @@ fn winograd_is_the_direct_convolution() {
             let flat = narrow(&some(graph.blueprint.len(), 1));
             let (images, teacher) = (narrow(&some(3 * extent.len(), 2)), narrow(&some(3 * co, 3)));
             let mut gradient = vec![0f32; flat.len()];
-            let target = Loss::Kl { teacher: &teacher, temperature: 1.0 };
+            let target = Loss::kl(&teacher, 1.0);
             let loss = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
             (loss, gradient.into_iter().map(f64::from).collect::<Vec<_>>())
         };
@@ -307,7 +307,7 @@ fn losses_by_hand() {
     let logits = |p: f64| [p.ln(), (1.0 - p).ln()];
     let kl = |p, q, temperature| {
         let target = logits(p);
-        Loss::Kl { teacher: &target, temperature }.evaluate(&logits(q), 2, 1.0, &mut [0.0; 2])
+        Loss::kl(&target, temperature).evaluate(&logits(q), 2, 1.0, &mut [0.0; 2])
     };
     assert!(kl(0.3, 0.3, 2.0).abs() < 1e-12);
     let expected = 0.25 * (0.25f64 / 0.5).ln() + 0.75 * (0.75f64 / 0.5).ln();
@@ -316,7 +316,7 @@ fn losses_by_hand() {
     let soft = 0.25f64.sqrt() / (0.25f64.sqrt() + 0.75f64.sqrt());
     let expected = 4.0 * (soft * (soft / 0.5).ln() + (1.0 - soft) * ((1.0 - soft) / 0.5).ln());
     assert!((kl(0.25, 0.5, 2.0) - expected).abs() < 1e-12);
-    let ce = Loss::CrossEntropy { probabilities: &[0.9, 0.1] }.evaluate(&logits(0.25), 2, 1.0, &mut [0.0; 2]);
+    let ce = Loss::cross_entropy(&[0.9, 0.1]).evaluate(&logits(0.25), 2, 1.0, &mut [0.0; 2]);
     assert!((ce + 0.9 * 0.25f64.ln() + 0.1 * 0.75f64.ln()).abs() < 1e-12);
 }
 
@@ -325,7 +325,7 @@ fn losses_by_hand() {
 fn cross_entropy_is_candles() {
     let (logits, target) = (some(12, 1), some(12, 2).into_iter().map(f64::abs).collect::<Vec<_>>());
     let mut gradient = vec![0.0; 12];
-    let loss = Loss::CrossEntropy { probabilities: &target }.evaluate(&logits, 4, 1.0 / 3.0, &mut gradient) / 3.0;
+    let loss = Loss::cross_entropy(&target).evaluate(&logits, 4, 1.0 / 3.0, &mut gradient) / 3.0;
     let var = candle_core::Var::from_tensor(&Tensor::from_slice(&logits, (3, 4), &Device::Cpu).unwrap()).unwrap();
     let target = Tensor::from_slice(&target, (3, 4), &Device::Cpu).unwrap();
     let theirs = reference::cross_entropy(&var, &target).unwrap();
@@ -350,7 +350,7 @@ fn bf16_is_near_f32() {
         let flat: Vec<f32> = narrow(&some(graph.blueprint.len(), 1)).iter().map(|weight| 0.2 * weight).collect();
         let (images, teacher) = (narrow(&some(IMAGES * extent.len(), 2)), narrow(&some(IMAGES * 20, 3)));
         let mut gradient = vec![0f32; flat.len()];
-        let target = Loss::Kl { teacher: &teacher, temperature: 1.0 };
+        let target = Loss::kl(&teacher, 1.0);
         let loss = Engine::trainable(graph).step(&flat, &images, target, &mut gradient);
         (loss, gradient.into_iter().map(f64::from).collect::<Vec<_>>())
     };

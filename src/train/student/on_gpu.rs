@@ -6,12 +6,11 @@ use anyhow::{Context, Result};
 
 use super::{STEP_EVENT, Student, Target};
 use crate::event::{Event, Message};
-use crate::job::Distance;
 use crate::train::checkpoint::Place;
 use crate::train::cuda::{machine, trained};
 use crate::train::network::{Answer, Machine, with_numbers};
 use crate::train::optimizer;
-use crate::train::status::{Loss, Sums, What};
+use crate::train::status::{Given, Loss, Sums, What};
 
 impl Student {
     /// Bytes of a GPU that it would take for itself.
@@ -54,14 +53,13 @@ impl Student {
     /// has stopped this student by itself.
     pub(super) fn step_on_gpu(&mut self, images: u64, target: &Target, sink: &mut dyn FnMut(Message)) -> Result<()> {
         let trained = self.on_gpu.as_mut().context("the student has entered the GPU")?;
-        let (target, loss) = match target {
-            Target::Teacher(Answer::Cuda(target), Distance::Kl(kl)) => {
-                (*target, Loss::Kl { temperature: kl.temperature as f32 })
-            }
-            Target::Teacher(Answer::Cpu(_), _) => unreachable!("a machine answers where it is"),
-            Target::Labels(labels) => (with_numbers(labels, |labels| trained.target(labels))??, Loss::CrossEntropy),
-        };
-        trained.step(&self.job, self.place.step, (images, target), loss, true)?;
+        let answers = target.answer.as_ref().map(|answer| match answer {
+            Answer::Cuda(answers) => *answers,
+            Answer::Cpu(_) => unreachable!("a machine answers where it is"),
+        });
+        let labels = target.labels.as_ref().map(|labels| with_numbers(labels, |labels| trained.labels(labels))?);
+        let given = Given { images, answers, labels: labels.transpose()? };
+        trained.step(&self.job, self.place.step, given, Loss::of(&self.job.objective), true)?;
         self.learning_rate = self.job.learning_rate * optimizer::share_of_peak(&self.job, self.place.step);
         self.place.step += 1;
         if self.spoken.is_none_or(|spoken| spoken.elapsed() >= STEP_EVENT) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use distillery::event::{Epoch, Evaluation, TeacherCheck, Which};
 use distillery::job::{
-    Adam, BitResnetSmall, Clip, Crop, Data, Distance, Distil, Ema, Ensemble, Init, Job, Kl, Labels, Model,
+    Adam, BitResnetSmall, Clip, Crop, Data, Distance, Distil, Ema, Ensemble, Init, Job, Kl, LabelShare, Labels, Model,
     NetworkSource, Objective, Optimizer, Part, Precision, Schedule, Slice, Split, Teacher, Teaching, View, Warmup,
 };
 use distillery::store::{Outcome, State};
@@ -78,10 +78,11 @@ pub fn from_teacher(teaching: Teaching, epochs: u32, seed: u64) -> Job {
     teacher.student = net(14, 32);
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher)), resolution: 28 }],
+            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher)), resolution: 28, weight: 1.0 }],
             ensemble: Ensemble::MeanLogits,
             teaching,
-            distance: Distance::Kl(Kl { temperature: 1.0 }),
+            distance: Distance::Kl(Kl::new(1.0)),
+            labels: LabelShare::default(),
             answers: Default::default(),
         }),
         ..from_labels(epochs, seed)

@@ -5,18 +5,22 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::{Case, Machine, Row, distance, get, put, rounded, some};
-use crate::train::cuda::device::{Number, Spread};
+use crate::job::{Dist, Distance, Dkd, Ensemble, Kl, PseudoLabels, Scale};
+use crate::train::cuda::device::Number;
+use crate::train::cuda::frozen::gather;
+use crate::train::cuda::loss::{Beside, Places, launch};
 use crate::train::cuda::machine::normalize;
-use crate::train::cuda::operation::u32_of;
 use crate::train::graph::{Graph, Window};
 use crate::train::mixing::{Mixed, mix};
 use crate::train::model::Role;
 use crate::train::ops::attention::Attention;
 use crate::train::ops::gelu::Gelu;
 use crate::train::ops::layer::Extent;
-use crate::train::ops::loss::Loss;
+use crate::train::ops::loss::{Labels, Loss, Teachers};
 use crate::train::ops::pool::{Beyond, GlobalMean, Kind, Pool};
 use crate::train::ops::tokens::{FirstToken, Tokens};
+use crate::train::status;
+use crate::train::teacher::Voice;
 use crate::train::views::normalized;
 
 pub(super) fn case(
@@ -136,58 +140,88 @@ pub(super) fn layers() -> Vec<Case> {
 /// What is no layer.
 pub(super) fn others(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (name, classes, temperature) in
-        [("kl from logits", 100, Some(1.0)), ("kl, T = 7, 10 classes", 10, Some(7.0)), ("cross_entropy", 1000, None)]
-    {
-        rows.push(Row::new(name, number, loss(machine, number, classes, temperature)?));
+    let kl = |temperature, scale| Distance::Kl(Kl { temperature, scale });
+    let dkd = Distance::Dkd(Dkd { alpha: 1.5, beta: 8.0, temperature: 4.0 });
+    let dist = Distance::Dist(Dist { beta: 1.0, gamma: 2.0, temperature: 4.0 });
+    let pseudo = |smoothing| Distance::PseudoLabels(PseudoLabels { smoothing });
+    for (name, classes, distance, weights, told) in [
+        ("kl from logits", 100, Some(kl(1.0, Scale::Squared)), &[1.0][..], 0.0),
+        ("kl, T = 7, 10 classes", 10, Some(kl(7.0, Scale::Squared)), &[1.0], 0.0),
+        ("kl, T = 3, plain, with labels", 130, Some(kl(3.0, Scale::Plain)), &[1.0], 0.25),
+        ("kl, three teachers", 130, Some(kl(2.0, Scale::Squared)), &[1.0, 0.5, 2.25], 0.5),
+        ("squared", 130, Some(Distance::Squared), &[1.0], 0.0),
+        ("euclidean", 1000, Some(Distance::Euclidean), &[1.0], 0.0),
+        ("pseudo-labels", 10, Some(pseudo(0.0)), &[1.0], 0.0),
+        ("pseudo-labels, smoothed, with labels", 300, Some(pseudo(0.2)), &[1.0], 0.5),
+        ("dkd", 100, Some(dkd), &[1.0], 0.0),
+        ("dkd, 3 classes, with labels", 3, Some(dkd), &[1.0], 0.75),
+        ("dist", 200, Some(dist), &[1.0], 0.0),
+        ("dist, 7 classes, with labels", 7, Some(dist), &[1.0], 0.25),
+        ("cross_entropy", 1000, None, &[], 1.0),
+    ] {
+        rows.push(Row::new(name, number, loss(machine, number, classes, (distance, weights, told))?));
     }
     rows.push(Row::new("views: normalise, mixup, cutmix", number, views(machine, number)?));
     if number == Number::F32 {
-        for probabilities in [false, true] {
-            let name = if probabilities { "ensemble by probabilities" } else { "ensemble by logits" };
-            rows.push(Row::new(name, number, ensemble(machine, probabilities)?));
+        for (name, rule) in [
+            ("ensemble by logits", Ensemble::MeanLogits),
+            ("ensemble by probabilities", Ensemble::MeanProbabilities),
+            ("ensemble side by side", Ensemble::SumOfKl),
+        ] {
+            rows.push(Row::new(name, number, ensemble(machine, rule)?));
         }
     }
     Ok(rows)
 }
 
-/// Losses of rows, and the slope.
-fn loss(machine: &Machine, number: Number, classes: usize, temperature: Option<f64>) -> Result<f64> {
+/// Losses of rows, or of the batch where they have none, and the slope. One row of the student's is its teacher's.
+fn loss(
+    machine: &Machine,
+    number: Number,
+    classes: usize,
+    (distance_to, weights, told): (Option<Distance>, &[f64], f64),
+) -> Result<f64> {
     const IMAGES: usize = 11;
     let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
-    let many = |index| rounded(some(IMAGES * classes, index), Number::F32);
-    let logits: Vec<f64> = many(5).iter().map(|x| f64::from(8.0 * *x as f32)).collect();
-    let target: Vec<f64> = match temperature {
-        Some(_) => many(6).iter().map(|x| f64::from(8.0 * *x as f32)).collect(),
-        None => many(6).iter().map(|x| f64::from(x.abs() as f32 / classes as f32)).collect(),
-    };
-    let expected = match temperature {
-        Some(temperature) => Loss::Kl { teacher: &target, temperature },
-        None => Loss::CrossEntropy { probabilities: &target },
-    };
+    let many = |count, index| rounded(some(count, index), Number::F32);
+    let wide = |x: &f64| f64::from(8.0 * *x as f32);
+    let mut logits: Vec<f64> = many(IMAGES * classes, 5).iter().map(wide).collect();
+    let answers: Vec<f64> = many(weights.len() * IMAGES * classes, 6).iter().map(wide).collect();
+    if let Some(same) = answers.get(..classes).filter(|_| distance_to == Some(Distance::Euclidean)) {
+        logits[..classes].copy_from_slice(same);
+    }
+    let labels: Vec<f64> =
+        many(IMAGES * classes, 7).iter().map(|x| f64::from(x.abs() as f32 / classes as f32)).collect();
+    let teachers = distance_to.map(|distance| Teachers { logits: &answers, weights, distance });
+    let expected = Loss { teachers, labels: Some(Labels { probabilities: &labels, weight: told }) };
     let mut slope = vec![0.0; logits.len()];
-    let each: Vec<f64> = (0..IMAGES)
-        .map(|row| {
-            let range = row * classes..(row + 1) * classes;
-            let (logits, slope) = (&logits[range.clone()], &mut slope[range]);
-            expected.rows(row..row + 1, classes).evaluate(logits, classes, 1.0 / IMAGES as f64, slope)
-        })
-        .collect();
-    let (device_logits, device_target) = (put(libraries, &logits, Number::F32)?, put(libraries, &target, Number::F32)?);
-    let (losses, slopes) = (gpu.allocate(4 * IMAGES)?, gpu.allocate(logits.len() * number.bytes())?);
-    let arguments = [
-        device_logits.0.address.into(),
-        device_target.0.address.into(),
-        losses.address.into(),
-        slopes.address.into(),
-        u32_of(classes).into(),
-        temperature.is_some().into(),
-        (temperature.unwrap_or(1.0) as f32).into(),
-        (1.0 / IMAGES as f32).into(),
-    ];
-    gpu.launch(number, "loss_rows", Spread::blocks([IMAGES, 1, 1], 128), &arguments)?;
-    let found = get(libraries, losses.address, IMAGES, Number::F32)?;
-    let error = distance(&get(libraries, slopes.address, logits.len(), number)?, &slope);
+    let share = 1.0 / IMAGES as f64;
+    let each: Vec<f64> = if expected.is_of_batch() {
+        vec![expected.evaluate(&logits, classes, share, &mut slope)]
+    } else {
+        let rows = logits.chunks_exact(classes).zip(slope.chunks_exact_mut(classes)).enumerate();
+        rows.map(|(row, (logits, slope))| expected.rows(row..row + 1, classes).evaluate(logits, classes, share, slope))
+            .collect()
+    };
+    let told = status::Loss { distance: distance_to, teachers: weights.len(), told: told as f32 };
+    let narrow: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
+    let beside = Beside::of(gpu, told, &narrow, IMAGES, classes)?;
+    let [logits, answers, labels] = [&logits, &answers, &labels].map(|numbers| put(libraries, numbers, Number::F32));
+    let (logits, answers, labels) = (logits?.0, answers?.0, labels?.0);
+    let (losses, slopes) = (gpu.allocate(4 * IMAGES)?, gpu.allocate(slope.len() * number.bytes())?);
+    let places = Places {
+        logits: logits.address,
+        answers: Some(answers.address),
+        labels: Some(labels.address),
+        losses: losses.address,
+        slope: slopes.address,
+    };
+    launch(gpu, number, told, &places, &beside, (IMAGES, classes), share as f32)?;
+    let mut found = get(libraries, losses.address, IMAGES, Number::F32)?;
+    if expected.is_of_batch() {
+        found = vec![found.iter().sum()];
+    }
+    let error = distance(&get(libraries, slopes.address, slope.len(), number)?, &slope);
     Ok(error.max(distance(&found, &each)))
 }
 
@@ -223,37 +257,33 @@ fn views(machine: &Machine, number: Number) -> Result<f64> {
     Ok(error)
 }
 
-fn ensemble(machine: &Machine, probabilities: bool) -> Result<f64> {
+fn ensemble(machine: &Machine, ensemble: Ensemble) -> Result<f64> {
     const IMAGES: usize = 4;
     const CLASSES: usize = 150;
+    const WEIGHTS: [f64; 3] = [1.0, 0.25, 1.5];
     let (libraries, gpu) = (&machine.libraries, &machine.libraries.gpu);
     let answers: Vec<Vec<f64>> = (0..3).map(|index| rounded(some(IMAGES * CLASSES, 8 + index), Number::F32)).collect();
-    let to = gpu.allocate(4 * IMAGES * CLASSES)?;
+    let width = Voice::of(ensemble, &WEIGHTS, 0).width(CLASSES);
+    let to = gpu.allocate(4 * IMAGES * width)?;
     for (place, answer) in answers.iter().enumerate() {
         let logits = put(libraries, answer, Number::F32)?;
-        let (place, count) = (u32_of(place), u32_of(answers.len()));
-        if probabilities {
-            let classes = u32_of(CLASSES);
-            let arguments = [logits.0.address.into(), to.address.into(), classes.into(), place.into(), count.into()];
-            gpu.launch(Number::F32, "mean_probabilities", Spread::blocks([IMAGES, 1, 1], 128), &arguments)?;
-        } else {
-            let n = IMAGES * CLASSES;
-            let arguments = [logits.0.address.into(), to.address.into(), (n as u64).into(), place.into(), count.into()];
-            gpu.launch(Number::F32, "mean_logits", Spread::over(n), &arguments)?;
-        }
+        let voice = Voice::of(ensemble, &WEIGHTS, place);
+        gather(gpu, logits.0.address, to.address, (IMAGES, CLASSES), voice)?;
         gpu.synchronize()?;
     }
-    let mut expected = vec![0.0; IMAGES * CLASSES];
-    for answer in &answers {
-        for (to, row) in expected.chunks_exact_mut(CLASSES).zip(answer.chunks_exact(CLASSES)) {
-            let sum: f64 = row.iter().map(|x| x.exp()).sum();
-            for (to, x) in to.iter_mut().zip(row) {
-                *to += if probabilities { x.exp() / sum } else { *x } / answers.len() as f64;
+    let mut expected = vec![0.0; IMAGES * width];
+    for (place, (answer, weight)) in answers.iter().zip(WEIGHTS).enumerate() {
+        for (to, row) in expected.chunks_exact_mut(width).zip(answer.chunks_exact(CLASSES)) {
+            let (sum, share) = (row.iter().map(|x| x.exp()).sum::<f64>(), weight / WEIGHTS.iter().sum::<f64>());
+            match ensemble {
+                Ensemble::MeanLogits => to.iter_mut().zip(row).for_each(|(to, x)| *to += share * x),
+                Ensemble::MeanProbabilities => to.iter_mut().zip(row).for_each(|(to, x)| *to += share * x.exp() / sum),
+                Ensemble::SumOfKl => to[place * CLASSES..][..CLASSES].copy_from_slice(row),
             }
         }
     }
-    if probabilities {
+    if ensemble == Ensemble::MeanProbabilities {
         expected.iter_mut().for_each(|p| *p = p.ln());
     }
-    Ok(distance(&get(libraries, to.address, IMAGES * CLASSES, Number::F32)?, &expected))
+    Ok(distance(&get(libraries, to.address, IMAGES * width, Number::F32)?, &expected))
 }

@@ -20,7 +20,7 @@ use crate::train::engine::Engine;
 use crate::train::model::{Blueprint, Role, graph};
 use crate::train::ops::loss;
 use crate::train::optimizer::{self, State};
-use crate::train::status::{Loss, Sums};
+use crate::train::status::{Given, Loss, Sums};
 
 const IMAGES: usize = 6;
 const STEPS: u64 = 4;
@@ -115,7 +115,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     for step in 0..STEPS {
         let wide: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
         let mut gradient = vec![0.0; wide.len()];
-        let value = engine.step(&wide, &images, loss::Loss::Kl { teacher: &teacher, temperature: 2.0 }, &mut gradient);
+        let value = engine.step(&wide, &images, loss::Loss::kl(&teacher, 2.0), &mut gradient);
         let narrow: Vec<f32> = gradient.iter().map(|g| *g as f32).collect();
         optimizer::apply(job, step, &decayed, &narrow, &mut state, &mut weights);
         let mut settled = wide;
@@ -133,7 +133,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     };
     let wide: Vec<f64> = start.iter().map(|w| f64::from(*w)).collect();
     let mut gradient = vec![0.0; wide.len()];
-    let target = loss::Loss::Kl { teacher: &teacher, temperature: 2.0 };
+    let target = loss::Loss::kl(&teacher, 2.0);
     engine.step(&moved(&wide, 23), &moved(&images, 24), target, &mut gradient);
     let known = distance(&gradient, &expected_gradient);
 
@@ -145,10 +145,10 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     machine.put(&narrow, number, place.address)?;
     let target: Vec<f32> = teacher.iter().map(|x| *x as f32).collect();
     let target = gpu.holding_floats(&target)?;
-    let at = (place.address, target.address);
+    let given = Given { images: place.address, answers: Some(target.address), labels: None };
     let mut first = None;
     for step in 0..STEPS {
-        trained.step(job, step, at, Loss::Kl { temperature: 2.0 }, true)?;
+        trained.step(job, step, given, Loss::kl(2.0), true)?;
         if first.is_none() {
             let status = trained.take()?;
             first = Some((status.last_loss, trained.gradient()?));
@@ -197,9 +197,13 @@ fn unmoved(machine: &Rc<Machine>) -> Result<f64> {
     let numbers = vec![0.5; IMAGES * 8 * 8 * 3];
     let (good, bad) = (gpu.holding_floats(&numbers)?, gpu.holding_floats(&vec![f32::NAN; numbers.len()])?);
     let target = gpu.holding_floats(&[0.1; 10 * IMAGES])?;
-    trained.step(&job, 0, (good.address, target.address), Loss::CrossEntropy, false)?;
-    trained.step(&job, 0, (bad.address, target.address), Loss::CrossEntropy, true)?;
-    trained.step(&job, 1, (good.address, target.address), Loss::CrossEntropy, true)?;
+    let [good, bad] = [good.address, bad.address].map(|images| {
+        let labels = Some(target.address);
+        Given { images, answers: None, labels }
+    });
+    trained.step(&job, 0, good, Loss::LABELS, false)?;
+    trained.step(&job, 0, bad, Loss::LABELS, true)?;
+    trained.step(&job, 1, good, Loss::LABELS, true)?;
     let mut after = vec![0.0; start.len()];
     trained.save(&mut after, &mut state)?;
     let wide = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();

@@ -65,15 +65,22 @@ KERNEL show(const u8* pixels, NUMBER* images, u32 batch, u32 size, float share, 
     narrow(value, images[i]);
 }
 
-// Answers of teachers [n, classes], taken together one by one: `place` counts from 0 to `count - 1`. Means of logits.
-KERNEL mean_logits(const float* logits, float* to, u64 n, u32 place, u32 count) {
+// Answers of teachers [n, classes], taken together one by one: `place` counts from 0 to `count - 1`, `total` is the sum of
+// the weights. Means of logits.
+KERNEL mean_logits(const float* logits, float* to, u64 n, u32 place, u32 count, float weight, float total) {
     EACH(i, n);
-    float sum = (place ? to[i] : 0.f) + logits[i];
-    to[i] = place + 1 == count ? sum / count : sum;
+    float sum = (place ? to[i] : 0.f) + weight * logits[i];
+    to[i] = place + 1 == count ? sum / total : sum;
+}
+
+// Side by side: to [n, count, classes], of n numbers of logits in all.
+KERNEL each_logits(const float* logits, float* to, u64 n, u32 classes, u32 place, u32 count) {
+    EACH(i, n);
+    to[(i / classes * count + place) * classes + i % classes] = logits[i];
 }
 
 // The logarithm of the mean of probabilities: logits again. A block of 128 takes a row.
-KERNEL mean_probabilities(const float* logits, float* to, u32 classes, u32 place, u32 count) {
+KERNEL mean_probabilities(const float* logits, float* to, u32 classes, u32 place, u32 count, float weight, float total) {
     __shared__ float room[32];
     logits += (u64)blockIdx.x * classes;
     to += (u64)blockIdx.x * classes;
@@ -84,8 +91,8 @@ KERNEL mean_probabilities(const float* logits, float* to, u32 classes, u32 place
     for (u32 i = threadIdx.x; i < classes; i += blockDim.x) sum += expf(logits[i] - most);
     sum = block_sum(sum, room);
     for (u32 i = threadIdx.x; i < classes; i += blockDim.x) {
-        float value = (place ? to[i] : 0.f) + expf(logits[i] - most) / sum;
+        float value = (place ? to[i] : 0.f) + weight * (expf(logits[i] - most) / sum);
         // A probability below what f32 can tell from zero stays finite as a logit.
-        to[i] = place + 1 == count ? logf(fmaxf(value / count, 1e-30f)) : value;
+        to[i] = place + 1 == count ? logf(fmaxf(value / total, 1e-30f)) : value;
     }
 }
