@@ -22,6 +22,7 @@ mod images;
 mod job_text;
 mod key;
 mod merge;
+mod optimizer;
 mod resolver;
 mod teacher;
 mod text;
@@ -322,6 +323,7 @@ fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str)
         "fixed-crops" => "only `teaching = \"fixed/ic-ens\"` counts crops",
         "ensemble" => "only several teachers need a rule to become one",
         "answers" => "only a teacher that is asked at every step goes on being asked: `fixed/...` and labels do not",
+        "decay" => "a `weight-decay` of 0 follows nothing",
         "view" | "label-smoothing" => "only `objective = \"labels\"` has it",
         _ => "only `objective = \"distil\"` has it",
     };

@@ -10,6 +10,7 @@ mod grid;
 mod hub;
 #[cfg(target_os = "linux")]
 mod kill;
+mod optimizers;
 mod parity;
 mod pool;
 mod progress;

@@ -298,8 +298,9 @@ fn decay_follows_the_schedule_but_not_the_rate() {
     let job = Job { warmup: Warmup::Steps(0), schedule: Schedule::Linear, weight_decay: 0.1, ..labels(1) };
     let step = |job: &Job, step: u64, gradient: [f32; 2]| {
         let mut weights = [2.0f32, 2.0];
-        let mut state = optimizer::State::new(&job.optimizer, 2);
-        let norm = optimizer::apply(job, step, std::slice::from_ref(&(0..1)), &gradient, &mut state, &mut weights);
+        let layout = optimizer::Layout { len: 2, decayed: [0..1].into(), matrices: Vec::new() };
+        let mut state = optimizer::State::new(&job.optimizer, &layout);
+        let norm = optimizer::apply(job, step, &layout, &gradient, &mut state, &mut weights);
         (weights, norm, state)
     };
     let near = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-6, "{a} {b}");
