@@ -184,7 +184,7 @@ def record(optimizer, weight_decay, decay, schedule, weights):
 
 
 adam = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-for convention, wd, kind in (("schedule", 0.01, torch.optim.Adam), ("learning-rate", 0.5, torch.optim.AdamW),
+for convention, wd, kind in (("schedule", 0.01, torch.optim.Adam), ("learning-rate", 0.2, torch.optim.AdamW),
                              ("gradient", 0.01, torch.optim.Adam)):
     weights = by_torch(lambda groups: kind(groups, lr=RATE, betas=(0.9, 0.999), eps=1e-8), wd, convention, "cosine")
     record({"adam": adam}, wd, convention, "cosine", weights)
