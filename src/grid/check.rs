@@ -8,8 +8,8 @@ use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{
-    Adam, Augment, BitResnet, CifarResnet, Clip, Crop, Decay, Distance, Ema, Graft, Job, Model, Normalization, Optimizer,
-    Schedule, Teaching, Vit, Warmup,
+    Adam, Augment, BitResnet, CifarResnet, Clip, Crop, Decay, Distance, Ema, Graft, Job, Model, Normalization,
+    Optimizer, Schedule, Teaching, Vit, Warmup,
 };
 
 /// Looks up places in the table a job is read from.

@@ -17,9 +17,9 @@ use super::resolver::Resolver;
 use super::text::Fault;
 use crate::diagnostic::nearest;
 use crate::job::{
-    Answers, Augment, Clip, Crop, Data, Decay, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels, Mixing,
-    Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching, Trained,
-    View, Warmup,
+    Answers, Augment, Clip, Crop, Data, Decay, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, Labels,
+    Mixing, Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching,
+    Trained, View, Warmup,
 };
 use crate::source::Written;
 

@@ -111,14 +111,7 @@ impl Common {
 }
 
 /// Applies step `step` (from 0) to `weights`; returns the gradient's global L2 norm before clipping.
-pub fn apply(
-    job: &Job,
-    step: u64,
-    layout: &Layout,
-    gradient: &[f32],
-    state: &mut State,
-    weights: &mut [f32],
-) -> f64 {
+pub fn apply(job: &Job, step: u64, layout: &Layout, gradient: &[f32], state: &mut State, weights: &mut [f32]) -> f64 {
     let norm = norm(gradient);
     let clip = match job.clip {
         Clip::Norm(most) if norm > most => most / norm,

@@ -71,7 +71,6 @@ impl Status {
     }
 
     /// The factor that clips the gradient.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a GPU leaves such bytes"))]
     pub fn clip(bytes: &[u8]) -> f64 {
         f64::from_bits(word(bytes, CLIP_AT / 8))
     }

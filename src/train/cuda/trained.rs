@@ -95,10 +95,8 @@ impl Trained {
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
         let moments = state.moments.iter().take(moments(&job.optimizer));
         let moments = moments.map(|(_, numbers)| gpu.holding_floats(numbers)).collect::<Result<_>>()?;
-        let direct = optimizer::has_direction(&job.optimizer).then(|| Direct {
-            layout: Layout::new(&Blueprint::new(&job.student, job.input())),
-            state: state.clone(),
-        });
+        let direct = optimizer::has_direction(&job.optimizer)
+            .then(|| Direct { layout: Layout::new(&Blueprint::new(&job.student, job.input())), state: state.clone() });
         let average = state.average.as_deref().map(|numbers| -> Result<Average> {
             let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
             Ok(Average { flat: gpu.holding_floats(numbers)?, matrices })

@@ -114,7 +114,8 @@ pub(super) fn largest_eigenvalue(of: &[f32], n: usize) -> f32 {
     let unit = 1.0 / length(&v);
     scale(&mut v, unit);
     // Numbers near 1: squares of small ones would vanish.
-    let size = of.iter().fold(0.0f32, |most, value| if value.abs() > most || value.is_nan() { value.abs() } else { most });
+    let size =
+        of.iter().fold(0.0f32, |most, value| if value.abs() > most || value.is_nan() { value.abs() } else { most });
     if !(size.is_finite() && size > 0.0) {
         return size;
     }

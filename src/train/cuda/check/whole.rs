@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 
 use super::{Machine, Row, distance, rounded, some};
 use crate::job::{
-    Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Graft, Input, Job, MobilenetSize, MobilenetV3, Model, Muon, Norm,
-    Normalization, Optimizer, Pool, Positions, Precision, Sgd, Shampoo, Vit,
+    Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Graft, Input, Job, MobilenetSize, MobilenetV3, Model, Muon,
+    Norm, Normalization, Optimizer, Pool, Positions, Precision, Sgd, Shampoo, Vit,
 };
 use crate::train::bench::job;
 use crate::train::cuda::device::Number;
