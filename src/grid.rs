@@ -23,6 +23,7 @@ mod images;
 mod job_text;
 mod key;
 mod merge;
+mod optimizer;
 mod resolver;
 mod size;
 mod teacher;
@@ -332,6 +333,7 @@ fn without_effect(span: std::ops::Range<usize>, name: &str, key: &str, on: &str)
         "ensemble" => "only several teachers need a rule to become one",
         "teacher-weights" => "only several teachers have weights",
         "answers" => "only a teacher that is asked at every step goes on being asked: `fixed/...` and labels do not",
+        "decay" => "a `weight-decay` of 0 follows nothing",
         "view" => "only `objective = \"labels\"` has it",
         "label-smoothing" => "only `objective = \"labels\"` and a `label-weight` bring labels",
         _ => "only `objective = \"distil\"` has it",

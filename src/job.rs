@@ -14,6 +14,7 @@ mod ema;
 mod mixing;
 mod model;
 mod objective;
+mod optimizer;
 mod picture;
 mod source;
 mod split;
@@ -33,6 +34,7 @@ pub use model::{
     Positions, Vit,
 };
 pub use objective::{Answers, Distil, Ensemble, LabelShare, Labels, Objective, Replay, Teaching, View};
+pub use optimizer::{Adam, Decay, Graft, Muon, Optimizer, Sgd, Shampoo};
 pub use picture::{Decode, Resize};
 pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
 pub use split::{Part, PerClass, Slice, SliceText, Split};
@@ -75,9 +77,11 @@ pub struct Job {
     pub optimizer: Optimizer,
     /// Peak learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
-    /// Decoupled decay in the paper's convention: it follows the schedule but is not multiplied by the learning rate
+    /// In the paper's convention decoupled: it follows the schedule but is not multiplied by the learning rate
     /// (arXiv 2106.05237's released code; torch's AdamW value is this divided by the learning rate).
     pub weight_decay: f64,
+    #[serde(default, skip_serializing_if = "Decay::is_usual")]
+    pub decay: Decay,
     pub warmup: Warmup,
     pub schedule: Schedule,
     pub clip: Clip,
@@ -121,30 +125,6 @@ pub struct Crop {
     /// Mild and central crop, and evaluation: a window of `1 / margin` of each side. 1.25 is the paper's 128 of 160 px;
     /// 1.0 makes both crops the whole image.
     pub margin: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Optimizer {
-    Adam(Adam),
-    Sgd(Sgd),
-}
-
-/// Momentum in torch's convention: a sum of gradients without damping, multiplied by the learning rate when applied.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Sgd {
-    /// 0 is plain gradient descent.
-    pub momentum: f64,
-    pub nesterov: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Adam {
-    pub beta1: f64,
-    pub beta2: f64,
-    pub epsilon: f64,
 }
 
 /// Linear from zero to the peak.

@@ -8,8 +8,8 @@ use super::key;
 use super::merge;
 use super::text::Fault;
 use crate::job::{
-    Augment, BitResnet, CifarResnet, Clip, Crop, Distance, Distil, Ema, Ensemble, Job, Model, Normalization, Optimizer,
-    Schedule, Teaching, Vit, Warmup,
+    Adam, Augment, BitResnet, CifarResnet, Clip, Crop, Decay, Distance, Distil, Ema, Ensemble, Graft, Job, Model,
+    Normalization, Optimizer, Schedule, Teaching, Vit, Warmup,
 };
 
 /// Looks up places in the table a job is read from.
@@ -24,6 +24,7 @@ pub(super) struct Ranges<'a> {
     pub resolution: u32,
     pub learning_rate: f64,
     pub weight_decay: f64,
+    pub decay: Decay,
     pub crop: &'a Crop,
     pub optimizer: &'a Optimizer,
     pub clip: &'a Clip,
@@ -71,8 +72,7 @@ impl Check<'_, '_> {
         self.whole("resolution", of.resolution, 4, 1024, "it is the side in pixels of what the student sees")?;
         let hint = "the paper sweeps 3e-4 to 1e-2";
         self.number("learning-rate", of.learning_rate, of.learning_rate > 0.0, "above 0", hint)?;
-        let hint = "the paper sweeps 1e-5 to 1e-3; it is not multiplied by the learning rate";
-        self.number("weight-decay", of.weight_decay, (0.0..=1.0).contains(&of.weight_decay), "from 0 to 1", hint)?;
+        self.weight_decay(of)?;
         self.crop(of.crop)?;
         self.optimizer(of.optimizer)?;
         if let Ema::Decay(decay) = *of.ema {
@@ -96,19 +96,70 @@ impl Check<'_, '_> {
         }
     }
 
-    fn optimizer(&self, optimizer: &Optimizer) -> Result<(), Fault> {
-        let share = |path: &str, value: f64, hint: &str| {
-            self.number(path, value, (0.0..1.0).contains(&value), "from 0 to below 1", hint)
-        };
-        match optimizer {
-            Optimizer::Adam(adam) => {
-                share("optimizer.adam.beta1", adam.beta1, "Adam's own are 0.9 and 0.999")?;
-                share("optimizer.adam.beta2", adam.beta2, "Adam's own are 0.9 and 0.999")?;
-                let epsilon = adam.epsilon;
-                self.number("optimizer.adam.epsilon", epsilon, epsilon >= 1e-30, "1e-30 or more", "Adam's own is 1e-8")
+    /// What is left of a weight is no less than nothing.
+    fn weight_decay(&self, of: &Ranges<'_>) -> Result<(), Fault> {
+        let value = of.weight_decay;
+        match of.decay {
+            Decay::Schedule => {
+                let hint = "the paper sweeps 1e-5 to 1e-3; it is not multiplied by the learning rate";
+                self.number("weight-decay", value, (0.0..=1.0).contains(&value), "from 0 to 1", hint)
             }
-            Optimizer::Sgd(sgd) => share("optimizer.sgd.momentum", sgd.momentum, "0.9 is usual, 0 is none"),
+            Decay::LearningRate => {
+                let (hint, fits) = ("it is multiplied by the learning rate: 0.01 to 0.1 is usual", value >= 0.0);
+                let range = "from 0 to 1 / learning-rate";
+                self.number("weight-decay", value, fits && value * of.learning_rate <= 1.0, range, hint)
+            }
+            Decay::Gradient => {
+                let hint = "times the weight it is added to the gradient: 1e-4 or 5e-4 is usual";
+                self.number("weight-decay", value, (0.0..=1.0).contains(&value), "from 0 to 1", hint)
+            }
         }
+    }
+
+    fn optimizer(&self, optimizer: &Optimizer) -> Result<(), Fault> {
+        match optimizer {
+            Optimizer::Adam(adam) => self.adam("optimizer.adam", adam),
+            Optimizer::Sgd(sgd) => self.share("optimizer.sgd.momentum", sgd.momentum, "0.9 is usual, 0 is none"),
+            Optimizer::Shampoo(of) => {
+                let path = |name: &str| format!("optimizer.shampoo.{name}");
+                self.whole(&path("block"), of.block, 1, 8192, "the paper's blocks have 128 rows and columns")?;
+                let hint = "it is the steps from one computation of roots to the next; the paper's is 1";
+                self.whole(&path("every"), of.every, 1, 10_000_000, hint)?;
+                let hint = "it is what the statistics keep of themselves at each step; 1 sums them up";
+                self.number(&path("beta2"), of.beta2, (0.0..=1.0).contains(&of.beta2), "from 0 to 1", hint)?;
+                self.share(&path("momentum"), of.momentum, "0.9 is usual, 0 is none")?;
+                let hint = "of the largest eigenvalue, 1e-6 is usual; single precision does not know a ten-millionth";
+                let fits = (1e-7..=1.0).contains(&of.epsilon);
+                self.number(&path("epsilon"), of.epsilon, fits, "from 1e-7 to 1", hint)?;
+                match of.graft {
+                    Graft::Sgd => Ok(()),
+                    Graft::Adagrad { epsilon } => self.epsilon(&path("graft.adagrad.epsilon"), epsilon),
+                    Graft::Rmsprop { beta2, epsilon } => {
+                        self.share(&path("graft.rmsprop.beta2"), beta2, "0.999 is Adam's")?;
+                        self.epsilon(&path("graft.rmsprop.epsilon"), epsilon)
+                    }
+                }
+            }
+            Optimizer::Muon(of) => {
+                self.share("optimizer.muon.momentum", of.momentum, "0.95 is usual, 0 is none")?;
+                self.whole("optimizer.muon.iterations", of.iterations, 1, 100, "Muon's own are 5")?;
+                self.adam("optimizer.muon.adam", &of.adam)
+            }
+        }
+    }
+
+    fn adam(&self, path: &str, adam: &Adam) -> Result<(), Fault> {
+        self.share(&format!("{path}.beta1"), adam.beta1, "Adam's own are 0.9 and 0.999")?;
+        self.share(&format!("{path}.beta2"), adam.beta2, "Adam's own are 0.9 and 0.999")?;
+        self.epsilon(&format!("{path}.epsilon"), adam.epsilon)
+    }
+
+    fn share(&self, path: &str, value: f64, hint: &str) -> Result<(), Fault> {
+        self.number(path, value, (0.0..1.0).contains(&value), "from 0 to below 1", hint)
+    }
+
+    fn epsilon(&self, path: &str, value: f64) -> Result<(), Fault> {
+        self.number(path, value, value >= 1e-30, "1e-30 or more", "Adam's own is 1e-8")
     }
 
     /// `path` is `student` or `model`; `resolution` is what it is to see, where that is known.

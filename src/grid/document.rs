@@ -55,6 +55,10 @@ pub(super) struct Section<'t> {
 pub(super) struct Defaults<'t> {
     pub labels: DeTable<'t>,
     pub distil: DeTable<'t>,
+    /// Settings of optimisers, by name.
+    pub optimizers: DeTable<'t>,
+    /// Of Shampoo's grafts.
+    pub grafts: DeTable<'t>,
 }
 
 const SECTIONS: [&str; 6] = ["title", "sizes", "run", "teachers", "base", "grid"];
@@ -65,12 +69,14 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
     let mut defaults = texts.defaults()?.into_inner();
     let mut run = take_table(&mut defaults, "run")?.unwrap_or_else(Section::empty);
     let base = take_table(&mut defaults, "base")?.unwrap_or_else(Section::empty).table;
+    let mut under = |name| Ok(take_table(&mut defaults, name)?.unwrap_or_else(Section::empty).table);
+    let (optimizers, grafts) = (under("optimizers")?, under("grafts")?);
     let mut objective = |name| -> Result<DeTable<'_>, Fault> {
         let mut table = base.clone();
         merge(&mut table, &take_table(&mut defaults, name)?.unwrap_or_else(Section::empty).table);
         Ok(table)
     };
-    let defaults = Defaults { labels: objective("labels")?, distil: objective("distil")? };
+    let defaults = Defaults { labels: objective("labels")?, distil: objective("distil")?, optimizers, grafts };
 
     let mut file = texts.file()?.into_inner();
     if let Some(key) = merge::in_order(&file).find(|key| !SECTIONS.contains(&key.get_ref().as_ref())) {

@@ -12,14 +12,15 @@ use toml::de::DeTable;
 use super::check::Check;
 use super::images::{self, SplitText, TrainOn};
 use super::key;
+use super::optimizer;
 use super::resolver::Resolver;
 use super::teacher::TeacherWeights;
 use super::teaching::{modes, teaching};
 use super::text::Fault;
 use crate::job::{
-    Answers, Augment, Clip, Crop, Data, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, LabelShare, Labels,
-    Mixing, Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher, Teaching,
-    Trained, View, Warmup,
+    Answers, Augment, Clip, Crop, Data, Decay, Decode, Distance, Distil, Ema, Ensemble, Head, Init, Job, LabelShare,
+    Labels, Mixing, Model, NetworkSource, Normalization, Objective, Optimizer, Precision, Resize, Schedule, Teacher,
+    Teaching, Trained, View, Warmup,
 };
 use crate::source::Written;
 
@@ -55,6 +56,7 @@ struct JobText {
     optimizer: Optimizer,
     learning_rate: f64,
     weight_decay: f64,
+    decay: Decay,
     warmup: Warmup,
     schedule: Schedule,
     clip: Clip,
@@ -98,6 +100,9 @@ enum ObjectiveName {
 
 /// `header` is where a missing key is reported.
 pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: Range<usize>) -> Result<Job, Fault> {
+    let mut table = table.clone();
+    optimizer::complete(&mut table, &resolver.defaults);
+    let table = &table;
     let check = Check { table, header: header.clone() };
     let deserializer = toml::Deserializer::from(Spanned::new(header, table.clone()));
     let text = JobText::deserialize(deserializer).map_err(|error| explain(&error, table))?;
@@ -153,6 +158,8 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
         optimizer: text.optimizer,
         learning_rate: text.learning_rate,
         weight_decay: text.weight_decay,
+        // What does not decay follows nothing.
+        decay: if text.weight_decay == 0.0 { Decay::default() } else { text.decay },
         warmup: text.warmup,
         schedule: text.schedule,
         clip: text.clip,
@@ -167,8 +174,10 @@ pub(super) fn resolve(resolver: &mut Resolver<'_>, table: &DeTable<'_>, header: 
 
 /// Whether the top-level key decides anything about this job.
 pub(super) fn has_effect(name: &str, job: &Job) -> bool {
-    if name == "mixing" {
-        return job.objective.mixes();
+    match name {
+        "mixing" => return job.objective.mixes(),
+        "decay" => return job.weight_decay > 0.0,
+        _ => {}
     }
     match &job.objective {
         Objective::Labels(_) => name == "mixup" || !key::DISTILLATION.contains(&name),
@@ -192,6 +201,7 @@ impl JobText {
             resolution: self.resolution,
             learning_rate: self.learning_rate,
             weight_decay: self.weight_decay,
+            decay: self.decay,
             crop: &self.crop,
             optimizer: &self.optimizer,
             clip: &self.clip,

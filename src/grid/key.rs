@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::merge::Value;
 
 /// Job keys and how each is written.
-const KEYS: [(&str, &str); 35] = [
+const KEYS: [(&str, &str); 36] = [
     ("answers", "answers = \"live\"` or `answers = { replay = { epochs = 10 } }"),
     (
         "augment",
@@ -20,6 +20,7 @@ const KEYS: [(&str, &str); 35] = [
         "data",
         "data = \"fashion-mnist-8k2k\"`, `data = \"hf:owner/name\"` or `data = { folder = \"DIR\" }`; `idx`, `parquet`, `cifar`, `tar` and `csv` are other kinds: `data = { idx = \"DIR\" }",
     ),
+    ("decay", "decay = \"schedule\"`, `learning-rate` or `gradient"),
     ("decode", "decode = \"full\"` or `decode = \"reduced\""),
     (
         "distance",
@@ -42,7 +43,7 @@ const KEYS: [(&str, &str); 35] = [
     ("objective", "objective = \"labels\""),
     (
         "optimizer",
-        "optimizer = { adam = { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } }` or `optimizer = { sgd = { momentum = 0.9, nesterov = false } }",
+        "optimizer = \"adam\"`, `sgd`, `shampoo` or `muon`, or with settings that differ from its own: `optimizer = { adam = { beta2 = 0.99 } }`, `optimizer = { sgd = { momentum = 0.9, nesterov = true } }`, `optimizer = { shampoo = { block = 128, every = 10, graft = { rmsprop = { beta2 = 0.99 } } } }`, `optimizer = { muon = { momentum = 0.95 } }",
     ),
     ("precision", "precision = \"f32\"` or `precision = \"bf16\""),
     ("resize", "resize = \"bilinear\"`, `resize = \"bilinear-antialias\"` or `resize = \"bicubic\""),

@@ -10,13 +10,25 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// Keys that hold a choice, written as a table with the choice's name as its only key. Another choice replaces the
 /// whole; merged key by key the result would be two choices at once.
-const CHOICES: [&str; 11] =
-    ["answers", "augment", "clip", "data", "distance", "init", "model", "optimizer", "schedule", "student", "warmup"];
+const CHOICES: [&str; 12] = [
+    "answers",
+    "augment",
+    "clip",
+    "data",
+    "distance",
+    "graft",
+    "init",
+    "model",
+    "optimizer",
+    "schedule",
+    "student",
+    "warmup",
+];
 
 /// Lays the job keys of `from` over those of `into`: tables key by key, everything else replaces.
 pub(super) fn merge<'t>(into: &mut DeTable<'t>, from: &DeTable<'t>) {
     for (key, value) in from.iter() {
-        merge_entry(into, key, value, CHOICES.contains(&key.get_ref().as_ref()));
+        merge_entry(into, key, value);
     }
 }
 
@@ -88,14 +100,15 @@ fn number(value: &DeValue<'_>) -> Option<f64> {
     }
 }
 
-fn merge_entry<'t>(into: &mut DeTable<'t>, key: &Key<'t>, value: &Value<'t>, choice: bool) {
+fn merge_entry<'t>(into: &mut DeTable<'t>, key: &Key<'t>, value: &Value<'t>) {
     let name = key.get_ref().as_ref();
+    let choice = CHOICES.contains(&name);
     if let (Some(below), DeValue::Table(above)) = (into.get_mut(name), value.get_ref())
         && let DeValue::Table(below) = below.get_mut()
         && (!choice || above.keys().all(|tag| below.contains_key(tag.get_ref().as_ref())))
     {
         for (key, value) in above.iter() {
-            merge_entry(below, key, value, false);
+            merge_entry(below, key, value);
         }
         return;
     }

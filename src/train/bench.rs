@@ -153,6 +153,7 @@ pub fn job(student: &Model, input: Input, batch: u32, precision: Precision) -> J
         learning_rate: 1e-3,
         // Torch's AdamW with a decay of 0.01.
         weight_decay: 1e-5,
+        decay: Default::default(),
         warmup: Warmup::Steps(0),
         schedule: Schedule::Constant,
         clip: Clip::Off,
@@ -188,7 +189,7 @@ struct OnCpu {
 struct Student {
     weights: Vec<f32>,
     state: optimizer::State,
-    decayed: Vec<std::ops::Range<usize>>,
+    layout: optimizer::Layout,
 }
 
 impl Bench {
@@ -281,11 +282,11 @@ impl OnCpu {
         let Numbers { student, teacher, images, targets } = numbers;
         let (input, precision) = (workload.input, job.precision);
         let engine = Engine::trainable(graph(&workload.student, input).with_precision(precision));
-        let blueprint = &engine.graph().blueprint;
+        let layout = optimizer::Layout::new(&engine.graph().blueprint);
         let one = || Student {
             weights: student.clone(),
-            state: optimizer::State::new(&job.optimizer, if workload.optimizes { student.len() } else { 0 }),
-            decayed: blueprint.decayed(),
+            state: optimizer::State::new(&job.optimizer, &layout),
+            layout: layout.clone(),
         };
         let teacher = workload.teacher.as_ref().zip(teacher).map(|(model, weights)| {
             let mut engine = Engine::frozen(graph(model, input).with_precision(precision));
@@ -317,8 +318,8 @@ impl OnCpu {
             let value = self.engine.step(&student.weights, &self.images, loss, &mut self.gradient);
             first.get_or_insert(value);
             if self.updates {
-                let Student { weights, state, decayed } = student;
-                optimizer::apply(&self.job, self.step, decayed, &self.gradient, state, weights);
+                let Student { weights, state, layout } = student;
+                optimizer::apply(&self.job, self.step, layout, &self.gradient, state, weights);
             }
         }
         self.step += 1;

@@ -4,18 +4,23 @@
 //! pieces of fixed size in their order, so it does not depend on the number of threads either.
 
 mod adam;
+mod layout;
+mod matrix;
+mod muon;
+mod root;
 mod schedule;
 mod sgd;
-
-use std::ops::Range;
+mod shampoo;
 
 use rayon::prelude::*;
 
+pub use layout::{Layout, Matrix};
 pub use schedule::share_of_peak;
 
 use super::ops::element::Element;
-use super::ops::lanes::{sum_of, wide};
-use crate::job::{Clip, Job, Optimizer};
+use super::ops::lanes::wide;
+use crate::job::{Clip, Decay, Graft, Job, Optimizer, Sgd};
+use layout::runs;
 
 /// Numbers of a piece.
 const PIECE: usize = 16 << 10;
@@ -23,24 +28,33 @@ const PIECE: usize = 16 << 10;
 /// The state of one student's optimiser.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Named vectors as long as the weights, for checkpoints.
+    /// Named vectors for checkpoints, most of them as long as the weights.
     pub moments: Vec<(&'static str, Vec<f32>)>,
     /// The moving average of the weights, where a job has one.
     pub average: Option<Vec<f32>>,
 }
 
 impl State {
-    pub fn new(optimizer: &Optimizer, weights: usize) -> State {
-        let moments = State::names(optimizer).iter().map(|name| (*name, vec![0.0; weights])).collect();
+    pub fn new(optimizer: &Optimizer, layout: &Layout) -> State {
+        let zeros = |name, len| (name, vec![0.0; len]);
+        let n = layout.len;
+        let moments = match optimizer {
+            Optimizer::Adam(_) => vec![zeros("adam.first", n), zeros("adam.second", n)],
+            Optimizer::Sgd(_) => vec![zeros("sgd.momentum", n)],
+            Optimizer::Shampoo(of) => {
+                let mut moments = vec![
+                    zeros("shampoo.momentum", n),
+                    zeros("shampoo.statistics", shampoo::statistics(of, layout)),
+                    ("shampoo.roots", shampoo::identities(of, layout)),
+                ];
+                if of.graft != Graft::Sgd {
+                    moments.push(zeros("shampoo.squares", n));
+                }
+                moments
+            }
+            Optimizer::Muon(_) => vec![zeros("muon.first", n), zeros("muon.second", n)],
+        };
         State { moments, average: None }
-    }
-
-    /// Of an optimiser's moments.
-    pub fn names(optimizer: &Optimizer) -> &'static [&'static str] {
-        match optimizer {
-            Optimizer::Adam(_) => &["adam.first", "adam.second"],
-            Optimizer::Sgd(_) => &["sgd.momentum"],
-        }
     }
 }
 
@@ -53,6 +67,8 @@ pub struct Constants {
     pub correction: f32,
     /// Of the weights that decay.
     pub keep: f32,
+    /// What of the weights that decay is added to their gradient.
+    pub coupled: f32,
     /// What the moving average takes of the new weights.
     pub take: f32,
 }
@@ -61,16 +77,19 @@ pub struct Constants {
 pub fn constants(job: &Job, step: u64) -> Constants {
     let share = share_of_peak(job, step);
     let rate = share * job.learning_rate;
-    // In the paper's convention decay follows the schedule but not the learning rate (paper.md 1.2).
-    let keep = (1.0 - share * job.weight_decay) as f32;
+    let decay = job.weight_decay;
+    let (kept, coupled) = match job.decay {
+        Decay::Schedule => (1.0 - share * decay, 0.0),
+        Decay::LearningRate => (1.0 - rate * decay, 0.0),
+        Decay::Gradient => (1.0, decay),
+    };
+    let (keep, coupled) = (kept as f32, coupled as f32);
     let take = job.ema.keeps(step).map_or(0.0, |keeps| (1.0 - keeps) as f32);
-    match &job.optimizer {
-        Optimizer::Adam(adam) => {
-            let (rate, correction) = adam::Rule::new(adam, step, rate).corrected();
-            Constants { rate, correction, keep, take }
-        }
-        Optimizer::Sgd(_) => Constants { rate: rate as f32, correction: 1.0, keep, take },
-    }
+    let (rate, correction) = match &job.optimizer {
+        Optimizer::Adam(adam) => adam::Rule::new(adam, step, rate).corrected(),
+        Optimizer::Sgd(_) | Optimizer::Shampoo(_) | Optimizer::Muon(_) => (rate as f32, 1.0),
+    };
+    Constants { rate, correction, keep, coupled, take }
 }
 
 /// What all of a step's numbers have in common.
@@ -80,54 +99,130 @@ struct Common {
     clip: f32,
     /// Of the weights that decay. It is taken off the old weights: both terms of the update are.
     keep: f32,
+    /// Of the weights that decay, for their gradient.
+    coupled: f32,
+}
+
+impl Common {
+    /// For weights that do not decay, where they do not.
+    fn of(self, decays: bool) -> Common {
+        if decays { self } else { Common { keep: 1.0, coupled: 0.0, ..self } }
+    }
 }
 
 /// Applies step `step` (from 0) to `weights`; returns the gradient's global L2 norm before clipping.
-pub fn apply(
-    job: &Job,
-    step: u64,
-    decayed: &[Range<usize>],
-    gradient: &[f32],
-    state: &mut State,
-    weights: &mut [f32],
-) -> f64 {
+pub fn apply(job: &Job, step: u64, layout: &Layout, gradient: &[f32], state: &mut State, weights: &mut [f32]) -> f64 {
     let norm = norm(gradient);
     let clip = match job.clip {
         Clip::Norm(most) if norm > most => most / norm,
         _ => 1.0,
     };
-    let share = share_of_peak(job, step);
-    let rate = share * job.learning_rate;
-    let common = Common { clip: clip as f32, keep: constants(job, step).keep };
-    match (&job.optimizer, &mut state.moments[..]) {
-        (Optimizer::Adam(adam), [(_, first), (_, second)]) => {
+    let rate = share_of_peak(job, step) * job.learning_rate;
+    let Constants { keep, coupled, .. } = constants(job, step);
+    let common = Common { clip: clip as f32, keep, coupled };
+    match &job.optimizer {
+        Optimizer::Adam(adam) => {
+            let [(_, first), (_, second)] = &mut state.moments[..] else { unreachable!("a state is its optimiser's") };
             let rule = adam::Rule::new(adam, step, rate);
             let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
             let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
             pieces.zip(moments).enumerate().for_each(|(piece, ((weights, gradient), (first, second)))| {
-                for (range, keep) in runs(piece * PIECE, weights.len(), decayed, common.keep) {
-                    let common = Common { keep, ..common };
+                for (range, decays) in runs(piece * PIECE, weights.len(), &layout.decayed) {
                     let (first, second) = (&mut first[range.clone()], &mut second[range.clone()]);
-                    adam::apply(rule, common, &gradient[range.clone()], first, second, &mut weights[range]);
+                    let gradient = &gradient[range.clone()];
+                    adam::apply(rule, common.of(decays), gradient, first, second, &mut weights[range]);
                 }
             });
         }
-        (Optimizer::Sgd(sgd), [(_, momentum)]) => {
-            let rule = sgd::Rule::new(sgd, rate);
-            let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
-            pieces.zip(momentum.par_chunks_mut(PIECE)).enumerate().for_each(
-                |(piece, ((weights, gradient), momentum))| {
-                    for (range, keep) in runs(piece * PIECE, weights.len(), decayed, common.keep) {
-                        let common = Common { keep, ..common };
-                        let momentum = &mut momentum[range.clone()];
-                        sgd::apply(rule, common, &gradient[range.clone()], momentum, &mut weights[range]);
-                    }
-                },
-            );
+        Optimizer::Sgd(sgd) => {
+            descend(sgd::Rule::new(*sgd, rate), common, layout, gradient, &mut state.moments[0].1, weights);
         }
-        _ => unreachable!("a state is made for its optimiser"),
+        optimizer => {
+            let direction = direction(job, step, layout, (gradient, common.clip), weights, state);
+            let common = Common { clip: 1.0, coupled: 0.0, ..common };
+            let rule = sgd::Rule::new(after_direction(optimizer), rate);
+            // Momentum that keeps nothing of itself may be any memory.
+            let mut none = Vec::new();
+            let momentum = match optimizer {
+                Optimizer::Shampoo(_) => &mut state.moments[0].1,
+                _ => {
+                    none.resize(weights.len(), 0.0);
+                    &mut none
+                }
+            };
+            descend(rule, common, layout, &direction, momentum, weights);
+        }
     }
     norm
+}
+
+/// Whether a direction is made of all of the gradient before weights move.
+pub fn has_direction(optimizer: &Optimizer) -> bool {
+    matches!(optimizer, Optimizer::Shampoo(_) | Optimizer::Muon(_))
+}
+
+/// What follows a direction, which stands for the gradient; Muon's has its momentum in it.
+pub fn after_direction(optimizer: &Optimizer) -> Sgd {
+    match optimizer {
+        Optimizer::Shampoo(of) => Sgd { momentum: of.momentum, nesterov: of.nesterov },
+        _ => Sgd { momentum: 0.0, nesterov: false },
+    }
+}
+
+/// The direction of step `step` (from 0) of a gradient that is to be multiplied by `clip`, for optimisers that have one.
+/// Of the state it moves all but what [`after_direction`] moves.
+pub fn direction(
+    job: &Job,
+    step: u64,
+    layout: &Layout,
+    (gradient, clip): (&[f32], f32),
+    weights: &[f32],
+    state: &mut State,
+) -> Vec<f32> {
+    let coupled = constants(job, step).coupled;
+    let mut to = gradient.to_vec();
+    to.par_chunks_mut(PIECE).zip(weights.par_chunks(PIECE)).enumerate().for_each(|(piece, (to, weights))| {
+        for (range, decays) in runs(piece * PIECE, weights.len(), &layout.decayed) {
+            slope(clip, if decays { coupled } else { 0.0 }, &weights[range.clone()], &mut to[range]);
+        }
+    });
+    match (&job.optimizer, &mut state.moments[..]) {
+        (Optimizer::Shampoo(of), [_, (_, statistics), (_, roots), squares @ ..]) => {
+            let squares = squares.first_mut().map(|(_, squares)| &mut squares[..]);
+            shampoo::direct(of, step, layout, shampoo::Kept { statistics, roots, squares }, &mut to);
+        }
+        (Optimizer::Muon(of), [(_, first), (_, second)]) => muon::direct(of, step, layout, first, second, &mut to),
+        _ => unreachable!("a state is its optimiser's"),
+    }
+    to
+}
+
+fn descend(
+    rule: sgd::Rule,
+    common: Common,
+    layout: &Layout,
+    gradient: &[f32],
+    momentum: &mut [f32],
+    weights: &mut [f32],
+) {
+    let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).zip(momentum.par_chunks_mut(PIECE));
+    pieces.enumerate().for_each(|(piece, ((weights, gradient), momentum))| {
+        for (range, decays) in runs(piece * PIECE, weights.len(), &layout.decayed) {
+            let (gradient, momentum) = (&gradient[range.clone()], &mut momentum[range.clone()]);
+            sgd::apply(rule, common.of(decays), gradient, momentum, &mut weights[range]);
+        }
+    });
+}
+
+wide! {
+    /// `gradient = clip gradient + coupled weight`
+    fn slope(clip: T, coupled: T, weights: &[T], gradient: &mut [T]) {
+        let n = gradient.len();
+        let weights = &weights[..n];
+        for i in 0..n {
+            gradient[i] = coupled.mul_add(weights[i], gradient[i] * clip);
+        }
+    }
 }
 
 /// `average += take (weights - average)`
@@ -140,65 +235,13 @@ pub fn average(average: &mut [f32], weights: &[f32], take: f32) {
 }
 
 fn norm(gradient: &[f32]) -> f64 {
-    let squares: Vec<f64> = gradient.par_chunks(PIECE).map(squares).collect();
+    let squares: Vec<f64> = gradient.par_chunks(PIECE).map(matrix::squares).collect();
     squares.iter().sum::<f64>().sqrt()
-}
-
-fn squares(piece: &[f32]) -> f64 {
-    // Short f32 sums, then f64: a long f32 sum would lose small gradients beside large ones.
-    piece.chunks(256).map(|some| f64::from(sum_of_squares(some))).sum()
-}
-
-wide! {
-    fn sum_of_squares(x: &[T]) -> T {
-        sum_of(x.len(), |i| x[i] * x[i])
-    }
-}
-
-/// The runs of a piece that starts at `start`, relative to it, and what each keeps of its weights.
-fn runs(start: usize, len: usize, decayed: &[Range<usize>], keep: f32) -> impl Iterator<Item = (Range<usize>, f32)> {
-    let end = start + len;
-    let first = decayed.partition_point(|range| range.end <= start);
-    let mut inside = decayed[first..].iter().take_while(move |range| range.start < end).peekable();
-    let mut at = start;
-    std::iter::from_fn(move || {
-        if at >= end {
-            return None;
-        }
-        let (to, keep) = match inside.peek() {
-            Some(range) if range.start <= at => (range.end.min(end), keep),
-            Some(range) => (range.start, 1.0),
-            None => (end, 1.0),
-        };
-        if inside.peek().is_some_and(|range| range.end <= to) {
-            inside.next();
-        }
-        let run = at - start..to - start;
-        at = to;
-        Some((run, keep))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn runs_cover_a_piece() {
-        let decayed = [3..7, 10..40, 50..60];
-        for start in 0..65 {
-            for len in 1..66 - start {
-                let mut keeps = vec![0.0; len];
-                for (range, keep) in runs(start, len, &decayed, 0.5) {
-                    keeps[range].iter_mut().for_each(|to| *to += keep);
-                }
-                for (i, keep) in keeps.iter().enumerate() {
-                    let inside = decayed.iter().any(|range| range.contains(&(start + i)));
-                    assert_eq!(*keep, if inside { 0.5 } else { 1.0 }, "{start} + {i} of {len}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn the_norm_is_right_and_bits_are_the_same_on_any_number_of_threads() {

@@ -4,6 +4,8 @@ use crate::job::{Distance, Kl, Objective};
 
 /// `struct Status` of `cuda/kernels/weights.cu`, eight bytes a field.
 pub const STATUS_BYTES: usize = 8 * 11;
+/// Where the factor that clips the gradient lies in them.
+pub const CLIP_AT: usize = 8 * 10;
 
 /// What a student's logits are compared with; see [`super::ops::loss::Loss`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,11 +85,7 @@ pub enum What {
 impl Status {
     /// From the bytes that the kernels write.
     pub fn read(bytes: &[u8]) -> Status {
-        let word = |place: usize| {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(&bytes[8 * place..8 * place + 8]);
-            u64::from_le_bytes(eight)
-        };
+        let word = |place: usize| word(bytes, place);
         let number = |place: usize| f64::from_bits(word(place));
         let what = match word(7) {
             1 => What::Loss,
@@ -103,6 +101,17 @@ impl Status {
             failed: (word(6) > 0).then(|| Broken { step: word(6) - 1, what }),
         }
     }
+
+    /// The factor that clips the gradient.
+    pub fn clip(bytes: &[u8]) -> f64 {
+        f64::from_bits(word(bytes, CLIP_AT / 8))
+    }
+}
+
+fn word(bytes: &[u8], place: usize) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[8 * place..8 * place + 8]);
+    u64::from_le_bytes(eight)
 }
 
 #[cfg(test)]

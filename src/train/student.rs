@@ -3,7 +3,6 @@
 mod on_gpu;
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use super::metric::Answers;
 use super::model::Blueprint;
 use super::network::{Answer, Engines, Machine, Shown, forward, with_numbers, with_numbers_of};
 use super::ops::loss::Loss;
-use super::optimizer;
+use super::optimizer::{self, Layout};
 use super::teacher::weights_file;
 use super::views::{Look, student_look};
 use super::weights::{load_body, load_weights};
@@ -51,7 +50,7 @@ pub struct Student {
     folder: PathBuf,
     result: PathBuf,
     blueprint: Blueprint,
-    decayed: Vec<Range<usize>>,
+    layout: Layout,
     weights: Vec<f32>,
     gradient: Vec<f32>,
     optimizer: optimizer::State,
@@ -82,14 +81,15 @@ impl Student {
             .with_context(|| format!("cannot write `{}`", text.display()))?;
         let blueprint = Blueprint::new(&job.student, job.input());
         let found = checkpoint::load(&own, id.as_str())?;
+        let layout = Layout::new(&blueprint);
         let mut student = Student {
             look: student_look(&job),
             attempt: member.attempt,
             result: folder.student(&id),
-            decayed: blueprint.decayed(),
             weights: Vec::new(),
             gradient: Vec::new(),
-            optimizer: optimizer::State::new(&job.optimizer, blueprint.len()),
+            optimizer: optimizer::State::new(&job.optimizer, &layout),
+            layout,
             place: Place { job: id.as_str().to_owned(), ..Place::default() },
             learning_rate: 0.0,
             ended: false,
@@ -208,7 +208,7 @@ impl Student {
         let norm = optimizer::apply(
             &self.job,
             self.place.step,
-            &self.decayed,
+            &self.layout,
             &self.gradient,
             &mut self.optimizer,
             &mut self.weights,

@@ -471,6 +471,46 @@ fn a_job_changes_its_device_on_the_way() {
     }
 }
 
+/// Directions made on the host, decay of every kind: as on the CPU, from the first step and from a checkpoint of the CPU.
+#[test]
+fn optimizers_train_as_on_the_cpu() {
+    let place = tempfile::tempdir().unwrap();
+    let adam = Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-3 };
+    // Gently, so that roundings do not grow.
+    let shampoo = Shampoo {
+        block: 24,
+        every: 3,
+        beta2: 0.99,
+        momentum: 0.9,
+        nesterov: true,
+        epsilon: 1e-2,
+        graft: Graft::Rmsprop { beta2: 0.99, epsilon: 1e-3 },
+    };
+    let muon = Muon { momentum: 0.9, nesterov: true, iterations: 2, adam };
+    let sgd = Sgd { momentum: 0.9, nesterov: true };
+    let jobs = [
+        (Optimizer::Shampoo(shampoo), Decay::LearningRate, 1e-3),
+        (Optimizer::Shampoo(Shampoo { graft: Graft::Sgd, ..shampoo }), Decay::Gradient, 1e-2),
+        (Optimizer::Muon(muon), Decay::Schedule, 1e-3),
+        (Optimizer::Adam(adam), Decay::Gradient, 1e-3),
+        (Optimizer::Sgd(sgd), Decay::LearningRate, 1e-2),
+    ];
+    for (optimizer, decay, learning_rate) in jobs {
+        let job = Job { optimizer, decay, learning_rate, weight_decay: 0.01, ..labels(4) };
+        let expected = epochs(&train(&manifest(&[&job], 1), &place.path().join("cpu"), Device::Cpu), &job);
+        let found = epochs(&train(&manifest(&[&job], 1), &place.path().join("gpu"), GPU), &job);
+        alike(&found, &expected, 1e-3, &format!("{optimizer:?}"));
+    }
+    let job = Job { optimizer: Optimizer::Shampoo(shampoo), learning_rate: 1e-3, ..labels(12) };
+    let expected = epochs(&train(&manifest(&[&job], 1), &place.path().join("cpu"), Device::Cpu), &job);
+    for (first, second) in [(GPU, Device::Cpu), (Device::Cpu, GPU)] {
+        let folder = place.path().join(first.to_string());
+        let mut messages = until(&job, 2, &folder, first);
+        messages.extend(train(&manifest(&[&job], 2), &folder, second));
+        alike(&epochs(&messages, &job), &expected, 1e-3, &format!("{first}, then {second}"));
+    }
+}
+
 /// A teacher's answers go to disk and are not asked for again.
 #[test]
 fn a_recorded_stream_is_replayed() {

@@ -9,7 +9,10 @@ use std::path::Path;
 use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
 use distillery::grid::{self, Catalogue, DataSource, Experiment, FoundData, Source, WeightsFile};
-use distillery::job::{Data, Head, Init, Job, Model, NetworkSource, Normalization, Objective, Teaching, Vit, Warmup};
+use distillery::job::{
+    Adam, Data, Graft, Head, Init, Job, Model, Muon, NetworkSource, Normalization, Objective, Optimizer, Sgd, Shampoo,
+    Teaching, Vit, Warmup,
+};
 use distillery::plan::Evaluations;
 use distillery::source::{Kind, Origin};
 
@@ -170,7 +173,20 @@ fn malformed_overrides_are_explained() {
         "student.vit={width=192,depth=12,heads=5,patch=4}",
         "student.vit={width=192,depth=12,heads=3,patch=5}",
         "optimizer.sgd={momentum=1.0,nesterov=false}",
-        "optimizer.sgd={momentum=0.9}",
+        "optimizer=shampu",
+        "optimizer={shampu={}}",
+        "optimizer.shampoo=3",
+        "optimizer.shampoo={blok=64}",
+        "optimizer.shampoo={block=0}",
+        "optimizer.shampoo={every=0}",
+        "optimizer.shampoo={beta2=1.5}",
+        "optimizer.shampoo={epsilon=0}",
+        "optimizer.shampoo={graft=\"adam\"}",
+        "optimizer.shampoo={graft={rmsprop={beta=0.9}}}",
+        "optimizer.shampoo={graft={rmsprop={beta2=1.0}}}",
+        "optimizer.muon={iterations=0}",
+        "optimizer.muon.adam.beta1=1",
+        "decay=rate",
         "precision=f16",
         "run.record-teacher=yes",
         "run.images=everywhere",
@@ -498,6 +514,26 @@ fn every_field_is_identity() {
         "optimizer.adam.beta1=0.8",
         "optimizer.adam.beta2=0.99",
         "optimizer.adam.epsilon=1e-7",
+        "optimizer=sgd",
+        "optimizer.sgd.nesterov=true",
+        "optimizer=shampoo",
+        "optimizer.shampoo.block=64",
+        "optimizer.shampoo.every=1",
+        "optimizer.shampoo.beta2=1",
+        "optimizer.shampoo.momentum=0",
+        "optimizer.shampoo.nesterov=false",
+        "optimizer.shampoo.epsilon=1e-5",
+        "optimizer.shampoo.graft=sgd",
+        "optimizer.shampoo.graft=adagrad",
+        "optimizer.shampoo.graft.adagrad.epsilon=1e-7",
+        "optimizer.shampoo.graft.rmsprop.beta2=0.99",
+        "optimizer=muon",
+        "optimizer.muon.momentum=0.9",
+        "optimizer.muon.nesterov=false",
+        "optimizer.muon.iterations=6",
+        "optimizer.muon.adam.beta2=0.95",
+        "decay=learning-rate",
+        "decay=gradient",
         "learning-rate=0.01",
         "weight-decay=0",
         "warmup.steps=3",
@@ -637,6 +673,54 @@ fn what_cannot_be_combined_is_refused() {
     let changes = [other, dkd, "split.validation=test[1000:]", "split.test=test[:1000]"].map(str::to_owned);
     let report = grid::read(&source, &changes, &Unlabelled(FakeCatalogue::default())).map(|_| ()).unwrap_err();
     assert_eq!(report.message(), "the images of `train` in `fashion-mnist-8k2k` have no labels");
+}
+
+/// An optimiser is named, or some of its settings are; the rest are its defaults, whatever was chosen below.
+#[test]
+fn optimizers_have_defaults() {
+    let one = |overrides: &[&str]| only_job(read_with(BASE, overrides).unwrap_or_else(|report| panic!("{report}")));
+    let usual = one(&[]);
+    assert_eq!(usual.optimizer, Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }));
+    // Neither is written where it is what it was before there was a choice.
+    assert!(!usual.canonical_text().contains("\"decay\""), "{}", usual.canonical_text());
+    let of = |text: &str| one(&[text]).optimizer;
+    assert_eq!(of("optimizer=adam"), usual.optimizer);
+    assert_eq!(of("optimizer={sgd={nesterov=true}}"), Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true }));
+    let Optimizer::Shampoo(shampoo) = of("optimizer=shampoo") else { panic!() };
+    assert_eq!((shampoo.block, shampoo.every, shampoo.nesterov), (128, 10, true));
+    assert_eq!(shampoo.graft, Graft::Rmsprop { beta2: 0.999, epsilon: 1e-8 });
+    assert_eq!(of("optimizer.shampoo.graft=adagrad"), {
+        Optimizer::Shampoo(Shampoo { graft: Graft::Adagrad { epsilon: 1e-8 }, ..shampoo })
+    });
+    let adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let muon = Muon { momentum: 0.9, nesterov: true, iterations: 5, adam };
+    assert_eq!(of("optimizer={muon={momentum=0.9}}"), Optimizer::Muon(muon));
+
+    // One axis, whose values are shown as they are written, over a base with settings of its own.
+    let base = BASE.replace("[base]", "[base]\noptimizer = { shampoo = { every = 5, graft = { adagrad = {} } } }");
+    let axis = r#"
+[[grid]]
+product = { optimizer = ["adam", { shampoo = { graft = { rmsprop = { beta2 = 0.9 } } } }, "muon"] }
+"#;
+    let jobs = read(&format!("{base}{axis}")).jobs;
+    let shown: Vec<&str> = jobs.iter().map(|grid| grid.axes["optimizer"].as_str()).collect();
+    assert_eq!(shown, ["adam", "{ shampoo = { graft = { rmsprop = { beta2 = 0.9 } } } }", "muon"]);
+    let graft = Graft::Rmsprop { beta2: 0.9, epsilon: 1e-8 };
+    assert_eq!(jobs[1].job.optimizer, Optimizer::Shampoo(Shampoo { every: 5, graft, ..shampoo }));
+
+    // What does not decay follows nothing; torch's decay may be large.
+    assert_eq!(one(&["weight-decay=0"]).id(), {
+        let both = read_with(&format!("{BASE}\n[[grid]]\nset = {{ weight-decay = 0 }}"), &["seed=0"]).unwrap();
+        only_job(both).id()
+    });
+    let report = read_with(BASE, &["weight-decay=0", "decay=gradient"]).unwrap_err().to_string();
+    assert!(report.contains("`decay` has no effect") && report.contains("hint"), "{report}");
+    assert_eq!(one(&["weight-decay=5", "decay=learning-rate"]).weight_decay, 5.0);
+    for text in ["weight-decay=5", "weight-decay=-1"] {
+        assert!(read_with(BASE, &[text]).is_err());
+    }
+    let report = read_with(BASE, &["weight-decay=1000", "decay=learning-rate"]).unwrap_err().to_string();
+    assert!(report.contains("1 / learning-rate"), "{report}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use distillery::job::*;
 use distillery::train::mixing::{Mixed, mix, mix_labels};
 use distillery::train::ops::loss::{Labels, Loss, Teachers};
-use distillery::train::optimizer::{State, apply, share_of_peak};
+use distillery::train::optimizer::{Layout, State, apply, share_of_peak};
 use distillery::train::teacher::combine;
 use serde::Deserialize;
 
@@ -218,16 +218,11 @@ fn decay_is_torchs_but_for_the_learning_rate() {
         ..labels(1)
     };
     let mut weights = narrow(&start);
-    let mut state = State::new(&job.optimizer, weights.len());
+    let len = weights.len();
+    let layout = Layout { len, decayed: std::iter::once(0..len).collect(), matrices: Vec::new() };
+    let mut state = State::new(&job.optimizer, &layout);
     for (step, (gradient, after)) in gradients.iter().zip(&after).enumerate() {
-        apply(
-            &job,
-            step as u64,
-            std::slice::from_ref(&(0..weights.len())),
-            &narrow(gradient),
-            &mut state,
-            &mut weights,
-        );
+        apply(&job, step as u64, &layout, &narrow(gradient), &mut state, &mut weights);
         let found: Vec<f64> = weights.iter().map(|x| f64::from(*x)).collect();
         near(&found, after, 1e-5, &format!("step {step}"));
     }

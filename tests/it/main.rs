@@ -11,6 +11,7 @@ mod hub;
 #[cfg(target_os = "linux")]
 mod kill;
 mod losses;
+mod optimizers;
 mod parity;
 mod pool;
 mod progress;

@@ -45,6 +45,7 @@ pub fn labels(epochs: u32) -> Job {
         optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
         learning_rate: 0.01,
         weight_decay: 1e-4,
+        decay: Default::default(),
         warmup: Warmup::Share(0.1),
         schedule: Schedule::Cosine,
         clip: Clip::Norm(1.0),

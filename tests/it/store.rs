@@ -43,6 +43,7 @@ pub fn labels_job(seed: u64, epochs: u32) -> Job {
         optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
         learning_rate: 0.003,
         weight_decay: 1e-4,
+        decay: Default::default(),
         warmup: Warmup::Steps(0),
         schedule: Schedule::Cosine,
         clip: Clip::Norm(1.0),

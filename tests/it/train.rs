@@ -94,12 +94,19 @@ fn every_mode_trains() {
 #[test]
 fn a_stop_at_any_step_changes_nothing() {
     let (_place, undisturbed, teacher) = taught();
+    let mixed = || distil(&teacher, Teaching::IndependentMixup { mixup: 1.0 }, 3);
+    let jobs =
+        [distil(&teacher, Teaching::FunctionMatching { mixup: 1.0 }, 2), Job { learning_rate: 0.001, ..mixed() }];
+    cut_everywhere([&jobs[0], &jobs[1]], &undisturbed);
     let jobs = [
-        distil(&teacher, Teaching::FunctionMatching { mixup: 1.0 }, 2),
-        Job { learning_rate: 0.001, ..distil(&teacher, Teaching::IndependentMixup { mixup: 1.0 }, 3) },
+        Job { optimizer: shampoo(), learning_rate: 0.001, ..mixed() },
+        Job { optimizer: muon(), decay: Decay::LearningRate, ..mixed() },
     ];
-    let both = [&jobs[0], &jobs[1]];
-    let expected = train(&manifest(&both, 1), &undisturbed);
+    cut_everywhere([&jobs[0], &jobs[1]], &undisturbed);
+}
+
+fn cut_everywhere(both: [&Job; 2], undisturbed: &Folder) {
+    let expected = train(&manifest(&both, 1), undisturbed);
     let (_place, disturbed, _) = taught();
     let mut said: Vec<Message> = Vec::new();
     let mut attempt = 0;
@@ -127,7 +134,7 @@ fn a_stop_at_any_step_changes_nothing() {
         let mut met = rows(&said, job);
         met.dedup();
         assert_eq!(met, rows(&expected, job));
-        assert_eq!(weights(&disturbed, job), weights(&undisturbed, job));
+        assert_eq!(weights(&disturbed, job), weights(undisturbed, job));
     }
 }
 
@@ -298,8 +305,9 @@ fn decay_follows_the_schedule_but_not_the_rate() {
     let job = Job { warmup: Warmup::Steps(0), schedule: Schedule::Linear, weight_decay: 0.1, ..labels(1) };
     let step = |job: &Job, step: u64, gradient: [f32; 2]| {
         let mut weights = [2.0f32, 2.0];
-        let mut state = optimizer::State::new(&job.optimizer, 2);
-        let norm = optimizer::apply(job, step, std::slice::from_ref(&(0..1)), &gradient, &mut state, &mut weights);
+        let layout = optimizer::Layout { len: 2, decayed: [0..1].into(), matrices: Vec::new() };
+        let mut state = optimizer::State::new(&job.optimizer, &layout);
+        let norm = optimizer::apply(job, step, &layout, &gradient, &mut state, &mut weights);
         (weights, norm, state)
     };
     let near = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-6, "{a} {b}");
@@ -595,6 +603,18 @@ fn bits_are_those_of_lesser_processors() {
     }
 }
 
+/// In blocks smaller than some of its matrices, with roots that wait.
+fn shampoo() -> Optimizer {
+    let graft = Graft::Rmsprop { beta2: 0.99, epsilon: 1e-8 };
+    let (block, every, beta2, momentum, nesterov, epsilon) = (24, 4, 0.99, 0.9, true, 1e-6);
+    Optimizer::Shampoo(Shampoo { block, every, beta2, momentum, nesterov, epsilon, graft })
+}
+
+fn muon() -> Optimizer {
+    let adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    Optimizer::Muon(Muon { momentum: 0.95, nesterov: true, iterations: 5, adam })
+}
+
 /// Students of every kind of network, optimiser and precision go through the loop, and are the same on any number of threads.
 #[test]
 fn every_network_and_optimizer_trains() {
@@ -608,7 +628,13 @@ fn every_network_and_optimizer_trains() {
     ];
     for (student, resolution) in networks {
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true });
-        for (optimizer, precision) in [(labels(1).optimizer, Precision::F32), (sgd, Precision::Bf16)] {
+        let choices = [
+            (labels(1).optimizer, Precision::F32),
+            (sgd, Precision::Bf16),
+            (shampoo(), Precision::F32),
+            (muon(), Precision::F32),
+        ];
+        for (optimizer, precision) in choices {
             let mut job = Job { student: student.clone(), resolution, optimizer, precision, ..labels(1) };
             job.split.train.end = 32;
             job.split.validation.end = job.split.validation.start + 10;

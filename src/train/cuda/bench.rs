@@ -11,7 +11,8 @@ use super::mark::Mark;
 use super::products::{Layout, Operands, Plus, Shape};
 use super::trained::Trained;
 use crate::job::{Job, Model, Precision};
-use crate::train::optimizer::State;
+use crate::train::model::Blueprint;
+use crate::train::optimizer::{self, State};
 use crate::train::random::{Purpose, Stream};
 use crate::train::status::{Given, Loss, Sums};
 use crate::train::teacher::Voice;
@@ -52,7 +53,8 @@ impl Bench {
             let frozen = Frozen::new(machine, model, job.input(), job.precision, batch, weights)?;
             Ok((frozen, Answers::new(machine, batch * classes)?))
         });
-        let state = State::new(&job.optimizer, inputs.weights.len());
+        let layout = optimizer::Layout::new(&Blueprint::new(&job.student, job.input()));
+        let state = State::new(&job.optimizer, &layout);
         Ok(Bench {
             teacher: teacher.transpose()?,
             students: (0..students)

@@ -48,7 +48,7 @@ pub(super) fn apply(
     let Rule { beta1, beta2, rate, correction, epsilon } = rule;
     update(
         [beta1, 1.0 - beta1, beta2, 1.0 - beta2],
-        [rate, correction, epsilon, common.clip, common.keep],
+        [rate, correction, epsilon, common.clip, common.keep, common.coupled],
         gradient,
         first,
         second,
@@ -58,18 +58,41 @@ pub(super) fn apply(
 
 wide! {
     fn update(
-        betas: [T; 4], constants: [T; 5], gradient: &[T], first: &mut [T], second: &mut [T], weights: &mut [T],
+        betas: [T; 4], constants: [T; 6], gradient: &[T], first: &mut [T], second: &mut [T], weights: &mut [T],
     ) {
         let n = weights.len();
         let (gradient, first, second) = (&gradient[..n], &mut first[..n], &mut second[..n]);
         let [b1, c1, b2, c2] = betas;
-        let [rate, correction, epsilon, clip, keep] = constants;
+        let [rate, correction, epsilon, clip, keep, coupled] = constants;
         for i in 0..n {
-            let g = gradient[i] * clip;
+            let g = coupled.mul_add(weights[i], gradient[i] * clip);
             let m = b1.mul_add(first[i], c1 * g);
             let v = b2.mul_add(second[i], c2 * g * g);
             (first[i], second[i]) = (m, v);
             weights[i] = weights[i] * keep - rate * m / ((v * correction).square_root() + epsilon);
+        }
+    }
+}
+
+/// What is subtracted from weights, in the gradient's place.
+pub(super) fn direct(rule: Rule, first: &mut [f32], second: &mut [f32], gradient: &mut [f32]) {
+    let Rule { beta1, beta2, rate, correction, epsilon } = rule;
+    let betas = [beta1, 1.0 - beta1, beta2, 1.0 - beta2];
+    direction(betas, [rate, correction, epsilon], first, second, gradient);
+}
+
+wide! {
+    fn direction(betas: [T; 4], constants: [T; 3], first: &mut [T], second: &mut [T], gradient: &mut [T]) {
+        let n = gradient.len();
+        let (first, second) = (&mut first[..n], &mut second[..n]);
+        let [b1, c1, b2, c2] = betas;
+        let [rate, correction, epsilon] = constants;
+        for i in 0..n {
+            let g = gradient[i];
+            let m = b1.mul_add(first[i], c1 * g);
+            let v = b2.mul_add(second[i], c2 * g * g);
+            (first[i], second[i]) = (m, v);
+            gradient[i] = rate * m / ((v * correction).square_root() + epsilon);
         }
     }
 }
@@ -88,7 +111,7 @@ mod tests {
         let (mut m, mut v) = ([0f64; 3], [0f64; 3]);
         for step in 0..20u64 {
             let gradient: Vec<f32> = (0..3).map(|i| ((step * 7 + i * 3) % 5) as f32 * 0.3 - 0.5).collect();
-            let common = Common { clip: 0.5, keep: 0.999 };
+            let common = Common { clip: 0.5, keep: 0.999, coupled: 0.0 };
             apply(Rule::new(&adam, step, 0.01), common, &gradient, &mut first, &mut second, &mut weights);
             let t = step as i32 + 1;
             for i in 0..3 {

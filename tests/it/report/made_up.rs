@@ -65,6 +65,7 @@ pub fn from_labels(epochs: u32, seed: u64) -> Job {
         optimizer: Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }),
         learning_rate: 3e-3,
         weight_decay: 1e-4,
+        decay: Default::default(),
         warmup: Warmup::Share(0.1),
         schedule: Schedule::Cosine,
         clip: Clip::Norm(1.0),

@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 
 use super::{Machine, Row, distance, rounded, some};
 use crate::job::{
-    Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Input, Job, MobilenetSize, MobilenetV3, Model, Norm,
-    Normalization, Optimizer, Pool, Positions, Precision, Sgd, Vit,
+    Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Graft, Input, Job, MobilenetSize, MobilenetV3, Model, Muon,
+    Norm, Normalization, Optimizer, Pool, Positions, Precision, Sgd, Shampoo, Vit,
 };
 use crate::train::bench::job;
 use crate::train::cuda::device::Number;
@@ -19,7 +19,7 @@ use crate::train::cuda::trained::Trained;
 use crate::train::engine::Engine;
 use crate::train::model::{Blueprint, Role, graph};
 use crate::train::ops::loss;
-use crate::train::optimizer::{self, State};
+use crate::train::optimizer::{self, Layout, State};
 use crate::train::status::{Given, Loss, Sums};
 
 const IMAGES: usize = 6;
@@ -36,6 +36,19 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
     let cifar = Model::CifarResnet(CifarResnet { depth: 20 });
     let adam = Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 });
     let sgd = |nesterov| Optimizer::Sgd(Sgd { momentum: 0.9, nesterov });
+    // With epsilons as large as its: nothing is told by directions that hang on the last bits of a gradient.
+    let graft = Graft::Rmsprop { beta2: 0.99, epsilon: 1e-2 };
+    let shampoo = Optimizer::Shampoo(Shampoo {
+        block: 64,
+        every: 2,
+        beta2: 0.99,
+        momentum: 0.9,
+        nesterov: true,
+        epsilon: 1e-1,
+        graft,
+    });
+    let inner = Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 };
+    let muon = Optimizer::Muon(Muon { momentum: 0.95, nesterov: true, iterations: 1, adam: inner });
     let mut rows = Vec::new();
     let mut networks = vec![
         ("bit-resnet-small, adam", small.clone(), 16, adam),
@@ -43,6 +56,8 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
         ("vit, adam", vit, 16, adam),
         ("vit of means, sgd", mean_vit, 16, sgd(false)),
         ("cifar-resnet 20, adam", cifar, 16, adam),
+        ("bit-resnet-small, shampoo", small.clone(), 16, shampoo),
+        ("bit-resnet-small, muon", small.clone(), 16, muon),
     ];
     // So deep a network of random weights says nothing when numbers have eight bits: its gradient is noise, and so are
     // moments of one pixel of six images.
@@ -104,20 +119,20 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     let start: Vec<f32> = blueprint.scratch(3).iter().zip(noise).map(|(w, n)| w + 0.05 * n as f32).collect();
     let images = rounded(some(IMAGES * engine.graph().extents[0].len(), 21), number);
     let teacher: Vec<f64> = rounded(some(IMAGES * engine.classes(), 22), Number::F32);
-    let decayed = blueprint.decayed();
+    let layout = Layout::new(&blueprint);
     let runs = |role| matches!(role, Role::RunningMean | Role::RunningVariance);
     let places = blueprint.places().filter(|(entry, _)| runs(entry.role));
     let running: Vec<Range<usize>> = places.map(|(_, range)| range).collect();
 
     let mut weights = start.clone();
-    let mut state = State::new(&job.optimizer, weights.len());
+    let mut state = State::new(&job.optimizer, &layout);
     let mut first = None;
     for step in 0..STEPS {
         let wide: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
         let mut gradient = vec![0.0; wide.len()];
         let value = engine.step(&wide, &images, loss::Loss::kl(&teacher, 2.0), &mut gradient);
         let narrow: Vec<f32> = gradient.iter().map(|g| *g as f32).collect();
-        optimizer::apply(job, step, &decayed, &narrow, &mut state, &mut weights);
+        optimizer::apply(job, step, &layout, &narrow, &mut state, &mut weights);
         let mut settled = wide;
         engine.settle(&mut settled);
         for range in &running {
@@ -138,7 +153,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     let known = distance(&gradient, &expected_gradient);
 
     let gpu = &machine.libraries.gpu;
-    let state = State::new(&job.optimizer, start.len());
+    let state = State::new(&job.optimizer, &layout);
     let mut trained = Trained::new(machine, job, &start, &state, Sums::default())?;
     let narrow: Vec<f32> = images.iter().map(|x| *x as f32).collect();
     let place = gpu.allocate(narrow.len() * number.bytes())?;
@@ -156,7 +171,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     }
     let (found_loss, found_gradient) = first.unwrap_or_default();
     let mut after = start.clone();
-    let mut moments = State::new(&job.optimizer, start.len());
+    let mut moments = State::new(&job.optimizer, &layout);
     trained.save(&mut after, &mut moments)?;
     let shown = Tensor::from_vec(narrow, (IMAGES, engine.graph().extents[0].len()), &Device::Cpu)?;
     let found_answers = numbers(&trained.forward(&shown)?)?;
@@ -191,7 +206,7 @@ fn unmoved(machine: &Rc<Machine>) -> Result<f64> {
     let job = job(&model, Input::new(3, 10, 8), IMAGES as u32, Precision::F32);
     let blueprint = Blueprint::new(&model, job.input());
     let start = blueprint.scratch(3);
-    let mut state = State::new(&job.optimizer, start.len());
+    let mut state = State::new(&job.optimizer, &Layout::new(&blueprint));
     let mut trained = Trained::new(machine, &job, &start, &state, Sums::default())?;
     let gpu = &machine.libraries.gpu;
     let numbers = vec![0.5; IMAGES * 8 * 8 * 3];

@@ -18,6 +18,7 @@ struct Control {
     float most;        // norm to which gradients are clipped; infinity for none
     u64 step;
     float take;        // of the new weights, for their moving average
+    float coupled;     // of the weights that decay, for their gradient
 };
 
 // What a student's steps leave behind; read by the host now and then. Eight bytes each.
@@ -133,8 +134,9 @@ KERNEL end_step(Status* status) { status->nanoseconds += (double)(global_timer()
     const float* g = gradient + row.at;                                       \
     float clip = (float)status->clip, rate = control->rate;                   \
     float keep = row.decays ? control->keep : 1.f;                            \
+    float coupled = row.decays ? control->coupled : 0.f;                      \
     for (u32 i = threadIdx.x; i < row.n; i += blockDim.x) {                   \
-        float slope = g[i] * clip, value;                                     \
+        float slope = g[i] * clip + coupled * w[i], value;                    \
         body                                                                  \
         if (!isfinite(value)) status->bad_weight = 1;                         \
         w[i] = value;                                                         \
