@@ -280,7 +280,7 @@ fn shown(axis: &str, name: &str) -> String {
         ("teaching", name) => name.replace('-', " ").replace("ic ens", "ic-ens"),
         // A choice with its settings, as `{ kl = { temperature = 4.0 } }`: kl, temperature 4.0.
         _ if name.starts_with('{') => {
-            let words = name.replace("= {", ", ").replace(['{', '}', '='], " ");
+            let words = name.replace("={", "= {").replace("= {", ", ").replace(['{', '}', '='], " ");
             words.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ,", ",")
         }
         _ => name.to_owned(),
@@ -304,4 +304,18 @@ fn readable(ticks: &[Tick], axis: Axis) -> Vec<(f64, &str)> {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_said_without_its_braces() {
+        let said = |name| shown("distance", name);
+        assert_eq!(said("euclidean"), "euclidean");
+        assert_eq!(said("{ kl = { temperature = 4.0 } }"), "kl, temperature 4.0");
+        assert_eq!(said("{dkd={ alpha = 1, beta = 8, temperature=4}}"), "dkd, alpha 1, beta 8, temperature 4");
+        assert_eq!(shown("schedule", "{ cooldown = 0.2 }"), "cooldown 0.2");
+    }
 }
