@@ -486,7 +486,7 @@ fn bits_are_those_of_lesser_processors() {
 
 /// In blocks smaller than some of its matrices, with roots that wait.
 fn shampoo() -> Optimizer {
-    let graft = Graft::Rmsprop { beta2: 0.99, epsilon: 1e-8 };
+    let graft = Graft::Rmsprop(Rmsprop { beta2: 0.99, epsilon: 1e-8 });
     let (block, every, beta2, momentum, nesterov, epsilon) = (24, 4, 0.99, 0.9, true, 1e-6);
     Optimizer::Shampoo(Shampoo { block, every, beta2, momentum, nesterov, epsilon, graft })
 }
