@@ -34,7 +34,7 @@ pub use model::{
     Positions, Vit,
 };
 pub use objective::{Answers, Distil, Ensemble, LabelShare, Labels, Objective, Replay, Teaching, View};
-pub use optimizer::{Adam, Decay, Graft, Muon, Optimizer, Sgd, Shampoo};
+pub use optimizer::{Adagrad, Adam, Decay, Graft, Muon, Optimizer, Rmsprop, Sgd, Shampoo};
 pub use picture::{Decode, Resize};
 pub use source::{Head, Init, NetworkSource, Teacher, Trained, Weights};
 pub use split::{Part, PerClass, Slice, SliceText, Split};

@@ -133,10 +133,10 @@ impl Check<'_, '_> {
                 self.number(&path("epsilon"), of.epsilon, fits, "from 1e-7 to 1", hint)?;
                 match of.graft {
                     Graft::Sgd => Ok(()),
-                    Graft::Adagrad { epsilon } => self.epsilon(&path("graft.adagrad.epsilon"), epsilon),
-                    Graft::Rmsprop { beta2, epsilon } => {
-                        self.share(&path("graft.rmsprop.beta2"), beta2, "0.999 is Adam's")?;
-                        self.epsilon(&path("graft.rmsprop.epsilon"), epsilon)
+                    Graft::Adagrad(of) => self.epsilon(&path("graft.adagrad.epsilon"), of.epsilon),
+                    Graft::Rmsprop(of) => {
+                        self.share(&path("graft.rmsprop.beta2"), of.beta2, "0.999 is Adam's")?;
+                        self.epsilon(&path("graft.rmsprop.epsilon"), of.epsilon)
                     }
                 }
             }

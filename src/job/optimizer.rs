@@ -48,14 +48,27 @@ pub struct Shampoo {
 
 /// Whose length a matrix's update has, and the whole rule of what is no matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Graft {
     /// The gradient itself.
     Sgd,
     /// The gradient over the root of the sum of its squares.
-    Adagrad { epsilon: f64 },
+    Adagrad(Adagrad),
     /// The gradient over the root of the moving average of its squares, which is corrected for its beginning as Adam's.
-    Rmsprop { beta2: f64, epsilon: f64 },
+    Rmsprop(Rmsprop),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Adagrad {
+    pub epsilon: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Rmsprop {
+    pub beta2: f64,
+    pub epsilon: f64,
 }
 
 /// Muon (Jordan et al. 2024), with updates of the size of Adam's, which moves what is no hidden matrix (arXiv 2502.16982).
@@ -83,7 +96,6 @@ pub enum Decay {
 }
 
 impl Decay {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_usual(&self) -> bool {
         *self == Decay::Schedule
     }

@@ -1,4 +1,6 @@
-//! From a gradient to the next weights: clipping, decoupled decay and the optimiser's rule in one pass over flat vectors.
+//! From a gradient to the next weights: clipping, decay and the optimiser's rule in one pass over flat vectors.
+//!
+//! Shampoo and Muon first make a *direction* of the whole gradient, matrix by matrix, which stands for it in the pass.
 //!
 //! The pass goes piece by piece over all cores; each number is computed by itself. The gradient's norm is summed in f64,
 //! pieces of fixed size in their order, so it does not depend on the number of threads either.

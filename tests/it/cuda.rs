@@ -484,7 +484,7 @@ fn optimizers_train_as_on_the_cpu() {
         momentum: 0.9,
         nesterov: true,
         epsilon: 1e-2,
-        graft: Graft::Rmsprop { beta2: 0.99, epsilon: 1e-3 },
+        graft: Graft::Rmsprop(Rmsprop { beta2: 0.99, epsilon: 1e-3 }),
     };
     let muon = Muon { momentum: 0.9, nesterov: true, iterations: 2, adam };
     let sgd = Sgd { momentum: 0.9, nesterov: true };

@@ -10,8 +10,8 @@ use distillery::card::{Card, Interpolation};
 use distillery::diagnostic::Report;
 use distillery::grid::{self, Catalogue, DataSource, Experiment, FoundData, Source, WeightsFile};
 use distillery::job::{
-    Adam, Data, Graft, Head, Init, Job, Model, Muon, NetworkSource, Normalization, Objective, Optimizer, Sgd, Shampoo,
-    Teaching, Vit, Warmup,
+    Adagrad, Adam, Data, Graft, Head, Init, Job, Model, Muon, NetworkSource, Normalization, Objective, Optimizer,
+    Rmsprop, Sgd, Shampoo, Teaching, Vit, Warmup,
 };
 use distillery::plan::Evaluations;
 use distillery::source::{Kind, Origin};
@@ -688,9 +688,9 @@ fn optimizers_have_defaults() {
     assert_eq!(of("optimizer={sgd={nesterov=true}}"), Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true }));
     let Optimizer::Shampoo(shampoo) = of("optimizer=shampoo") else { panic!() };
     assert_eq!((shampoo.block, shampoo.every, shampoo.nesterov), (128, 10, true));
-    assert_eq!(shampoo.graft, Graft::Rmsprop { beta2: 0.999, epsilon: 1e-8 });
+    assert_eq!(shampoo.graft, Graft::Rmsprop(Rmsprop { beta2: 0.999, epsilon: 1e-8 }));
     assert_eq!(of("optimizer.shampoo.graft=adagrad"), {
-        Optimizer::Shampoo(Shampoo { graft: Graft::Adagrad { epsilon: 1e-8 }, ..shampoo })
+        Optimizer::Shampoo(Shampoo { graft: Graft::Adagrad(Adagrad { epsilon: 1e-8 }), ..shampoo })
     });
     let adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let muon = Muon { momentum: 0.9, nesterov: true, iterations: 5, adam };
@@ -705,7 +705,7 @@ product = { optimizer = ["adam", { shampoo = { graft = { rmsprop = { beta2 = 0.9
     let jobs = read(&format!("{base}{axis}")).jobs;
     let shown: Vec<&str> = jobs.iter().map(|grid| grid.axes["optimizer"].as_str()).collect();
     assert_eq!(shown, ["adam", "{ shampoo = { graft = { rmsprop = { beta2 = 0.9 } } } }", "muon"]);
-    let graft = Graft::Rmsprop { beta2: 0.9, epsilon: 1e-8 };
+    let graft = Graft::Rmsprop(Rmsprop { beta2: 0.9, epsilon: 1e-8 });
     assert_eq!(jobs[1].job.optimizer, Optimizer::Shampoo(Shampoo { every: 5, graft, ..shampoo }));
 
     // What does not decay follows nothing; torch's decay may be large.

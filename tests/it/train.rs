@@ -305,7 +305,7 @@ fn decay_follows_the_schedule_but_not_the_rate() {
     let job = Job { warmup: Warmup::Steps(0), schedule: Schedule::Linear, weight_decay: 0.1, ..labels(1) };
     let step = |job: &Job, step: u64, gradient: [f32; 2]| {
         let mut weights = [2.0f32, 2.0];
-        let layout = optimizer::Layout { len: 2, decayed: [0..1].into(), matrices: Vec::new() };
+        let layout = optimizer::Layout { len: 2, decayed: std::iter::once(0..1).collect(), matrices: Vec::new() };
         let mut state = optimizer::State::new(&job.optimizer, &layout);
         let norm = optimizer::apply(job, step, &layout, &gradient, &mut state, &mut weights);
         (weights, norm, state)
@@ -605,7 +605,7 @@ fn bits_are_those_of_lesser_processors() {
 
 /// In blocks smaller than some of its matrices, with roots that wait.
 fn shampoo() -> Optimizer {
-    let graft = Graft::Rmsprop { beta2: 0.99, epsilon: 1e-8 };
+    let graft = Graft::Rmsprop(Rmsprop { beta2: 0.99, epsilon: 1e-8 });
     let (block, every, beta2, momentum, nesterov, epsilon) = (24, 4, 0.99, 0.9, true, 1e-6);
     Optimizer::Shampoo(Shampoo { block, every, beta2, momentum, nesterov, epsilon, graft })
 }

@@ -71,7 +71,7 @@ pub(super) fn inverse_fourth_root(of: &[f32], n: usize, epsilon: f32, room: &mut
         let after = from_one(m, n);
         // Near its end each step squares the error; one that does not even halve it only adds roundings. What is not a
         // number ends here too.
-        if error < NEAR && !(after < 0.5 * error) || !after.is_finite() {
+        if error < NEAR && after >= 0.5 * error || !after.is_finite() {
             break;
         }
         std::mem::swap(x, next);

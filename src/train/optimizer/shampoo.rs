@@ -12,7 +12,7 @@ use super::PIECE;
 use super::layout::{Layout, Matrix};
 use super::matrix::{Left, Packed, blend, scale, squares};
 use super::root::{self, inverse_fourth_root};
-use crate::job::{Graft, Shampoo};
+use crate::job::{Adagrad, Graft, Rmsprop, Shampoo};
 use crate::train::ops::element::Element;
 use crate::train::ops::lanes::wide;
 use crate::train::ops::tile::Start;
@@ -204,8 +204,8 @@ fn graft(of: &Graft, step: u64, squares: Option<&mut [f32]>, gradient: &mut [f32
     let Some(squares) = squares else { return };
     let (keep, take, correction, epsilon) = match *of {
         Graft::Sgd => return,
-        Graft::Adagrad { epsilon } => (1.0, 1.0, 1.0, epsilon),
-        Graft::Rmsprop { beta2, epsilon } => {
+        Graft::Adagrad(Adagrad { epsilon }) => (1.0, 1.0, 1.0, epsilon),
+        Graft::Rmsprop(Rmsprop { beta2, epsilon }) => {
             let updates = i32::try_from(step + 1).unwrap_or(i32::MAX);
             (beta2, 1.0 - beta2, 1.0 / (1.0 - beta2.powi(updates)), epsilon)
         }

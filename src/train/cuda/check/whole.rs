@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use super::{Machine, Row, distance, rounded, some};
 use crate::job::{
     Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Graft, Input, Job, MobilenetSize, MobilenetV3, Model, Muon,
-    Norm, Normalization, Optimizer, Pool, Positions, Precision, Sgd, Shampoo, Vit,
+    Norm, Normalization, Optimizer, Pool, Positions, Precision, Rmsprop, Sgd, Shampoo, Vit,
 };
 use crate::train::bench::job;
 use crate::train::cuda::device::Number;
@@ -37,7 +37,7 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
     let adam = Optimizer::Adam(Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 });
     let sgd = |nesterov| Optimizer::Sgd(Sgd { momentum: 0.9, nesterov });
     // With epsilons as large as its: nothing is told by directions that hang on the last bits of a gradient.
-    let graft = Graft::Rmsprop { beta2: 0.99, epsilon: 1e-2 };
+    let graft = Graft::Rmsprop(Rmsprop { beta2: 0.99, epsilon: 1e-2 });
     let shampoo = Optimizer::Shampoo(Shampoo {
         block: 64,
         every: 2,
