@@ -14,7 +14,7 @@ use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::{Plan, cohort_cost, job_cost};
+use crate::plan::{Plan, Planned, cohort_cost, job_cost};
 use crate::store::{self, Store};
 use crate::train;
 
@@ -51,7 +51,12 @@ struct Rate {
 impl Rate {
     fn new(plan: &Plan, stored: Option<f64>, gpu_tflops: f64) -> Result<Rate> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let (flops_per_second, source) = match (stored, plan.open().next()) {
+        // The cheapest says what a small network reaches, and is soon asked.
+        let cheapest = plan.open().min_by(|a, b| {
+            let of = |planned: &Planned| planned.job.student.training_flops(planned.job.input());
+            of(a).total_cmp(&of(b))
+        });
+        let (flops_per_second, source) = match (stored, cheapest) {
             (Some(rate), _) => (rate, "the store's epochs"),
             // Nothing is open, so nothing is asked of the rate.
             (None, None) => (f64::INFINITY, "nothing"),
@@ -259,7 +264,11 @@ fn text(plan: &Plan, rate: &Rate) -> String {
     text
 }
 
-/// `12,345`, or with a decimal below a hundred.
+/// `12,345`, with decimals below a hundred.
 fn grouped(hours: f64) -> String {
-    if hours < 100.0 { format!("{hours:.1}") } else { crate::report::grouped(hours.round() as u64) }
+    match hours {
+        h if h < 0.1 => format!("{h:.4}"),
+        h if h < 100.0 => format!("{h:.1}"),
+        h => crate::report::grouped(h.round() as u64),
+    }
 }

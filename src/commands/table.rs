@@ -26,7 +26,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// `1.23 TFLOP`
 pub fn flops(count: f64) -> String {
-    let units = ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"];
+    let units = ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"];
     let power = if count < 1.0 { 0 } else { ((count.log10() / 3.0) as usize).min(units.len() - 1) };
     format!("{:.3} {}", Digits(count / 1000f64.powi(power as i32)), units[power])
 }
@@ -62,7 +62,8 @@ pub fn duration(duration: Duration) -> String {
         s if s < 60.0 => format!("{s:.0} s"),
         s if s < 3600.0 => format!("{} min {} s", s as u64 / 60, s as u64 % 60),
         s if s < 48.0 * 3600.0 => format!("{} h {} min", s as u64 / 3600, s as u64 % 3600 / 60),
-        s => format!("{:.1} days", s / 86_400.0),
+        s if s < 1000.0 * 86_400.0 => format!("{:.1} days", s / 86_400.0),
+        s => format!("{:.0} years", s / 86_400.0 / 365.25),
     }
 }
 
