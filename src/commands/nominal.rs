@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn names_tell_what_teachers_are() {
         let teacher = card("hf:timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k").unwrap();
-        assert_eq!((teacher.model.label(), teacher.classes), ("bit-resnet-152x2".to_owned(), 1000));
+        assert_eq!((teacher.model.label(), teacher.classes), ("bit-resnet 152x2".to_owned(), 1000));
         assert_eq!(card("hf:timm/resnetv2_50x1_bit.goog_in21k@main").unwrap().classes, 21_843);
         assert!(card("hf:owner/own-model").is_none() && card("teacher.npz").is_none());
     }

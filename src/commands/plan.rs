@@ -27,7 +27,7 @@ pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     let plan = plan_of(&experiment, &folder, done);
-    let rate = Rate::new(&plan, rate, f64::from(arguments.gpu_tflops))?;
+    let rate = Rate::new(&plan, rate, absent.is_empty(), f64::from(arguments.gpu_tflops))?;
     if arguments.json {
         print_json(&Listing { not_here: &absent, ..Listing::new(&experiment, &plan, &rate) })?;
     } else {
@@ -42,14 +42,15 @@ const MOST_ROWS: usize = 100;
 
 /// What one core computes in a second, and who says so; and a GPU, as was told.
 struct Rate {
-    flops_per_second: f64,
+    flops_per_second: Option<f64>,
     source: &'static str,
     cores: usize,
     gpu_tflops: f64,
 }
 
 impl Rate {
-    fn new(plan: &Plan, stored: Option<f64>, gpu_tflops: f64) -> Result<Rate> {
+    /// `here` is whether it could be run here: else nobody needs to know for how long.
+    fn new(plan: &Plan, stored: Option<f64>, here: bool, gpu_tflops: f64) -> Result<Rate> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         // The cheapest says what a small network reaches, and is soon asked.
         let cheapest = plan.open().min_by(|a, b| {
@@ -57,16 +58,17 @@ impl Rate {
             of(a).total_cmp(&of(b))
         });
         let (flops_per_second, source) = match (stored, cheapest) {
-            (Some(rate), _) => (rate, "the store's epochs"),
-            // Nothing is open, so nothing is asked of the rate.
-            (None, None) => (f64::INFINITY, "nothing"),
-            (None, Some(planned)) => (train::probe(&planned.job)?, "a probe of half a second"),
+            (Some(rate), Some(_)) if here => (Some(rate), "the store's epochs"),
+            (None, Some(planned)) if here => (Some(train::probe(&planned.job)?), "a probe of half a second"),
+            // Nothing is open, or cannot be done.
+            _ => (None, "nothing"),
         };
         Ok(Rate { flops_per_second, source, cores, gpu_tflops })
     }
 
-    fn seconds(&self, plan: &Plan) -> f64 {
-        plan.cost().total() / self.flops_per_second / self.cores.min(plan.cohorts.len()).max(1) as f64
+    fn seconds(&self, plan: &Plan) -> Option<f64> {
+        let cores = self.cores.min(plan.cohorts.len()).max(1) as f64;
+        self.flops_per_second.map(|rate| plan.cost().total() / rate / cores)
     }
 
     fn gpu_hours(&self, plan: &Plan) -> f64 {
@@ -86,7 +88,7 @@ struct Listing<'a> {
     open: usize,
     student_flops: f64,
     teacher_flops: f64,
-    seconds: f64,
+    seconds: Option<f64>,
     rate_from: &'a str,
     gpu_hours: f64,
     gpu_tflops: f64,
@@ -246,14 +248,15 @@ fn text(plan: &Plan, rate: &Rate) -> String {
             table::flops(shared.teacher_flops),
             table::flops(alone.total()),
         );
-        let seconds = rate.seconds(plan).min(1e12);
-        text += &format!(
-            "about {} on {} cores, evaluations not counted, at {}/s a core by {}\n",
-            table::duration(Duration::from_secs_f64(seconds)),
-            rate.cores,
-            table::flops(rate.flops_per_second),
-            rate.source,
-        );
+        if let (Some(seconds), Some(rate_here)) = (rate.seconds(plan), rate.flops_per_second) {
+            text += &format!(
+                "about {} on {} cores, evaluations not counted, at {}/s a core by {}\n",
+                table::duration(Duration::from_secs_f64(seconds.min(1e12))),
+                rate.cores,
+                table::flops(rate_here),
+                rate.source,
+            );
+        }
         text += &format!(
             "{} GPU-hours at {} TFLOP/s; {} on disk\n",
             grouped(rate.gpu_hours(plan)),

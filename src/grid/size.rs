@@ -58,8 +58,9 @@ pub(super) fn lay_over<'t>(file: &mut DeTable<'t>, texts: &'t Texts) -> Result<O
         match (word, file.get_mut(word).map(|below| below.get_mut()), value.get_ref()) {
             ("run" | "base", Some(DeValue::Table(below)), DeValue::Table(above)) => merge(below, above),
             ("teachers", Some(DeValue::Table(below)), DeValue::Table(above)) => lay_teachers(below, above),
-            (_, Some(below @ DeValue::Table(_)), above) if word != "grid" && word != "title" => {
-                return Err(expected(below.type_str(), value.span(), above));
+            (_, Some(DeValue::Table(_)), above) => {
+                let fault = expected("a table", value.span(), above);
+                return Err(fault.hint("a size holds what is other than in the rest of the file, in the same sections"));
             }
             _ => {
                 file.remove(word);

@@ -877,7 +877,7 @@ fn a_size_is_laid_over_the_file() {
     let Some(NetworkSource::Job(teacher)) = job.teachers().first().map(|teacher| &teacher.source) else {
         panic!("the teacher is trained")
     };
-    assert_eq!((teacher.epochs, teacher.student.label().as_str()), (4, "bit-resnet-14 w32"));
+    assert_eq!((teacher.epochs, teacher.student.label().as_str()), (4, "bit-resnet-small 14x32"));
     assert_eq!(ids(&small), ids(&read_with(SIZES, &["size=small"]).unwrap()));
 
     let boxed = read_with(SIZES, &["size=box", "learning-rate=1e-3"]).unwrap();
