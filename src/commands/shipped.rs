@@ -1,6 +1,7 @@
 //! Experiments and reports by name: of the working folder's `experiments/` and `reports/` first, then those that are in
 //! the binary, so that an installed `distillery` can run them without a checkout.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,9 +83,10 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
     axes.sort();
     axes.dedup();
     axes.retain(|axis| !["epochs", "seed"].contains(&axis.as_str()));
+    let modes: BTreeSet<&str> = outcomes.iter().map(|outcome| outcome.job.teaching_name()).collect();
     let series = match axes.iter().position(|axis| *axis == "teaching") {
         Some(place) => axes.remove(place).as_str(),
-        None if axes.is_empty() => "teaching",
+        None if axes.is_empty() || modes.len() > 1 => "teaching",
         None => axes.remove(0),
     };
     let mut combinations: Vec<Vec<(&String, &String)>> = Vec::new();
@@ -94,6 +96,12 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
             combinations.push(combination);
         }
     }
+    // What lacks an axis is in all panels along it.
+    let all = combinations.clone();
+    let within = |small: &[(&String, &String)], large: &[(&String, &String)]| {
+        small.len() < large.len() && small.iter().all(|place| large.contains(place))
+    };
+    combinations.retain(|one| !all.iter().any(|other| within(one, other)));
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!("experiment = {}\ntitle = {}\n", quoted(experiment), quoted(title));
     for combination in if combinations.is_empty() { vec![Vec::new()] } else { combinations } {

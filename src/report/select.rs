@@ -162,7 +162,8 @@ fn chosen<'a>(report: &Report, panel: &Panel, points: &[&'a Outcome]) -> Result<
         .iter()
         .copied()
         .filter(|outcome| {
-            panel.filter().iter().all(|(axis, place)| place_on(outcome, axis).is_some_and(|text| place.is(&text)))
+            // What stands on no such axis, as a student of a teacher on that of labels' mixup, is nowhere else on it.
+            panel.filter().iter().all(|(axis, place)| place_on(outcome, axis).is_none_or(|text| place.is(&text)))
                 && !panel.omit().contains(&series_of(outcome, panel.series()))
                 && !(panel.value().needs_teacher() && outcome.job.teachers().is_empty())
         })

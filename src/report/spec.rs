@@ -52,7 +52,7 @@ pub struct Duration {
     pub value: Value,
     /// The axis whose places are the lines: `teaching`, or any axis of the experiment.
     pub series: String,
-    /// Only jobs at these places.
+    /// Only jobs at these places, and those that stand on no such axis.
     #[serde(default, rename = "where")]
     pub filter: BTreeMap<String, Place>,
     /// Series that are left out, by name.
