@@ -31,28 +31,57 @@ pub struct Header {
 /// # Errors
 /// When the bytes are no image that is known.
 pub fn header(bytes: &[u8], orient: Orient) -> Result<Header> {
-    if orient == Orient::Stored
-        && let Some((height, width, colour)) = jpeg::header(bytes)?
-    {
-        return Ok(Header { height: height as u32, width: width as u32, colour });
-    }
-    let mut decoder = reader(bytes)?.into_decoder()?;
-    fits(decoder.dimensions())?;
-    let (width, height) = decoder.dimensions();
-    let colour = decoder.color_type().has_color();
-    let (width, height) = match orient {
-        Orient::Exif if is_on_its_side(&mut decoder) => (height, width),
-        _ => (width, height),
+    let (height, width, colour, turn) = match jpeg::header(bytes)? {
+        Some((height, width, colour)) => (height as u32, width as u32, colour, turn_of_jpeg(bytes, orient)),
+        None => {
+            let mut decoder = reader(bytes)?.into_decoder()?;
+            let (width, height) = decoder.dimensions();
+            (height, width, decoder.color_type().has_color(), turn(&mut decoder, orient))
+        }
     };
+    fits((width, height))?;
+    let on_its_side = matches!(
+        turn,
+        Some(TurnedBy::Rotate90 | TurnedBy::Rotate270 | TurnedBy::Rotate90FlipH | TurnedBy::Rotate270FlipH)
+    );
+    let (height, width) = if on_its_side { (width, height) } else { (height, width) };
     Ok(Header { height, width, colour })
 }
 
-/// What cannot be read counts as upright, as in every viewer.
-fn is_on_its_side(decoder: &mut impl ImageDecoder) -> bool {
-    matches!(
-        decoder.orientation(),
-        Ok(TurnedBy::Rotate90 | TurnedBy::Rotate270 | TurnedBy::Rotate90FlipH | TurnedBy::Rotate270FlipH)
-    )
+/// How an image is to be turned. What cannot be read counts as upright, as in every viewer.
+fn turn(decoder: &mut impl ImageDecoder, orient: Orient) -> Option<TurnedBy> {
+    let said = match orient {
+        Orient::Stored => None,
+        Orient::Exif => decoder.orientation().ok(),
+    };
+    said.filter(|turn| *turn != TurnedBy::NoTransforms)
+}
+
+/// The same of a JPEG, which may be one that only libjpeg reads.
+fn turn_of_jpeg(bytes: &[u8], orient: Orient) -> Option<TurnedBy> {
+    if orient == Orient::Stored {
+        return None;
+    }
+    let chunk = segments(bytes).find_map(|(marker, segment)| match marker {
+        0xe1 => segment.strip_prefix(b"Exif\0\0"),
+        _ => None,
+    })?;
+    TurnedBy::from_exif_chunk(chunk).filter(|turn| *turn != TurnedBy::NoTransforms)
+}
+
+/// Markers before a JPEG's first scan, with what they hold.
+fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        // Filling bytes.
+        while bytes.get(at..at + 2) == Some(&[0xff, 0xff]) {
+            at += 1;
+        }
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)? else { return None };
+        let segment = bytes.get(at + 4..at + 2 + usize::from(u16::from_be_bytes([high, low])))?;
+        at += 4 + segment.len();
+        (marker != 0xda).then_some((marker, segment))
+    })
 }
 
 /// Height, width and pixels `[H, W, C]`; one channel is grey, three are red, green and blue.
@@ -61,33 +90,23 @@ fn is_on_its_side(decoder: &mut impl ImageDecoder) -> bool {
 /// When the bytes are no image that is known, or a damaged one.
 pub fn decode(bytes: &[u8], channels: usize, orient: Orient) -> Result<(usize, usize, Vec<u8>)> {
     let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
-    if is_jpeg
-        && orient == Orient::Stored
-        && let Some(decoded) = jpeg::decode(bytes, channels)?
-    {
-        return Ok(decoded);
-    }
-    let reader = reader(bytes)?;
-    let mut decoder = reader.into_decoder()?;
-    fits(decoder.dimensions())?;
-    let turn = match orient {
-        Orient::Stored => None,
-        Orient::Exif => decoder.orientation().ok().filter(|turn| *turn != TurnedBy::NoTransforms),
-    };
-    let decoded = if is_jpeg && turn.is_some() { jpeg::decode(bytes, channels)? } else { None };
-    let mut image = match (decoded, turn) {
-        (Some(decoded), None) => return Ok(decoded),
-        (Some((height, width, pixels)), Some(_)) => {
-            let (height, width) = (height as u32, width as u32);
+    let decoded = if is_jpeg { jpeg::decode(bytes, channels)? } else { None };
+    let (mut image, turn) = match decoded {
+        Some(decoded) => {
+            let Some(turn) = turn_of_jpeg(bytes, orient) else { return Ok(decoded) };
+            let (height, width, pixels) = (decoded.0 as u32, decoded.1 as u32, decoded.2);
             let image = match channels {
                 1 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
                 _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
             };
-            image.context("as many pixels as the sides say")?
+            (image.context("as many pixels as the sides say")?, Some(turn))
         }
-        (None, _) => {
+        None => {
+            let mut decoder = reader(bytes)?.into_decoder()?;
+            fits(decoder.dimensions())?;
             ensure!(!is_jpeg || has_end(bytes), "the JPEG is cut off");
-            DynamicImage::from_decoder(decoder)?
+            let turn = turn(&mut decoder, orient);
+            (DynamicImage::from_decoder(decoder)?, turn)
         }
     };
     if let Some(turn) = turn {
@@ -171,5 +190,18 @@ mod tests {
         // Red was left, and is above.
         assert!(near(&at(&upright.2, 8, 4, 2), [251, 20, 10]) && near(&at(&upright.2, 8, 4, 13), [10, 30, 239]));
         assert_eq!(at(&stored.2, 16, 2, 4), at(&upright.2, 8, 3, 2));
+    }
+
+    /// To heed the orientation changes nothing of what is upright, not by a bit.
+    #[test]
+    fn what_is_upright_stays_as_it_is() {
+        let all: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../../tests/golden/jpegs.json")).unwrap();
+        for recorded in all {
+            use base64::Engine;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(recorded["jpeg"].as_str().unwrap()).unwrap();
+            assert_eq!(decode(&bytes, 3, Orient::Exif).unwrap(), decode(&bytes, 3, Orient::Stored).unwrap());
+            assert_eq!(header(&bytes, Orient::Exif).unwrap(), header(&bytes, Orient::Stored).unwrap());
+        }
     }
 }

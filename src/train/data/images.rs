@@ -234,10 +234,10 @@ impl Images {
         Ok(Images { digests, ..Images::decoded(Pixels::Memory(pixels), sizes, channels, labels) })
     }
 
-    /// Of the pixels that decoding gives.
+    /// Of the pixels that decoding gives; the last byte is another where a decoder gives others than before.
     pub(super) fn identity(&self) -> [u8; 32] {
         let turned = matches!(&self.store, Store::Encoded { orient: Orient::Exif, .. });
-        let mut hash = Sha256::new_with_prefix([self.channels as u8, u8::from(turned)]);
+        let mut hash = Sha256::new_with_prefix([self.channels as u8, u8::from(turned), 1]);
         self.digests.iter().for_each(|digest| hash.update(digest));
         hash.finalize().into()
     }

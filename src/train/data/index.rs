@@ -21,9 +21,9 @@ use crate::folder::replace;
 use crate::source::{Broken, Source};
 
 /// Broken images that are named; of more, the number is told.
-const NAMED: usize = 20;
+const NAMED: usize = 1000;
 /// Stands before what is kept; a change of its form or meaning must change it.
-const FORM: &[u8] = b"distillery index 2\n";
+const FORM: &[u8] = b"distillery index 3\n";
 /// What is found out faster is not worth a file.
 const WORTH: Duration = Duration::from_secs(2);
 /// Digest, height, width, and what is left in a byte.
@@ -131,7 +131,9 @@ fn look_at(entries: &mut [Entry], source: &Source) -> Vec<Known> {
     }
     let started = Instant::now();
     let known: Vec<Known> = entries.par_iter().map(|entry| look(entry, source)).collect();
-    if let Some(file) = file.filter(|_| started.elapsed() > WORTH) {
+    // What could not even be read may be there the next time.
+    let unread = known.iter().any(|known| known.digest == [0; 32]);
+    if let Some(file) = file.filter(|_| started.elapsed() > WORTH && !unread) {
         save(&file, &known);
     }
     known

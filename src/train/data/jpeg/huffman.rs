@@ -61,6 +61,11 @@ impl<'a> Codes<'a> {
         (self.layout.mcu_width, self.layout.mcus_per_row, self.layout.blocks.len())
     }
 
+    /// Where the scan begins.
+    pub fn start(&self) -> usize {
+        self.layout.start
+    }
+
     /// The first byte that is known not to belong to the codes.
     pub fn end(&self) -> usize {
         self.end

@@ -171,6 +171,10 @@ impl<'a> Reader<'a> {
 
     /// Reads codes of the columns from here on in libjpeg's stead, where that can be done.
     fn hasten(&mut self, columns: Range<usize>) {
+        // SAFETY: the header is read, up to the first byte of the first scan.
+        let left = unsafe { (*self.state.src).bytes_in_buffer };
+        // Who reads a header otherwise than libjpeg has read another image.
+        self.fast.take_if(|fast| fast.codes.start() != self.bytes.len() - left);
         let Some(fast) = &mut self.fast else { return };
         let eighths = self.state.scale_num as usize;
         let (mcu_width, ..) = fast.codes.shape();

@@ -248,3 +248,40 @@ fn what_does_not_matter_is_read_over() {
     let read = decode_window(&odd, recorded.channels, recorded.whole(), None).unwrap();
     assert!(clean.pixels == read.pixels);
 }
+
+/// What libjpeg and we might read otherwise, libjpeg reads alone: a header behind a marker without length, components of
+/// one name, a width of nothing.
+#[test]
+fn odd_headers_are_libjpegs() {
+    let recorded = Recorded::all().remove(0);
+    let bytes = recorded.bytes();
+    let frame = bytes.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
+    let put = |at: usize, odd: &[u8]| [&bytes[..at], odd, &bytes[at..]].concat();
+    let comment = |inside: &[u8]| [&[0xff, 0xfe, 0, 2 + inside.len() as u8], inside].concat();
+    // libjpeg steps over two bytes and finds a comment; with a length, it would be a frame of no width.
+    let fake = comment(&[0, 0, 0, 0, 0xff, 0xc0, 0, 11, 8, 0, 9, 0, 0, 1, 1, 0x11, 0]);
+    let mut behind = Vec::new();
+    for marker in [0x00, 0x01, 0xd0] {
+        behind.push(put(2, &[&[0xff, marker], &fake[..]].concat()));
+    }
+    let mut same_names = bytes.clone();
+    let mut names = 0;
+    for component in 0..3 {
+        // In the frame; the scan asks for three of that name.
+        same_names[frame + 10 + 3 * component] = 1;
+        names += 1;
+    }
+    let scan = bytes.windows(2).position(|two| two == [0xff, 0xda]).unwrap();
+    (0..names).for_each(|component| same_names[scan + 5 + 2 * component] = 1);
+    let mut narrow = bytes.clone();
+    narrow[frame + 7..frame + 9].fill(0);
+    for odd in behind.iter().chain([&same_names, &narrow]) {
+        assert!(Codes::new(odd).is_none(), "{:02x?}", &odd[..12]);
+        let theirs = by_libjpeg(odd, 3, recorded.whole(), None);
+        match (decode_window(odd, 3, recorded.whole(), None), theirs) {
+            (Ok(ours), Some(Ok(theirs))) => assert!(ours.pixels == theirs.pixels),
+            (Err(_), Some(Err(_)) | None) => {}
+            (ours, theirs) => panic!("{} {}", ours.is_ok(), theirs.is_some()),
+        }
+    }
+}

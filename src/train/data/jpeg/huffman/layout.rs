@@ -41,7 +41,8 @@ struct Frame {
 }
 
 impl Layout {
-    /// None where it is not that of a baseline or extended sequential JPEG of 8 bits whose components share one scan.
+    /// None where it is not that of a baseline or extended sequential JPEG of 8 bits whose components share one scan, or
+    /// where anything in it is unusual.
     pub fn read(bytes: &[u8]) -> Option<Layout> {
         let (mut dc, mut ac) = ([const { None }; 4], [const { None }; 4]);
         let (mut frame, mut restart_interval) = (None, 0);
@@ -72,9 +73,10 @@ impl Layout {
                     let mcus_per_row = frame.width.div_ceil(8 * mcu_width);
                     return Some(Layout { blocks, dc, ac, mcu_width, mcus_per_row, restart_interval, start: at });
                 }
-                // Other frames, and what changes them; a second image.
-                0xc2..=0xc3 | 0xc5..=0xcf | 0xd8 | 0xd9 | 0xdc | 0xde | 0xdf => return None,
-                _ => {}
+                // Quantisation; what programs write down for themselves.
+                0xdb | 0xe0..=0xef | 0xfe => {}
+                // Other frames, and what changes them; what has no length; what nobody knows.
+                _ => return None,
             }
         }
     }
@@ -94,8 +96,12 @@ fn read_frame(segment: &[u8]) -> Option<Frame> {
     let components: Vec<Component> = components.collect();
     let right = |sampling: usize| (1..=4).contains(&sampling);
     let sound = components.iter().all(|component| right(component.across) && right(component.down));
-    (components.len() == usize::from(*count) && (1..=4).contains(count) && sound)
-        .then_some(Frame { width: usize::from(short(segment, 3)?), components })
+    // libjpeg has rules of its own for components of one name.
+    let named =
+        components.iter().enumerate().all(|(i, component)| components[..i].iter().all(|o| o.id != component.id));
+    let width = usize::from(short(segment, 3)?);
+    (components.len() == usize::from(*count) && (1..=4).contains(count) && sound && named && width > 0)
+        .then_some(Frame { width, components })
 }
 
 fn read_tables(mut segment: &[u8], dc: &mut [Option<Rc<Table>>; 4], ac: &mut [Option<Rc<Table>>; 4]) -> Option<()> {
