@@ -11,6 +11,7 @@ mod plan;
 mod query;
 mod report;
 mod run;
+mod shared;
 mod shipped;
 mod status;
 mod table;

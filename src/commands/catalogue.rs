@@ -1,7 +1,7 @@
 //! What the grid asks about the outside world: the content of data sets and weights files.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 
 use super::Usage;
+use super::shared::{self, Prints};
 use crate::card::Card;
 use crate::digest;
-use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, GridJob, WeightsFile};
+use crate::grid::{self, Catalogue, DataSource, Experiment, FoundData, WeightsFile};
 use crate::hub::{self, DataReference, Reference, Settings};
-use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Slice, Weights};
+use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
 use crate::known::{self, Known};
 use crate::source::Origin;
 use crate::train::data::{self, DataSet};
@@ -23,12 +24,9 @@ use crate::train::weights::{load_body, load_weights};
 /// Reads what it is asked for. The grid asks once per name.
 #[derive(Debug, Default)]
 pub struct Shelf {
-    /// Of the images of each data set's parts, by its SHA-256.
-    digests: RefCell<BTreeMap<String, Digests>>,
+    /// Of each data set, by its SHA-256.
+    prints: RefCell<BTreeMap<String, Prints>>,
 }
-
-/// Of training, validation and test.
-type Digests = [Vec<[u8; 32]>; 3];
 
 impl Catalogue for Shelf {
     fn data(&self, source: &DataSource) -> Result<FoundData, String> {
@@ -37,7 +35,8 @@ impl Catalogue for Shelf {
             let set = data::open(&local)?;
             let found = found(source, local, &set);
             let digests = [&set.train, &set.validation, &set.test].map(|images| images.digests().to_vec());
-            self.digests.borrow_mut().insert(found.data.sha256.clone(), digests);
+            let prints = Prints { digests, train_labels: found.train_labels.clone() };
+            self.prints.borrow_mut().insert(found.data.sha256.clone(), prints);
             anyhow::Ok(found)
         };
         look().map_err(|error| format!("{error:#}"))
@@ -49,31 +48,10 @@ impl Catalogue for Shelf {
 }
 
 impl Shelf {
-    /// Says where images that are trained on are also among those that are measured on, in another set.
+    /// Says where images that are trained on are also among those that are measured on.
     pub fn note_shared(&self, experiment: &Experiment) {
-        let all = self.digests.borrow();
-        let mut told = HashSet::new();
-        let cut = |sha256: &str, slice: &Slice| {
-            let part = all.get(sha256).map(|parts| &parts[slice.part as usize]);
-            part.and_then(|part| part.get(slice.start as usize..slice.end as usize)).unwrap_or_default()
-        };
-        for GridJob { job, .. } in &experiment.jobs {
-            for set in &job.train_on {
-                for (name, slice) in [("validation", &job.split.validation), ("test", &job.split.test)] {
-                    if !told.insert((&set.data.sha256, &set.slice, &job.data.sha256, slice)) {
-                        continue;
-                    }
-                    let shown: HashSet<&[u8; 32]> = cut(&set.data.sha256, &set.slice).iter().collect();
-                    let shared = cut(&job.data.sha256, slice).iter().filter(|digest| shown.contains(digest)).count();
-                    if shared > 0 {
-                        let (of, by) = (&job.data.name, &set.data.name);
-                        eprintln!(
-                            "note: {shared} {name} images of `{of}` are among those of `{by}` that are trained on"
-                        );
-                    }
-                }
-            }
-        }
+        let jobs = experiment.jobs.iter().map(|cell| &cell.job);
+        shared::notes(&self.prints.borrow(), jobs).iter().for_each(|note| eprintln!("note: {note}"));
     }
 }
 

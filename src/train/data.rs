@@ -32,9 +32,6 @@ use crate::job::{Data, Decode, Part, Slice};
 use crate::known;
 use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
-/// What training, validation and test are called in folders and files.
-const NAMES: [&[&str]; 3] = [&["train"], &["validation", "valid", "val", "dev"], &["test"]];
-
 /// Names the folder where the paper's data sets lie, each in a folder of its name.
 const DATA_FOLDER: &str = "DISTILLERY_DATA";
 
@@ -232,26 +229,4 @@ pub fn kind(path: &Path) -> Option<Kind> {
         Kind::Idx => idx::is_here(path),
         Kind::Folder => folder::is_here(path),
     })
-}
-
-/// Which of the names of a part is there, for each part: training, validation, test.
-///
-/// # Errors
-/// When a part goes by two names.
-fn parts(is_here: impl Fn(&str) -> bool) -> Result<[Option<&'static str>; 3]> {
-    let mut found = [None; 3];
-    for (names, found) in NAMES.iter().zip(&mut found) {
-        let mut there = names.iter().copied().filter(|name| is_here(name));
-        *found = there.next();
-        if let (Some(first), Some(second)) = (*found, there.next()) {
-            bail!("there are both `{first}` and `{second}`\nhint: keep one of them: they are names of the same part");
-        }
-    }
-    Ok(found)
-}
-
-/// The part whose name is a word of a file's name: 0 for training, 1 for validation, 2 for test.
-fn part_of(file: &str) -> Option<usize> {
-    let mut words = file.split(|c: char| !c.is_ascii_alphanumeric());
-    words.find_map(|word| NAMES.iter().position(|names| names.contains(&word)))
 }

@@ -1,5 +1,8 @@
 //! The allocator's settings, and the memory and processor time a process used.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 /// Largest value glibc takes for the size from which on an allocation gets pages of its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MMAP_THRESHOLD_BYTES: i32 = 32 << 20;
@@ -17,7 +20,7 @@ pub fn keep_freed_pages() {
 
 /// The most resident memory this process had so far, where the system says.
 pub fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
@@ -25,24 +28,47 @@ pub fn peak_bytes() -> Option<u64> {
 
 /// What new work may take without pushing others out, where the system says.
 pub fn available_bytes() -> Option<u64> {
-    let about = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let about = fs::read_to_string("/proc/meminfo").ok()?;
     let line = about.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     let free = kib * 1024;
     Some(group_bytes().map_or(free, |own| own.min(free)))
 }
 
-/// What is left of the limit of this process's control group (version 2), as of a container or a batch system.
+/// Where control groups lie.
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// What is left of the limits of this process's control groups, as of a container or a batch system.
 fn group_bytes() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let number = |name: &str| -> Option<u64> {
-        let inside = format!("/sys/fs/cgroup{}/{name}", group.trim_end_matches('/'));
-        let text =
-            std::fs::read_to_string(inside).or_else(|_| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")));
-        text.ok()?.trim().parse().ok()
-    };
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    left(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new(GROUPS))
+}
+
+/// The least that is left of the memory of any of the groups, which are written as the system tells a process its own,
+/// and of those around each. `root` holds those of version 2, or `unified` in it does, and those of version 1 in `memory`.
+fn left(groups: &str, root: &Path) -> Option<u64> {
+    let number = |file: PathBuf| -> Option<u64> { fs::read_to_string(file).ok()?.trim().parse().ok() };
+    let mut least = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (trees, limit, used) = match controllers {
+            "" => (&["", "unified"][..], "memory.max", "memory.current"),
+            of if of.split(',').any(|one| one == "memory") => {
+                (&["memory"][..], "memory.limit_in_bytes", "memory.usage_in_bytes")
+            }
+            _ => continue,
+        };
+        for tree in trees {
+            for group in Path::new(group.trim_start_matches('/')).ancestors() {
+                let folder = root.join(tree).join(group);
+                // Without a limit it says `max`, or a number beyond any machine.
+                let Some(limit) = number(folder.join(limit)) else { continue };
+                let left = limit.saturating_sub(number(folder.join(used)).unwrap_or(0));
+                least = Some(least.map_or(left, |least: u64| least.min(left)));
+            }
+        }
+    }
+    least
 }
 
 /// Processor time of this process so far, seconds: (user, system).
@@ -58,12 +84,50 @@ pub fn processor_seconds() -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_group_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let file = root.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        let left = |groups: &str| left(groups, root.path());
+        assert_eq!(left("0::/job/step\n"), None);
+        write("job/step/memory.max", "max\n");
+        write("job/step/memory.current", "100\n");
+        assert_eq!(left("0::/job/step\n"), None);
+        // A group around it has the limit, and what others in it use is used.
+        write("job/memory.max", "5000\n");
+        write("job/memory.current", "1500\n");
+        assert_eq!(left("0::/job/step\n"), Some(3500));
+        write("job/step/memory.max", "2000\n");
+        assert_eq!(left("0::/job/step\n"), Some(1900));
+        // In a container the path is that of the machine, and its own group the root.
+        assert_eq!(left("0::/elsewhere\n"), None);
+        write("memory.max", "700\n");
+        assert_eq!(left("0::/elsewhere\n"), Some(700));
+        assert_eq!(left("0::/\n"), Some(700));
+        write("memory.max", "max\n");
+        // The first version, alone or beside the second.
+        write("memory/a:b/memory.limit_in_bytes", "900\n");
+        write("memory/a:b/memory.usage_in_bytes", "1000\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/memory.usage_in_bytes", "0\n");
+        assert_eq!(left("3:cpu,memory:/a:b\n0::/job\n"), Some(0));
+        assert_eq!(left("3:memory:/\n2:cpu:/a:b\n"), Some(9_223_372_036_854_771_712));
+        write("unified/x/memory.max", "40\n");
+        assert_eq!(left("0::/x\n"), Some(40));
+    }
+
     #[test]
     #[cfg(target_os = "linux")]
     fn the_peak_grows_with_what_is_used() {
-        let before = super::peak_bytes().unwrap();
+        let before = peak_bytes().unwrap();
         let used = std::hint::black_box(vec![1u8; 64 << 20]);
-        let after = super::peak_bytes().unwrap();
+        let after = peak_bytes().unwrap();
         assert!(used[0] == 1 && after >= before.max(64 << 20), "{before} {after}");
     }
 }

@@ -550,6 +550,76 @@ fn nobody_is_measured_on_what_was_seen() {
     assert_eq!(done(&succeeded(output)), 1);
 }
 
+/// What is only to be priced is told too.
+#[test]
+fn teachers_and_copies_are_looked_at() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = |name: &str| place.path().join(name);
+    let classes = ["dark", "light"];
+    shades(&folder("own/train"), &classes, 12);
+    // Two of each class are copies of images to train on, the other way round in `other`, which shows the rest too.
+    shades(&folder("own/test"), &classes, 6);
+    for class in classes {
+        for index in 0..6 {
+            let path = folder("own/test").join(class).join(format!("{index}.png"));
+            if index >= 2 {
+                let shade =
+                    |x, y| image::Luma([(3 + 5 * index + 7 * x + y) as u8 + if class == "dark" { 0 } else { 90 }]);
+                image::GrayImage::from_fn(9, 8, shade).save(&path).unwrap();
+            }
+            let copy = folder("other/train").join(class).join(format!("{index}.png"));
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(&path, copy).unwrap();
+        }
+    }
+    shades(&folder("other/test"), &classes, 1);
+    let said = |name: &str, teacher: &str, more: &str| {
+        let text = format!(
+            r#"
+            [teachers.first.train]
+            objective = "labels"
+            {teacher}
+            [teachers.big.train]
+            init = {{ teacher = {{ name = "first" }} }}
+            objective = "labels"
+            [base]
+            data = {{ folder = "../own" }}
+            split = {{ train = "train", validation = "test[:1]", test = "test[1:]" }}
+            student = {{ bit-resnet-small = {{ depth = 8, width = 4 }} }}
+            teaching = "consistent/ic"
+            teachers = ["big"]
+            resolution = 6
+            learning-rate = 1e-2
+            batch = 4
+            epochs = 1
+            {more}
+            "#
+        );
+        fs::create_dir_all(folder("experiments")).unwrap();
+        fs::write(folder("experiments").join(format!("{name}.toml")), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
+        let output = command.current_dir(place.path()).args(["plan", name]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let notes = said.lines().filter(|line| line.contains("images of `own`"));
+        notes.filter(|line| line.contains(" test ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let other = r#"data = { folder = "../other" }
+        split = { train = "train", validation = "test[:1]", test = "test[1:]" }"#;
+    let few = "[[grid]]\n[grid.product]\nepochs = [1, 2]";
+    // Of 11 or 12 test images; which one is cut off by `test[1:]` is a matter of the order of paths.
+    let copies = said("copies", "", few);
+    assert!(copies.len() == 1 && copies[0].ends_with("test images of `own` are copies of those that are trained on"));
+    assert!(copies[0].contains(" 3 ") || copies[0].contains(" 4 "), "{copies:?}");
+    let both = said("both", other, few);
+    let of_start = "note: 11 test images of `own` are among those of `other` that its teacher or start is trained on";
+    assert!(both.len() == 2 && both.contains(&copies[0]) && both.contains(&of_start.to_owned()), "{both:?}");
+    // By what is shown, not by what could be.
+    let train_on = r#"train-on = [{ data = { folder = "../other" } }]"#;
+    let shown = said("shown", "", train_on);
+    assert!(shown.iter().any(|line| line.contains("11 test images of `own` are among those of `other` that are")));
+}
+
 /// A test part without labels, as of contests, is left aside where validation has some.
 #[test]
 fn a_part_without_labels_measures_nobody() {

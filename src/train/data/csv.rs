@@ -1,35 +1,37 @@
 //! Data sets that a table lists: `path,label[,split]` a line, as `.csv` or, with tabs, as `.tsv`.
 //!
-//! A first line of `path` (or `file`, `filename`, `image` and the like), `label` (or `class`, `target`) and `split` (or `part`) names the columns,
-//! in any order and among others; without one they are path, label and split. Paths start at the table's folder. Where
-//! there is no split, all is for training; a folder with `train.csv` and, where they are there, `val.csv` (or
-//! `validation.csv`, `valid.csv`) and `test.csv` has a part a table.
+//! A first line of `path` (or `file`, `filename`, `image` and the like), `label` (or `class`, `target`) and `split` (or
+//! `part`, `set`, `subset`) names the columns, in any order and among others; without one they are path, label and split.
+//! Paths start at the table's folder. Where there is no split, all is for training; a folder with `train.csv` and, where
+//! they are there, `val.csv` and `test.csv`, each by any of its names ([`listing::part`]), has a part a table.
 //!
 //! Labels that are whole numbers are what they say; others are names, and the classes their alphabetical order over all
 //! parts. A part without any label is of unlabelled images. The order is the table's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use csv::{ReaderBuilder, StringRecord, Trim};
 
+use super::folder;
 use super::listing::{self, Entry, Listing};
+use crate::job::Part;
 
 const PATHS: [&str; 10] =
     ["path", "file", "filename", "filepath", "file_path", "file_name", "image", "image_path", "img", "img_path"];
 const LABELS: [&str; 5] = ["label", "labels", "class", "class_name", "target"];
 const SPLITS: [&str; 2] = ["split", "part"];
-/// What the tables of the parts are called, the first that is there.
-const TABLES: [&[&str]; 3] = [&["train"], &["validation", "valid", "val"], &["test"]];
+/// Are splits where none of those is there.
+const SETS: [&str; 2] = ["set", "subset"];
 const SUFFIXES: [&str; 2] = ["csv", "tsv"];
 /// Classes at most.
 const MOST: u32 = 1_000_000;
 
 /// Whether `path` is a table, or a folder with a table for the training part.
 pub fn is_here(path: &Path) -> bool {
-    if path.is_dir() { table(path, TABLES[0]).is_some() } else { is_table(path) }
+    if path.is_dir() { table(path, Part::Train).is_some() } else { is_table(path) }
 }
 
 /// What a table, or a folder of one table a part, lists. The images are there, but nobody has looked into them.
@@ -39,15 +41,15 @@ pub fn is_here(path: &Path) -> bool {
 pub fn listing(path: &Path) -> Result<Listing> {
     let mut rows = Vec::new();
     if path.is_dir() {
-        for names in TABLES {
-            let Some(table) = table(path, names) else { continue };
+        for part in [Part::Train, Part::Validation, Part::Test] {
+            let Some(table) = table(path, part) else { continue };
             let own = read(&table)?;
             ensure!(
                 own.iter().all(|row| row.part.is_none()),
-                "`{}` has a column `split`, but its name says the part\nhint: name the table itself, or remove the column",
+                "`{}` has a column `split` (or `part`, `set`, `subset`), but its name says the part\nhint: name the table itself, or remove the column",
                 table.display()
             );
-            rows.extend(own.into_iter().map(|row| Row { part: Some(names[0].to_owned()), ..row }));
+            rows.extend(own.into_iter().map(|row| Row { part: Some(part.name().to_owned()), ..row }));
         }
         ensure!(
             !rows.is_empty(),
@@ -81,9 +83,12 @@ fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|suffix| SUFFIXES.iter().any(|known| suffix.eq_ignore_ascii_case(known)))
 }
 
-fn table(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let files = names.iter().flat_map(|name| SUFFIXES.map(|suffix| folder.join(format!("{name}.{suffix}"))));
-    files.into_iter().find(|path| path.is_file())
+/// The table of a part: the plain name goes before others.
+fn table(folder: &Path, part: Part) -> Option<PathBuf> {
+    let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_of_part = |path: &Path| is_table(path) && listing::part(&stem(path)) == Some(part) && path.is_file();
+    let tables = folder::entries(folder, is_of_part).ok()?.into_iter().map(|(_, path)| path);
+    tables.min_by_key(|path| stem(path) != part.name())
 }
 
 fn read(table: &Path) -> Result<Vec<Row>> {
@@ -131,14 +136,17 @@ fn columns_of(first: &StringRecord, line: &str) -> Result<(Columns, bool)> {
     let find =
         |names: &[&str]| first.iter().position(|field| names.iter().any(|name| field.eq_ignore_ascii_case(name)));
     if let Some(path) = find(&PATHS) {
-        return Ok((Columns { path, label: find(&LABELS), split: find(&SPLITS) }, true));
+        return Ok((Columns { path, label: find(&LABELS), split: find(&SPLITS).or(find(&SETS)) }, true));
     }
     ensure!(
         first.len() <= 3,
         "{line} has {} columns and does not name them\nhint: a first line such as `path,label,split` does",
         first.len()
     );
-    let known = find(&LABELS).or(find(&SPLITS)).or(first.iter().position(|field| field.eq_ignore_ascii_case("id")));
+    let known = find(&LABELS)
+        .or(find(&SPLITS))
+        .or(find(&SETS))
+        .or(first.iter().position(|field| field.eq_ignore_ascii_case("id")));
     let suffix = Path::new(first.get(0).unwrap_or_default()).extension();
     ensure!(
         known.is_none() || suffix.is_some(),
@@ -155,7 +163,7 @@ fn into_listing(rows: Vec<Row>) -> Result<Listing> {
     let names: Vec<&str> = labels.into_iter().collect();
     let mut listing = Listing::default();
     // Whether its first image has a label, and the line that says so.
-    let mut labelled = BTreeMap::new();
+    let mut labelled = HashMap::new();
     for row in &rows {
         let line = &row.line;
         let label = match &row.label {
@@ -175,7 +183,7 @@ fn into_listing(rows: Vec<Row>) -> Result<Listing> {
             let (with, without) = if first { (there, line) } else { (line, there) };
             bail!("{without} has no label, {with} has one\nhint: label all images of a part, or none");
         }
-        listing.part_mut(part).context("the part is known")?.push(Entry::file(row.path.clone(), label));
+        listing.part_mut(part).push(Entry::file(row.path.clone(), label));
     }
     listing.names = (!numbers).then(|| names.into_iter().map(str::to_owned).collect());
     Ok(listing)
@@ -220,6 +228,9 @@ mod tests {
                 "x.csv",
                 "\u{feff}Class,note,Split,FILE\ndog,\"1, 2\",train,b.png\ncat,,Train,in/c.png\ndog,,Valid,a.png\n",
             ),
+            ("x.csv", "set,path,label\ntrain,b.png,dog\ntraining,in/c.png,cat\nval2017,a.png,dog\n"),
+            ("x.csv", "set,path,label,Subset\ntrain,b.png,dog,x\ntrain,in/c.png,cat,x\ndev,a.png,dog,x\n"),
+            ("x.csv", "set,path,label,part\n10,b.png,dog,train\n11,in/c.png,cat,train\n12,a.png,dog,dev\n"),
             (
                 "x.TSV",
                 "filename\tlabel\tpart\r\nb.png\tdog\ttrain\r\nin/c.png\tcat\ttrain\r\na.png\tdog\tvalidation\r\n",
@@ -257,7 +268,7 @@ mod tests {
         let (folder, _) = case("train.csv", "path,label\na.png,x\nb.png,z\n");
         assert!(is_here(folder.path()));
         fs::write(folder.path().join("val.csv"), "in/c.png,y\n").unwrap();
-        fs::write(folder.path().join("test.tsv"), "d.png\tz\n").unwrap();
+        fs::write(folder.path().join("Testing.TSV"), "d.png\tz\n").unwrap();
         let listing = listing(folder.path()).unwrap();
         assert_eq!(told(&listing.train), images(&[("a.png", Some(0)), ("b.png", Some(2))]));
         assert_eq!(told(&listing.validation), images(&[("in/c.png", Some(1))]));
@@ -281,6 +292,9 @@ mod tests {
             assert!(complaint.contains(said), "{table}: {complaint}");
         }
         let (folder, _) = case("train.csv", "path,split\na.png,train\n");
-        assert!(format!("{:#}", listing(folder.path()).unwrap_err()).contains("has a column `split`, but its name"));
+        assert!(
+            format!("{:#}", listing(folder.path()).unwrap_err())
+                .contains("has a column `split` (or `part`, `set`, `subset`), but")
+        );
     }
 }

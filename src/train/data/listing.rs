@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::job::short_hash;
+use crate::job::{Part, short_hash};
 
 /// The parts of a data set; any may be missing.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Entry {
     /// None where nothing tells.
     pub label: Option<u32>,
     pub place: Place,
-    /// Of its own file when it was looked at: from then on other bytes are an error.
+    /// Of the file it lies in when that was looked at: from then on other bytes are an error.
     pub stamp: Option<Stamp>,
 }
 
@@ -47,6 +47,11 @@ impl Stamp {
     pub fn bytes(&self) -> Vec<u8> {
         self.0.map(i64::to_le_bytes).concat()
     }
+
+    /// Whether a file that stays open holds what it held: a new name for it, or none, changes its other time.
+    fn is_as_long_and_old(&self, other: &Stamp) -> bool {
+        self.0[..4] == other.0[..4]
+    }
 }
 
 /// Where bytes lie.
@@ -62,23 +67,28 @@ pub enum Place {
     Memory(Arc<[u8]>),
 }
 
-/// `train`, `validation` or `test`, by what people and files call it, in any case.
-pub fn part(word: &str) -> Option<&'static str> {
-    match word.to_ascii_lowercase().as_str() {
-        "train" => Some("train"),
-        "validation" | "valid" | "val" => Some("validation"),
-        "test" => Some("test"),
+/// The part that a word means, in any case and with or without a number behind it: `train`, `Testing`, `val2017`.
+pub fn part(word: &str) -> Option<Part> {
+    let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
+    match word.as_str() {
+        "train" | "training" => Some(Part::Train),
+        "validation" | "valid" | "val" | "dev" => Some(Part::Validation),
+        "test" | "testing" => Some(Part::Test),
         _ => None,
     }
 }
 
+/// The part that the first such word of a file's name means.
+pub fn part_of(file: &str) -> Option<Part> {
+    file.split(|c: char| !c.is_ascii_alphanumeric()).find_map(part)
+}
+
 impl Listing {
-    /// The part that a word of [`part`] means.
-    pub fn part_mut(&mut self, word: &str) -> Option<&mut Vec<Entry>> {
-        match part(word)? {
-            "train" => Some(&mut self.train),
-            "validation" => Some(&mut self.validation),
-            _ => Some(&mut self.test),
+    pub fn part_mut(&mut self, part: Part) -> &mut Vec<Entry> {
+        match part {
+            Part::Train => &mut self.train,
+            Part::Validation => &mut self.validation,
+            Part::Test => &mut self.test,
         }
     }
 
@@ -103,14 +113,15 @@ impl Entry {
     /// The encoded image.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or is not what it was.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
+        let changed = || io::Error::other("the file changed while it was used");
         let read = || match &self.place {
             Place::File(path) => {
                 let mut file = File::open(path)?;
                 let about = file.metadata()?;
                 if self.stamp.is_some_and(|stamp| stamp != Stamp::of(&about)) {
-                    return Err(io::Error::other("the file changed while it was used"));
+                    return Err(changed());
                 }
                 let mut bytes = Vec::with_capacity(about.len() as usize);
                 file.read_to_end(&mut bytes)?;
@@ -118,10 +129,36 @@ impl Entry {
             }
             Place::Range { file, start, length } => {
                 let mut bytes = vec![0; *length];
-                file.read_exact_at(&mut bytes, *start).map(|()| Cow::Owned(bytes))
+                let read = file.read_exact_at(&mut bytes, *start);
+                let now = Stamp::of(&file.metadata()?);
+                if self.stamp.is_some_and(|stamp| !stamp.is_as_long_and_old(&now)) {
+                    return Err(changed());
+                }
+                read.map(|()| Cow::Owned(bytes))
             }
             Place::Memory(bytes) => Ok(Cow::Borrowed(&bytes[..])),
         };
         read().with_context(|| format!("cannot read {}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_by_words() {
+        for (names, expected) in [
+            (
+                &["train0000.tar", "train2017.tar", "Train-0.tar", "training-0.tar", "set_TRAIN_3.tar"][..],
+                Some(Part::Train),
+            ),
+            (&["val2017.tar", "Valid-0.tar", "x-validation.tar", "dev.tar"], Some(Part::Validation)),
+            (&["test0000.tar", "Test-0.tar", "testing-0.tar", "x.test.3.tar"], Some(Part::Test)),
+            (&["trainer.tar", "latest.tar", "0000.tar", "eval-0.tar", "2017train.tar", "contest.tar"], None),
+        ] {
+            names.iter().for_each(|name| assert_eq!(part_of(name), expected, "{name}"));
+        }
+        assert_eq!((part("train-0"), part("Train2017")), (None, Some(Part::Train)));
     }
 }

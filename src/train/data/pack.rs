@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::cache_folder;
-use super::listing::{Entry, Place};
+use super::listing::{Entry, Place, Stamp};
 use crate::digest::hex;
 
 const RECORD_BYTES: u64 = 16;
@@ -80,7 +80,8 @@ fn write(file: &Path, read: impl FnOnce(&mut dyn FnMut(Encoded) -> Result<()>) -
 /// None where it is not there or not whole.
 fn open(path: &Path, name: &impl Fn(usize) -> String) -> Option<Vec<Entry>> {
     let file = Arc::new(File::open(path).ok()?);
-    let length = file.metadata().ok()?.len();
+    let about = file.metadata().ok()?;
+    let (length, stamp) = (about.len(), Some(Stamp::of(&about)));
     let mut end = [0; END_BYTES as usize];
     file.read_exact_at(&mut end, length.checked_sub(END_BYTES)?).ok()?;
     let (count, digest) = end.split_at(8);
@@ -98,7 +99,7 @@ fn open(path: &Path, name: &impl Fn(usize) -> String) -> Option<Vec<Entry>> {
         let length = u64::from_le_bytes(length.try_into().ok()?);
         let label = u32::try_from(i64::from_le_bytes(label.try_into().ok()?)).ok();
         let place = Place::Range { file: Arc::clone(&file), start, length: usize::try_from(length).ok()? };
-        entries.push(Entry { name: name(index), label, place, stamp: None });
+        entries.push(Entry { name: name(index), label, place, stamp });
         start += length;
     }
     (start == length - END_BYTES - records).then_some(entries)
@@ -121,9 +122,12 @@ mod tests {
         };
         let entries = open(&file, &name).unwrap();
         assert_eq!(entries[2].name, "image 2");
-        assert_eq!(told(entries), images);
-        // What was cut off or changed is not taken.
+        assert_eq!(told(entries.clone()), images);
+        // What was cut off or changed is not taken, neither at first nor later.
         let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..1000]).unwrap();
+        let error = format!("{:#}", entries[0].bytes().unwrap_err());
+        assert_eq!(error, "cannot read image 0: the file changed while it was used");
         for length in [0, 10, 1003, 1040, whole.len() - 1] {
             fs::write(&file, &whole[..length]).unwrap();
             assert!(open(&file, &name).is_none(), "{length}");

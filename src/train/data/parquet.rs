@@ -1,7 +1,6 @@
 //! Parquet files as data sets of the Hugging Face hub have them: a column of encoded images, and mostly one of labels.
 //!
-//! Files with `train` in their names are the training part, with `validation` (or `valid`, `val`, `dev`) and `test` the
-//! others. Several are taken in the order of their names. The names of classes are in the file's metadata.
+//! Files are of the part that a word of their name is ([`part_of`]). Several are taken in the order of their names. The names of classes are in the file's metadata.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,9 +10,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
 
-use super::listing::{Entry, Listing, Place};
+use super::listing::{Entry, Listing, Place, part_of};
 use super::pack::{self, Encoded};
-use super::part_of;
 use crate::train::memory;
 
 const IMAGES: [&str; 2] = ["image", "img"];
@@ -53,7 +51,7 @@ pub(super) fn listing(folder: &Path) -> Result<Listing> {
                 path.display()
             )
         };
-        parts[part].push(path);
+        parts[part as usize].push(path);
     }
     of_files(&parts)
 }

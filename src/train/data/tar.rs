@@ -4,8 +4,9 @@
 //! `image.jpg`); its label is a number in `cls`, or `label` or `cls` in `json`. Members without an image and a `cls` are
 //! passed over. `classes.txt` or `classnames.txt` beside the shards, a line a class, names the classes.
 //!
-//! Shards `train*`, `val*` and `test*` are parts; where no shard is called so, all are for training. The order is that of
-//! the shards' names, and in a shard its own. Images stay where they are: only the headers and labels are read.
+//! Shards are of the part that a word of their name is ([`part_of`]); where no shard is called so, all are for training.
+//! The order is that of the shards' names, and in a shard its own. Images stay where they are: only the headers and labels
+//! are read.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,8 +19,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use super::listing::{Entry, Listing, Place};
-use super::part_of;
+use super::listing::{Entry, Listing, Place, Stamp, part_of};
 
 const IMAGES: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 const NAMES: [&str; 2] = ["classes.txt", "classnames.txt"];
@@ -54,12 +54,11 @@ pub fn listing(folder: &Path) -> Result<Listing> {
     }
     ensure!(!shards.is_empty(), "`{}` holds no tar file", folder.display());
     shards.sort();
-    let part = part_of;
-    let parted = shards.iter().any(|(name, _)| part(name).is_some());
+    let parted = shards.iter().any(|(name, _)| part_of(name).is_some());
     let mut parts = [Vec::new(), Vec::new(), Vec::new()];
     for (name, path) in shards {
-        match part(&name) {
-            Some(part) => parts[part].push(path),
+        match part_of(&name) {
+            Some(part) => parts[part as usize].push(path),
             None if parted => bail!(
                 "`{}` belongs to no part\nhint: where one shard has `train`, `val` or `test` in its name, all must have",
                 path.display()
@@ -128,7 +127,8 @@ fn shard(path: &Path) -> Result<Vec<Entry>> {
     let shown = path.display();
     let within = || format!("in `{shown}`");
     let file = Arc::new(File::open(path).with_context(|| format!("cannot open `{shown}`"))?);
-    let whole = file.metadata().with_context(within)?.len();
+    let about = file.metadata().with_context(within)?;
+    let whole = about.len();
     let mut magic = [0; 2];
     ensure!(file.read_exact_at(&mut magic, 0).is_err() || magic != [0x1f, 0x8b], packed(path));
     let (mut samples, mut places): (Vec<(String, Sample)>, HashMap<String, usize>) = Default::default();
@@ -170,7 +170,8 @@ fn shard(path: &Path) -> Result<Vec<Entry>> {
     let marked = file.read_exact_at(&mut mark, end.next_multiple_of(BLOCK)).is_ok() && mark == [0; BLOCK as usize];
     ensure!(marked, "`{shown}` is cut off after {last}: the mark of its end is missing\nhint: fetch the shard anew");
     let own = path.file_name().unwrap_or_default().to_string_lossy();
-    let entry = |(stem, sample): (String, Sample)| sample.entry(&stem, &file, &own).with_context(within).transpose();
+    let from = (&file, Stamp::of(&about), &*own);
+    let entry = |(stem, sample): (String, Sample)| sample.entry(&stem, from).with_context(within).transpose();
     samples.into_iter().filter_map(entry).collect()
 }
 
@@ -183,7 +184,7 @@ fn parted(name: &str) -> Option<(&str, &str)> {
 
 impl Sample {
     /// None where it is no sample of images.
-    fn entry(self, stem: &str, file: &Arc<File>, shard: &str) -> Result<Option<Entry>> {
+    fn entry(self, stem: &str, (file, stamp, shard): (&Arc<File>, Stamp, &str)) -> Result<Option<Entry>> {
         let (suffix, span) = match &self.images[..] {
             [] if self.class.is_none() => return Ok(None),
             [] => bail!("`{stem}` has a label and no image\nhint: {} are looked for", IMAGES.join(", ")),
@@ -220,7 +221,8 @@ impl Sample {
         };
         ensure!(number.is_none_or(|label| label < MOST), "`{stem}` has a label beyond {MOST}");
         let place = Place::Range { file: file.clone(), start: span.start, length: span.length };
-        Ok(Some(Entry { name: format!("`{stem}.{suffix}` of `{shard}`"), label: number, place, stamp: None }))
+        let name = format!("`{stem}.{suffix}` of `{shard}`");
+        Ok(Some(Entry { name, label: number, place, stamp: Some(stamp) }))
     }
 }
 
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn parts_and_classes_are_named() {
         let shard = |text: &str| bytes(&[("1.jpg", text), ("1.cls", "1")]);
-        let parts = [("train-01.tar", "2"), ("train-00.tar", "1"), ("validation-0.tar", "3"), ("test.tar", "4")];
+        let parts = [("Train-01.tar", "2"), ("Train-00.tar", "1"), ("validation0.tar", "3"), ("testing.tar", "4")];
         let folder = folder(&parts.map(|(name, text)| (name, shard(text))));
         fs::write(folder.path().join("classes.txt"), "cat\nsnow dog\n").unwrap();
         let found = listing(folder.path()).unwrap();
@@ -305,9 +307,30 @@ mod tests {
         assert_eq!(found.names.unwrap(), ["cat", "snow dog"]);
         fs::write(folder.path().join("classes.txt"), "cat\n").unwrap();
         let error = listing(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("`1.jpg` of `train-00.tar` has label 1, but `") && error.contains("names 1 classes"));
+        assert!(error.contains("`1.jpg` of `Train-00.tar` has label 1, but `") && error.contains("names 1 classes"));
         fs::write(folder.path().join("more.tar"), shard("5")).unwrap();
         assert!(listing(folder.path()).unwrap_err().to_string().contains("more.tar` belongs to no part\nhint: "));
+    }
+
+    #[test]
+    fn a_shard_that_changes_is_noticed() {
+        let shard = |text: &str| bytes(&[("1.jpg", text), ("1.cls", "1")]);
+        let folder = folder(&[("x.tar", shard("before"))]);
+        let path = folder.path().join("x.tar");
+        let entries = listing(folder.path()).unwrap().train;
+        // Under another name it is the same file still, and so it is when another one takes its name.
+        fs::rename(&path, folder.path().join("y.tar")).unwrap();
+        fs::write(&path, shard("later!")).unwrap();
+        assert_eq!(told(&entries), [("before".into(), Some(1))]);
+
+        let entries = &listing(folder.path()).unwrap().train[..1];
+        let complaint = || format!("{:#}", entries[0].bytes().unwrap_err());
+        fs::write(&path, shard("latest")).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9)).unwrap();
+        assert_eq!(complaint(), "cannot read `1.jpg` of `x.tar`: the file changed while it was used");
+        file.set_len(3).unwrap();
+        assert_eq!(complaint(), "cannot read `1.jpg` of `x.tar`: the file changed while it was used");
     }
 
     #[test]
