@@ -201,7 +201,10 @@ fn rows(experiment: &Experiment, plan: &Plan) -> String {
     table::table(&["job", "state", "cohort", "student", "alone", "grid"], &rows)
 }
 
-/// A line for the jobs of the same data, mode and length.
+/// Data, mode, student and length.
+type Alike<'a> = (&'a str, &'a str, String, u32);
+
+/// A line for the jobs that are alike.
 fn groups(plan: &Plan) -> String {
     #[derive(Default)]
     struct Group {
@@ -209,7 +212,7 @@ fn groups(plan: &Plan) -> String {
         open: usize,
         flops: f64,
     }
-    let mut groups: Vec<((&str, &str, String, u32), Group)> = Vec::new();
+    let mut groups: Vec<(Alike<'_>, Group)> = Vec::new();
     for planned in &plan.jobs {
         let job = &planned.job;
         let key = (job.data.name.as_str(), job.teaching_name(), job.student.label(), job.epochs);
