@@ -108,7 +108,7 @@ pub struct Plan {
     #[command(flatten)]
     pub place: Place,
     /// What a GPU computes in a second, for the price in GPU-hours: 60 is a ResNet-50 trained on 2,440 images a second.
-    #[arg(long, value_name = "TFLOPS", default_value_t = 60.0)]
+    #[arg(long, value_name = "TFLOPS", default_value_t = 60.0, value_parser = rate)]
     pub gpu_tflops: f32,
     /// A line for every job, also of more than a hundred.
     #[arg(long)]
@@ -146,6 +146,11 @@ pub struct Report {
     /// Print the paths of the files and what is missing as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    let rate = text.parse().ok().filter(|rate: &f32| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "a number above 0 is needed, such as 60".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

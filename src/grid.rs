@@ -216,6 +216,13 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
     let ids: BTreeSet<&str> = collected.places.keys().map(JobId::as_str).collect();
     let ids: Vec<&str> = ids.into_iter().collect();
     let stem = stem(&source.name);
+    if document.size.is_none()
+        && let Some(size) = SIZES.into_iter().find(|size| stem.ends_with(&format!("-{size}")))
+    {
+        let of = &stem[..stem.len() - size.len() - 1];
+        let fault = Fault::new(0..0, format!("`{stem}` is what the size `{size}` of `{of}` is called in the store"));
+        return Err(fault.hint("give the file another name, or make it that size: `[sizes.NAME]`"));
+    }
     Ok(Experiment {
         name: sized(&stem, document.size.as_deref()),
         stem,

@@ -45,15 +45,28 @@ fn experiments_with(key: &str) -> Vec<&'static str> {
     shipped::EXPERIMENTS.iter().filter(|(_, text)| varies(text)).map(|(name, _)| *name).collect()
 }
 
-/// The job keys that are axes anywhere in a file.
+/// The job keys that differ between the jobs of a file or of one of its sizes: its axes, and what its blocks fix
+/// differently.
 fn varied(file: &Table) -> BTreeSet<String> {
     let sizes = file.get("sizes").and_then(Value::as_table).into_iter().flat_map(Table::values);
     let sections = sizes.filter_map(Value::as_table).chain([file]);
-    let blocks = sections.filter_map(|section| section.get("grid")?.as_array()).flatten();
-    let axes = blocks.flat_map(|block| ["product", "zip"].map(|list| block.get(list).and_then(Value::as_table)));
-    let names = axes.flatten().flat_map(Table::keys);
-    // `crop.area` varies the crop.
-    names.map(|name| name.split('.').next().unwrap_or(name).to_owned()).collect()
+    let mut varied = BTreeSet::new();
+    for section in sections {
+        let blocks: Vec<&Table> =
+            section.get("grid").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table).collect();
+        let under = |block: &'_ &Table, name: &str| block.get(name).and_then(Value::as_table).cloned();
+        for list in ["product", "zip"] {
+            let names = blocks.iter().filter_map(|block| under(block, list)).flat_map(|axes| axes.into_iter());
+            // `crop.area` varies the crop.
+            varied.extend(names.map(|(name, _)| name.split('.').next().unwrap_or(&name).to_owned()));
+        }
+        let fixed: Vec<Table> = blocks.iter().map(|block| under(block, "set").unwrap_or_default()).collect();
+        let names: BTreeSet<&String> = fixed.iter().flat_map(Table::keys).collect();
+        varied.extend(
+            names.into_iter().filter(|name| fixed.iter().any(|set| set.get(*name) != fixed[0].get(*name))).cloned(),
+        );
+    }
+    varied
 }
 
 #[cfg(test)]
@@ -65,6 +78,11 @@ mod tests {
         let text =
             "[[grid]]\nproduct = { epochs = [1] }\n[[sizes.box.grid]]\nzip = { \"crop.area\" = [1], seed = [0] }\n";
         let expected = ["crop", "epochs", "seed"].map(str::to_owned);
+        assert_eq!(varied(&text.parse().unwrap()), BTreeSet::from(expected));
+        // What only some blocks fix, or each otherwise; not what all have alike.
+        let text =
+            "[[grid]]\nset = { objective = \"labels\", batch = 5 }\n[[grid]]\nset = { batch = 5, clip.norm = 2 }\n";
+        let expected = ["clip", "objective"].map(str::to_owned);
         assert_eq!(varied(&text.parse().unwrap()), BTreeSet::from(expected));
         assert!(experiments_with("teaching").contains(&"quickstart"));
     }

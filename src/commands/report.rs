@@ -34,17 +34,17 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     let recorded = sized(&experiment, size);
     let outcomes = store.outcomes(&recorded).await?;
     let source = match named {
-        Err(error) if outcomes.is_empty() => return Err(error),
+        Err(error) if outcomes.is_empty() && arguments.size.is_none() => return Err(error),
+        _ if outcomes.is_empty() => anyhow::bail!(
+            "the store holds nothing of experiment `{recorded}`\nhint: `distillery run {experiment}{}` fills it",
+            arguments.size.map_or(String::new(), |size| format!(" size={}", size.name())),
+        ),
         Err(_) => {
             let experiments = store.experiments().await?;
             let title =
                 experiments.iter().find(|known| known.name == recorded).and_then(|known| known.title.as_deref());
             shipped::plain_report(&experiment, title.unwrap_or(&experiment), &outcomes)
         }
-        Ok(_) if outcomes.is_empty() => anyhow::bail!(
-            "the store holds nothing of experiment `{recorded}`\nhint: `distillery run {experiment}{}` fills it",
-            arguments.size.map_or(String::new(), |size| format!(" size={}", size.name())),
-        ),
         Ok(source) => source,
     };
     let theme = match arguments.theme {
@@ -64,7 +64,7 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
 }
 
 /// Of an experiment that was run in several sizes, the one that was recorded last; none where it has none.
-async fn size_in(store: &Store, experiment: &str) -> Result<Option<&'static str>> {
+pub async fn size_in(store: &Store, experiment: &str) -> Result<Option<&'static str>> {
     let all = store.experiments().await?;
     let recorded = |size: Option<&str>| {
         let name = sized(experiment, size);

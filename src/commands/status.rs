@@ -8,6 +8,7 @@ use super::{Usage, print, print_json, table};
 use crate::cli;
 use crate::event::Which;
 use crate::folder::Folder;
+use crate::grid::sized;
 use crate::store::{Outcome, State, Store};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
@@ -37,7 +38,8 @@ async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
 }
 
 async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
-    let outcomes = store.outcomes(name).await?;
+    let size = super::report::size_in(store, name).await?;
+    let outcomes = store.outcomes(&sized(name, size)).await?;
     if outcomes.is_empty() {
         let known: Vec<String> = store.experiments().await?.into_iter().map(|summary| summary.name).collect();
         let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };

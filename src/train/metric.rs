@@ -92,7 +92,8 @@ impl Answers<'_> {
         let log_q = log_softmax_rows(self.logits, self.classes, 1.0);
         let log_p = teacher.map(|teacher| log_softmax_rows(teacher, self.classes, 1.0));
         let rows = log_q.chunks_exact(self.classes);
-        let loss = -rows.zip(self.labels).map(|(row, label)| row[*label as usize]).sum::<f64>() / n;
+        // From zero, which has no sign then.
+        let loss = 0.0 - rows.zip(self.labels).map(|(row, label)| row[*label as usize]).sum::<f64>() / n;
         let (top1, top5) = self.accuracy();
         let divergence = |log_p: &Vec<f64>| log_p.iter().zip(&log_q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() / n;
         let entropy = |log: &Vec<f64>| -log.iter().map(|log| log.exp() * log).sum::<f64>() / n;

@@ -15,8 +15,9 @@ const STILL: u32 = 5;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Watch {
-    /// Whether it was ever clearly better than guessing.
+    /// Whether it was clearly better than guessing, and whether it was better at all the last time.
     learnt: bool,
+    better: bool,
     /// The loss, and how many evaluations in a row had it.
     loss: Option<f64>,
     same: u32,
@@ -30,8 +31,10 @@ impl Watch {
         let Evaluation { top1, images, loss, .. } = *validation;
         let mut found = Vec::new();
         let at_chance = is_chance(top1, images, classes);
-        // Twice as far from chance as what is taken for it: no flicker of a student that has not begun to learn.
-        self.learnt |= top1 > 2.0 / f64::from(classes) && !is_chance(top1 / 1.5, images, classes);
+        // Twice in a row, or far: no flicker of a student that has not begun to learn.
+        let chance = 1.0 / f64::from(classes);
+        self.learnt |= !at_chance && (self.better || top1 > chance + 0.25 * (1.0 - chance));
+        self.better = !at_chance;
         let percent = 100.0 * top1;
         if at_chance && self.learnt {
             let message = format!("fell to chance by epoch {epoch}: {percent:.1} % of the validation images");
@@ -43,7 +46,8 @@ impl Watch {
         }
         self.same = if self.loss == Some(loss) { self.same + 1 } else { 1 };
         self.loss = Some(loss);
-        if self.same >= STILL {
+        // Who has all images right for sure has nothing left to lose.
+        if self.same >= STILL && top1 < 1.0 {
             let message = format!("the validation loss was {loss} in {STILL} evaluations in a row, by epoch {epoch}");
             found.push((Flag::Constant, message));
         }
@@ -61,6 +65,10 @@ mod tests {
 
     /// What is flagged of a run with these accuracies on 1,000 images of 10 classes.
     fn flags(accuracies: &[f64], losses: impl Fn(usize) -> f64) -> Vec<(u32, Flag)> {
+        flags_of(10, accuracies, losses)
+    }
+
+    fn flags_of(classes: u32, accuracies: &[f64], losses: impl Fn(usize) -> f64) -> Vec<(u32, Flag)> {
         let answers = Answers { logits: &[0.0; 10], labels: &[0], classes: 10 };
         let blank = Evaluation { images: 1000, ..answers.evaluate(Which::Validation, None, false) };
         let mut watch = Watch::default();
@@ -68,7 +76,7 @@ mod tests {
         for (i, top1) in accuracies.iter().enumerate() {
             let validation = Evaluation { top1: *top1, loss: losses(i), ..blank.clone() };
             let epoch = i as u32 + 1;
-            let said = watch.look(&validation, 10, epoch, i + 1 == accuracies.len());
+            let said = watch.look(&validation, classes, epoch, i + 1 == accuracies.len());
             all.extend(said.into_iter().map(|(flag, _)| (epoch, flag)));
             // As through a checkpoint.
             watch = serde_json::from_str(&serde_json::to_string(&watch).unwrap()).unwrap();
@@ -82,11 +90,17 @@ mod tests {
         assert_eq!(flags(&[0.1, 0.3, 0.6, 0.1, 0.1, 0.1], falling), [(4, Flag::Collapsed)]);
         assert_eq!(flags(&[0.1, 0.13, 0.1, 0.14, 0.1, 0.4], falling), []);
         assert_eq!(flags(&[0.1, 0.11, 0.1], falling), [(3, Flag::AtChance)]);
+        // Of two classes, half right is chance.
+        assert_eq!(flags_of(2, &[0.52, 0.92, 1.0, 0.49, 0.51], falling), [(4, Flag::Collapsed)]);
+        assert_eq!(flags_of(2, &[0.52, 0.54, 0.51], falling), [(3, Flag::AtChance)]);
+        // Seen only now and then.
+        assert_eq!(flags(&[0.8, 0.1], falling), [(2, Flag::Collapsed)]);
     }
 
     #[test]
     fn standing_still_is_said() {
         assert_eq!(flags(&[0.5; 8], |_| 2.5), [(5, Flag::Constant)]);
         assert_eq!(flags(&[0.5; 8], |i| if i == 4 { 2.4 } else { 2.5 }), []);
+        assert_eq!(flags(&[1.0; 8], |_| 0.0), []);
     }
 }

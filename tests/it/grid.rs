@@ -889,6 +889,9 @@ fn a_size_is_laid_over_the_file() {
     // Weights take the place of a teacher that would be trained, and of all that was said of it.
     assert!(matches!(job.teachers()[0].source, NetworkSource::Weights(_)));
     assert_eq!(read_base("").name, "test");
+    let other = Source { name: "experiments/test-box.toml".to_owned(), text: BASE.to_owned(), folder: None };
+    let report = grid::read(&other, &[], &FakeCatalogue::default()).unwrap_err();
+    assert!(report.message().contains("size `box` of `test`") && report.advice().is_some(), "{report}");
 }
 
 #[test]
