@@ -80,7 +80,7 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
             Row { bound, ok: error < bound, ..row }
         };
         rows.push(Row::new(format!("{name}: loss"), number, found.loss));
-        rows.push(whole("gradient", found.gradient, found.known));
+        rows.extend(found.gradient.map(|gradient| whole("gradient", gradient, found.known)));
         rows.push(whole(&format!("change in {STEPS} steps"), found.change, found.known));
         rows.push(whole("answers", found.answers, found.answers_known));
         rows.extend(found.running.map(|running| whole("running statistics", running, 0.0)));
@@ -98,7 +98,8 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
 /// Relative errors.
 struct Found {
     loss: f64,
-    gradient: f64,
+    /// None where the host has put the optimiser's direction in its place.
+    gradient: Option<f64>,
     /// Of what learns, by all steps.
     change: f64,
     /// Of logits after that, of the same weights.
@@ -191,7 +192,8 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     let answers_known = distance(&engine.forward(&own, &moved_images), &answers);
     Ok(Found {
         loss: distance(&[found_loss], &[expected_loss]),
-        gradient: distance(&wide(&found_gradient), &expected_gradient),
+        gradient: (!optimizer::has_direction(&job.optimizer))
+            .then(|| distance(&wide(&found_gradient), &expected_gradient)),
         change: changed(&|place| !runs(place)),
         answers: distance(&found_answers, &answers),
         running: (!running.is_empty()).then(|| changed(&runs)),
