@@ -74,6 +74,8 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
         // In single precision a ReLU that switches, or a scale that nothing normalises again, weighs more than the
         // roundings do. Where a network does not know its own numbers any better, nobody can ask more of a GPU.
         let (share, slack) = if number == Number::F32 { (10.0, 4.0) } else { (1.0, 1.0) };
+        // A direction hangs on all of a matrix, so one switch moves all of it.
+        let share = if optimizer::has_direction(&job.optimizer) { 10.0 * share } else { share };
         let whole = |what: &str, error: f64, known: f64| {
             let row = Row::new(format!("{name}: {what}"), number, error);
             let bound = (share * row.bound).max(slack * known);
