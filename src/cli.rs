@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::grid::SIZES;
 use crate::plan::Device;
 
 /// An experiment-ablation harness for knowledge distillation.
@@ -136,8 +137,8 @@ pub struct Report {
     #[command(flatten)]
     pub place: Place,
     /// Of an experiment in several sizes [default: the one that was run last]
-    #[arg(long, value_enum)]
-    pub size: Option<Size>,
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(SIZES))]
+    pub size: Option<String>,
     /// Where the files go [default: `reports` in the folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -151,23 +152,6 @@ pub struct Report {
 fn rate(text: &str) -> Result<f32, String> {
     let rate = text.parse().ok().filter(|rate: &f32| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "a number above 0 is needed, such as 60".to_owned())
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Size {
-    Small,
-    Box,
-    Paper,
-}
-
-impl Size {
-    pub fn name(self) -> &'static str {
-        match self {
-            Size::Small => "small",
-            Size::Box => "box",
-            Size::Paper => "paper",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -217,8 +201,7 @@ pub enum Data {
 pub struct Inspect {
     /// A folder of images, parquet, tar, CIFAR or IDX files, a CSV, `hf:owner/name[:config][@revision]`, or a name:
     /// fashion-mnist-8k2k, and, in $DISTILLERY_DATA, flowers102, pet37, food101, sun397, imagenet, cifar10, imagenette and
-    /// flowers17; or as in an
-    /// experiment: '{ folder = "DIR", orientation = "exif" }'.
+    /// flowers17; or as in an experiment: '{ folder = "DIR", orientation = "exif" }'.
     #[arg(value_name = "DATA")]
     pub data: String,
     /// Write a PNG of the first training images of every class, a class a row.

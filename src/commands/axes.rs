@@ -12,6 +12,7 @@ use crate::cli;
 use crate::grid::axes::{self, AXES};
 
 pub fn axes(arguments: &cli::Axes) -> Result<ExitCode> {
+    let shipped = shipped_axes();
     if arguments.json {
         let rows = AXES.iter().map(|axis| {
             serde_json::json!({
@@ -19,30 +20,36 @@ pub fn axes(arguments: &cli::Axes) -> Result<ExitCode> {
                 "example": axes::example(axis.name),
                 "meaning": axis.meaning,
                 "source": axis.source,
-                "experiments": experiments_with(axis.name),
+                "experiments": experiments_with(&shipped, axis.name),
             })
         });
         print_json(&rows.collect::<Vec<_>>())?;
     } else {
-        print(&table())?;
+        print(&table(&shipped))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table() -> String {
+fn table(shipped: &[Varied]) -> String {
     let mut text = "| key | for instance | what it is | paper | varied in |\n|---|---|---|---|---|\n".to_owned();
     for axis in AXES {
         let example = axes::example(axis.name).unwrap_or_default().replace('|', "\\|");
-        let experiments = experiments_with(axis.name).join(", ");
+        let experiments = experiments_with(shipped, axis.name).join(", ");
         let _ = writeln!(text, "| `{}` | {example} | {} | {} | {experiments} |", axis.name, axis.meaning, axis.source);
     }
     text
 }
 
-/// The shipped experiments of which some size varies a key.
-fn experiments_with(key: &str) -> Vec<&'static str> {
-    let varies = |text: &str| text.parse::<Table>().is_ok_and(|file| varied(&file).contains(key));
-    shipped::EXPERIMENTS.iter().filter(|(_, text)| varies(text)).map(|(name, _)| *name).collect()
+/// A shipped experiment, and the keys that some size of it varies.
+type Varied = (&'static str, BTreeSet<String>);
+
+fn shipped_axes() -> Vec<Varied> {
+    let of = |text: &str| text.parse::<Table>().map(|file| varied(&file)).unwrap_or_default();
+    shipped::EXPERIMENTS.iter().map(|(name, text)| (*name, of(text))).collect()
+}
+
+fn experiments_with(shipped: &[Varied], key: &str) -> Vec<&'static str> {
+    shipped.iter().filter(|(_, keys)| keys.contains(key)).map(|(name, _)| *name).collect()
 }
 
 /// The job keys that differ between the jobs of a file or of one of its sizes: its axes, and what its blocks fix
@@ -84,6 +91,6 @@ mod tests {
             "[[grid]]\nset = { objective = \"labels\", batch = 5 }\n[[grid]]\nset = { batch = 5, clip.norm = 2 }\n";
         let expected = ["clip", "objective"].map(str::to_owned);
         assert_eq!(varied(&text.parse().unwrap()), BTreeSet::from(expected));
-        assert!(experiments_with("teaching").contains(&"quickstart"));
+        assert!(experiments_with(&shipped_axes(), "teaching").contains(&"quickstart"));
     }
 }

@@ -27,8 +27,8 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         named => named,
     };
     let store = Store::open_read_only(&folder.store()).await?;
-    let size = match arguments.size {
-        Some(size) => Some(size.name()),
+    let size = match &arguments.size {
+        Some(size) => Some(size.as_str()),
         None => size_in(&store, &experiment).await?,
     };
     let recorded = sized(&experiment, size);
@@ -37,7 +37,7 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         Err(error) if outcomes.is_empty() && arguments.size.is_none() => return Err(error),
         _ if outcomes.is_empty() => anyhow::bail!(
             "the store holds nothing of experiment `{recorded}`\nhint: `distillery run {experiment}{}` fills it",
-            arguments.size.map_or(String::new(), |size| format!(" size={}", size.name())),
+            arguments.size.as_ref().map_or(String::new(), |size| format!(" size={size}")),
         ),
         Err(_) => {
             let experiments = store.experiments().await?;

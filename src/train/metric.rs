@@ -43,9 +43,17 @@ impl Answers<'_> {
 
     /// Of each image, the answer and its probability.
     pub fn predictions(&self) -> Vec<(usize, f64)> {
-        let log_q = log_softmax_rows(self.logits, self.classes, 1.0);
+        self.predictions_by(&log_softmax_rows(self.logits, self.classes, 1.0))
+    }
+
+    /// The same, given the logarithms of the probabilities.
+    fn predictions_by(&self, log_q: &[f64]) -> Vec<(usize, f64)> {
         let rows = self.logits.chunks_exact(self.classes).zip(log_q.chunks_exact(self.classes));
-        rows.map(|(row, log_q)| (first(row), log_q[first(row)].exp())).collect()
+        let predicted = |(row, log_q): (&[f32], &[f64])| {
+            let class = first(row);
+            (class, log_q[class].exp())
+        };
+        rows.map(predicted).collect()
     }
 
     /// The share of images where the teacher's answer is among the student's first `k` (paper.md 1.8).
@@ -63,9 +71,9 @@ impl Answers<'_> {
     }
 
     /// How far confidence is from accuracy: the mean over bins of confidence, weighted by how many images fall into them.
-    pub fn calibration_error(&self) -> f64 {
+    fn calibration_error(&self, log_q: &[f64]) -> f64 {
         let mut bins = [(0.0, 0.0); BINS];
-        for ((class, probability), label) in self.predictions().into_iter().zip(self.labels) {
+        for ((class, probability), label) in self.predictions_by(log_q).into_iter().zip(self.labels) {
             // A bin has its upper end.
             let bin = ((probability * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
             bins[bin].0 += probability;
@@ -109,7 +117,7 @@ impl Answers<'_> {
             distance: teacher.map(|teacher| self.distance(teacher)),
             entropy: Some(entropy(&log_q)),
             teacher_entropy: log_p.as_ref().map(entropy),
-            calibration_error: Some(self.calibration_error()),
+            calibration_error: Some(self.calibration_error(&log_q)),
             correct: is_last.then(|| self.correct()),
         }
     }
@@ -178,7 +186,7 @@ mod tests {
         // Sure and right, sure and wrong, and a coin that comes up right.
         let answers = Answers { logits: &[confident, 0.0, confident, 0.0, 0.0, 0.0], labels: &[0, 1, 0], classes: 2 };
         let expected = ((0.99 * 2.0 - 1.0) + (1.0 - 0.5)) / 3.0;
-        assert!((answers.calibration_error() - expected).abs() < 1e-6);
+        assert!((answers.evaluate(Which::Test, None, false).calibration_error.unwrap() - expected).abs() < 1e-6);
     }
 
     #[test]

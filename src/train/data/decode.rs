@@ -62,26 +62,11 @@ fn turn_of_jpeg(bytes: &[u8], orient: Orient) -> Option<TurnedBy> {
     if orient == Orient::Stored {
         return None;
     }
-    let chunk = segments(bytes).find_map(|(marker, segment)| match marker {
+    let chunk = jpeg::segments(bytes).find_map(|(marker, segment, _)| match marker {
         0xe1 => segment.strip_prefix(b"Exif\0\0"),
         _ => None,
     })?;
     TurnedBy::from_exif_chunk(chunk).filter(|turn| *turn != TurnedBy::NoTransforms)
-}
-
-/// Markers before a JPEG's first scan, with what they hold.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    let mut at = 2;
-    std::iter::from_fn(move || {
-        // Filling bytes.
-        while bytes.get(at..at + 2) == Some(&[0xff, 0xff]) {
-            at += 1;
-        }
-        let &[0xff, marker, high, low] = bytes.get(at..at + 4)? else { return None };
-        let segment = bytes.get(at + 4..at + 2 + usize::from(u16::from_be_bytes([high, low])))?;
-        at += 4 + segment.len();
-        (marker != 0xda).then_some((marker, segment))
-    })
 }
 
 /// Height, width and pixels `[H, W, C]`; one channel is grey, three are red, green and blue.

@@ -34,6 +34,24 @@ impl Region {
     }
 }
 
+/// Markers up to the first scan's, with what they hold and the byte after it. Ends early where something has no length.
+pub fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
+    const SCAN: u8 = 0xda;
+    let mut next = Some(2);
+    std::iter::from_fn(move || {
+        let mut at = next?;
+        // Filling bytes.
+        while bytes.get(at..at + 2) == Some(&[0xff, 0xff]) {
+            at += 1;
+        }
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)? else { return None };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+        let segment = bytes.get(at + 4..end)?;
+        next = (marker != SCAN).then_some(end);
+        Some((marker, segment, end))
+    })
+}
+
 /// Height, width, and whether it has colours. None where the bytes are no JPEG, or one that this decoder does not give.
 ///
 /// # Errors

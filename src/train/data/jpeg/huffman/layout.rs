@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::super::segments;
 use super::table::Table;
 
 /// One block of an MCU.
@@ -46,19 +47,7 @@ impl Layout {
     pub fn read(bytes: &[u8]) -> Option<Layout> {
         let (mut dc, mut ac) = ([const { None }; 4], [const { None }; 4]);
         let (mut frame, mut restart_interval) = (None, 0);
-        let mut at = 2;
-        loop {
-            let marker = *bytes.get(at + 1)?;
-            if bytes[at] != 0xff {
-                return None;
-            }
-            if marker == 0xff {
-                at += 1;
-                continue;
-            }
-            let length = usize::from(short(bytes, at + 2)?);
-            let segment = bytes.get(at + 4..at + 2 + length)?;
-            at += 2 + length;
+        for (marker, segment, end) in segments(bytes) {
             match marker {
                 0xc0 | 0xc1 => frame = Some(read_frame(segment)?),
                 0xc4 => read_tables(segment, &mut dc, &mut ac)?,
@@ -71,7 +60,7 @@ impl Layout {
                     let widest = frame.components.iter().map(|component| component.across).max()?;
                     let mcu_width = if alone { 1 } else { widest };
                     let mcus_per_row = frame.width.div_ceil(8 * mcu_width);
-                    return Some(Layout { blocks, dc, ac, mcu_width, mcus_per_row, restart_interval, start: at });
+                    return Some(Layout { blocks, dc, ac, mcu_width, mcus_per_row, restart_interval, start: end });
                 }
                 // Quantisation; what programs write down for themselves.
                 0xdb | 0xe0..=0xef | 0xfe => {}
@@ -79,6 +68,7 @@ impl Layout {
                 _ => return None,
             }
         }
+        None
     }
 }
 
