@@ -88,10 +88,38 @@ pub enum Failure {
     NotFinite,
     /// Files that cannot be read or written.
     Io,
+    /// Nothing more can be written.
+    DiskFull,
+    /// Of the host or the device.
+    OutOfMemory,
     /// The worker ended without a word.
     Lost,
     /// Anything else: a bug or a job that cannot be run.
     Error,
+}
+
+/// What a worker says every few seconds, whatever it is busy with: one that is frozen does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Beat {
+    /// Most that it had in memory so far, of its device where that is a GPU, else of the host.
+    pub memory_bytes: u64,
+}
+
+/// A line of a worker's standard output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Message(Box<Message>),
+    Beat { beat: Beat },
+}
+
+/// A line of a worker's standard input. Its end means that nobody listens any more: save and leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// These students save and leave the cohort, which says [`Event::Stopped`] of them; the others go on.
+    Leave(Vec<JobId>),
 }
 
 /// A teacher's accuracy on the data its students are evaluated on.
@@ -205,6 +233,8 @@ impl Failure {
             Failure::TeacherAtChance => "teacher-at-chance",
             Failure::NotFinite => "not-finite",
             Failure::Io => "io",
+            Failure::DiskFull => "disk-full",
+            Failure::OutOfMemory => "out-of-memory",
             Failure::Lost => "lost",
             Failure::Error => "error",
         }

@@ -19,6 +19,7 @@ use crate::known::{self, Known};
 use crate::source::Origin;
 use crate::train::data::{self, DataSet};
 use crate::train::model::Blueprint;
+use crate::train::data::DATA_FOLDER;
 use crate::train::weights::{load_body, load_weights};
 
 /// Reads what it is asked for. The grid asks once per name.
@@ -160,7 +161,13 @@ pub fn check_weights(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
-fn local(path: &Path) -> Result<WeightsFile> {
+fn local(name: &Path) -> Result<WeightsFile> {
+    // What does not lie where it is said to lie may lie where data sets do.
+    let elsewhere = std::env::var_os(DATA_FOLDER).zip(name.file_name()).map(|(folder, file)| Path::new(&folder).join(file));
+    let path = &match elsewhere {
+        Some(path) if !name.exists() && path.is_file() => path,
+        _ => name.to_owned(),
+    };
     let sha256 = File::open(path).and_then(digest::of_reader);
     let sha256 = sha256.map_err(|error| anyhow!("cannot read `{}`: {error}", path.display()))?;
     // The card of `name.safetensors` is `name.json`; a repository's `config.json` is that of its `model.safetensors`.

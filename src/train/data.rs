@@ -33,7 +33,7 @@ use crate::known;
 use crate::source::{Keep, Kind, Orientation, Origin, Source};
 
 /// Names the folder where the paper's data sets lie, each in a folder of its name.
-const DATA_FOLDER: &str = "DISTILLERY_DATA";
+pub const DATA_FOLDER: &str = "DISTILLERY_DATA";
 
 /// All parts of a data set. Any may be empty.
 #[derive(Debug)]
