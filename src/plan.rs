@@ -2,10 +2,13 @@
 //!
 //! Input: the experiment's jobs and which job ids are already done. Output: a [`Plan`].
 
+mod checkpoints;
 mod cohort;
 mod cost;
 mod device;
 mod evaluations;
+mod retries;
+mod span;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,11 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::job::{Job, JobId};
 use crate::source::Source;
 
+pub use checkpoints::Checkpoints;
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
 use cost::cohort_bytes;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 pub use device::Device;
 pub use evaluations::Evaluations;
+pub use retries::{Backoff, Retries, Retry};
+pub use span::Span;
 
 /// Where content lies on this machine, by its SHA-256.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use crate::event::Message;
 use crate::folder::Folder;
 use crate::job::JobId;
-use crate::plan::{CohortId, Device, Evaluations, Manifest, Places, Plan};
+use crate::plan::{Checkpoints, CohortId, Device, Evaluations, Manifest, Places, Plan, Retries};
 use crate::source::Keep;
 use crate::store::{self, Provenance, Store};
 
@@ -84,6 +84,8 @@ pub struct Settings {
     pub allow_teacher_at_chance: bool,
     pub record_teacher: bool,
     pub images: Keep,
+    pub checkpoints: Checkpoints,
+    pub retries: Retries,
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,

@@ -52,6 +52,8 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
             record_teacher: experiment.run.record_teacher,
             images: experiment.run.images,
+            checkpoints: experiment.run.checkpoints.clone(),
+            retries: experiment.run.retries.clone(),
             places: experiment.places.clone(),
             folder: folder.clone(),
             provenance: provenance(&device.to_string(), threads),

@@ -13,11 +13,11 @@ use super::merge::{self, Key, merge};
 use super::size;
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
-use crate::plan::Evaluations;
+use crate::plan::{Checkpoints, Evaluations, Retries};
 use crate::source::Keep;
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunSettings {
     pub evaluations: Evaluations,
     /// Training images that are measured, too.
@@ -28,6 +28,8 @@ pub struct RunSettings {
     pub record_teacher: bool,
     /// How workers hold the images of data sets.
     pub images: Keep,
+    pub checkpoints: Checkpoints,
+    pub retries: Retries,
 }
 
 pub(super) struct Document<'t> {
@@ -225,6 +227,8 @@ struct RunText {
     teacher_at_chance: AtChance,
     record_teacher: bool,
     images: Keep,
+    checkpoints: Checkpoints,
+    retries: Retries,
 }
 
 #[derive(Deserialize)]
@@ -238,7 +242,7 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
         Fault::from_toml(&error)
-            .or_hint("for instance `evaluate-every = 1` or `{ per-decade = 10 }`, `minitrain = 512`, `teacher-at-chance = \"stop\"`, `record-teacher = true` and `images = \"auto\"`")
+            .or_hint("for instance `evaluate-every = 1` or `{ per-decade = 10 }`, `minitrain = 512`, `teacher-at-chance = \"stop\"`, `record-teacher = true`, `images = \"auto\"`, `checkpoints = { every = \"10min\", best = true }` and `retries = { lost = { count = 2 } }`")
     })?;
     Ok(RunSettings {
         evaluations: text.evaluate_every,
@@ -246,5 +250,7 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
         allow_teacher_at_chance: matches!(text.teacher_at_chance, AtChance::Allow),
         record_teacher: text.record_teacher,
         images: text.images,
+        checkpoints: text.checkpoints,
+        retries: text.retries,
     })
 }

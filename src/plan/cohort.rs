@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Device, Evaluations, Places, Planned};
+use super::{Checkpoints, Device, Evaluations, Places, Planned};
 use crate::job::{Distil, Init, Job, JobId, NetworkSource, Objective, Teaching, canonical_text, short_hash};
 use crate::source::Keep;
 
@@ -47,6 +47,14 @@ pub struct Manifest {
     pub record_teacher: bool,
     #[serde(default)]
     pub images: Keep,
+    #[serde(default)]
+    pub checkpoints: Checkpoints,
+    /// Students that are trained at once, at most; the others come after. As many as fit, where it is none.
+    #[serde(default)]
+    pub at_once: Option<u32>,
+    /// Parts that a batch is cut into, at least, each forward and backward by itself: on a GPU, where memory is short.
+    #[serde(default)]
+    pub parts: Option<u32>,
     pub threads: u32,
     pub device: Device,
 }

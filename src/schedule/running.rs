@@ -138,6 +138,9 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
             record_teacher: self.settings.record_teacher,
             images: self.settings.images,
+            checkpoints: self.settings.checkpoints.clone(),
+            at_once: None,
+            parts: None,
             threads,
             device: self.settings.device,
         };

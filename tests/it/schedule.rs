@@ -114,6 +114,8 @@ impl Bench {
             allow_teacher_at_chance: false,
             record_teacher: false,
             images: Default::default(),
+            checkpoints: Default::default(),
+            retries: Default::default(),
             device: distillery::plan::Device::Cpu,
             places: Default::default(),
             folder: self.folder.clone(),

@@ -98,6 +98,9 @@ pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
         allow_teacher_at_chance: true,
         record_teacher: false,
         images: Default::default(),
+        checkpoints: Default::default(),
+        at_once: None,
+        parts: None,
         device: distillery::plan::Device::Cpu,
         threads: 1,
     }
