@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::grid::SIZES;
-use crate::plan::Device;
+use crate::plan::{Device, Devices, Span};
 
 /// An experiment-ablation harness for knowledge distillation.
 ///
@@ -79,18 +79,22 @@ pub struct Run {
     pub experiment: Experiment,
     #[command(flatten)]
     pub place: Place,
-    /// `cpu`, or `cuda` or `cuda:N` for an NVIDIA GPU [default: the first GPU, or the CPU where there is none]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Device>,
+    /// `cpu`; `cuda` for all NVIDIA GPUs that are visible, or some of them: `cuda:0,cuda:2` [default: all GPUs, or the CPU
+    /// where there is none]
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub device: Vec<Devices>,
     /// On a GPU, use only algorithms that give the same bits every time; slower. The CPU always does.
     #[arg(long)]
     pub deterministic: bool,
-    /// Cohorts trained at once [default: as many as threads; 1 on a GPU]
+    /// Cohorts trained at once on each device, on a GPU if its memory is enough [default: as many as threads; 1 on a GPU]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub slots: Option<u16>,
     /// Threads shared by the slots [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub threads: Option<u16>,
+    /// What devices may work: `40gpuh`, or `90min` of them together. Then everything is saved and left, with exit code 75.
+    #[arg(long, value_name = "HOURS", value_parser = budget)]
+    pub budget: Option<f64>,
     /// Show failures only.
     #[arg(short, long)]
     pub quiet: bool,
@@ -400,4 +404,14 @@ pub struct Worker {
     pub manifest: PathBuf,
     #[arg(long)]
     pub folder: PathBuf,
+}
+
+/// Hours of devices: `40gpuh`, `40h`, `90min`.
+fn budget(text: &str) -> Result<f64, String> {
+    let plain = ["gpuh", "gpu-h", "cpuh"].into_iter().find_map(|unit| text.strip_suffix(unit));
+    let hours = match plain {
+        Some(number) => number.trim().parse::<f64>().map_err(|error| error.to_string())?,
+        None => text.parse::<Span>()?.0.as_secs_f64() / 3600.0,
+    };
+    if hours > 0.0 && hours.is_finite() { Ok(hours) } else { Err("a budget is more than nothing".to_owned()) }
 }

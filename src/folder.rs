@@ -5,6 +5,7 @@
 //!   store.sqlite               jobs, attempts, epochs, events
 //!   jobs/<id>/                 job.json  spool.jsonl  log.txt  checkpoint-a.safetensors  checkpoint-b.safetensors
 //!                              student.safetensors (the result)
+//!   schedulers/<owner>.lock    held by a scheduler while it lives
 //!   cohorts/<id>.json          what a worker was asked to do
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
 //!   streams/<key>.logits       what live teachers answered, where that is recorded
@@ -35,9 +36,14 @@ impl Folder {
         self.root.join("store.sqlite")
     }
 
-    /// Held by the scheduler while it runs.
+    /// Held by a scheduler while it begins: one at a time migrates the store and reads spools.
     pub fn lock(&self) -> PathBuf {
         self.root.join("scheduler.lock")
+    }
+
+    /// Where each scheduler holds a file of its own for as long as it lives.
+    pub fn schedulers(&self) -> PathBuf {
+        self.root.join("schedulers")
     }
 
     pub fn job(&self, id: &JobId) -> PathBuf {

@@ -119,7 +119,8 @@ pub struct Experiment {
 /// A job and its place in the grid.
 #[derive(Clone, Debug)]
 pub struct GridJob {
-    pub job: Job,
+    pub id: JobId,
+    pub job: Arc<Job>,
     /// Axis and value as written, without quotes. Only axes of its blocks that decide something about this job.
     pub axes: BTreeMap<String, String>,
 }
@@ -248,7 +249,8 @@ struct Collected {
 impl Collected {
     /// The same job of another cell brings only its axes.
     fn add(&mut self, job: Job, axes: BTreeMap<String, String>) {
-        match self.places.entry(job.id()) {
+        let id = job.id();
+        match self.places.entry(id.clone()) {
             std::collections::hash_map::Entry::Occupied(place) => {
                 let known = &mut self.jobs[*place.get()].axes;
                 for (axis, value) in axes {
@@ -257,7 +259,7 @@ impl Collected {
             }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(self.jobs.len());
-                self.jobs.push(GridJob { job, axes });
+                self.jobs.push(GridJob { id, job: Arc::new(job), axes });
             }
         }
     }

@@ -21,6 +21,7 @@ mod split;
 mod training_set;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -209,9 +210,9 @@ impl Job {
     }
 
     /// The jobs that must be done before this one can start.
-    pub fn needs(&self) -> impl Iterator<Item = &Job> {
+    pub fn needs(&self) -> impl Iterator<Item = &Arc<Job>> {
         self.sources().filter_map(|source| match source {
-            NetworkSource::Job(job) => Some(job.as_ref()),
+            NetworkSource::Job(job) => Some(job),
             NetworkSource::Weights(_) => None,
         })
     }

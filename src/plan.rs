@@ -10,8 +10,9 @@ mod evaluations;
 mod retries;
 mod span;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ pub use checkpoints::Checkpoints;
 pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
 use cost::cohort_bytes;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
-pub use device::Device;
+pub use device::{Device, Devices};
 pub use evaluations::Evaluations;
 pub use retries::{Backoff, Retries, Retry};
 pub use span::Span;
@@ -48,7 +49,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub id: JobId,
-    pub job: Job,
+    pub job: Arc<Job>,
     pub done: bool,
     /// Not in the grid itself, only needed as a teacher.
     pub only_needed: bool,
@@ -57,12 +58,18 @@ pub struct Planned {
 impl Plan {
     /// Gathers the open jobs among `wanted` and their needs into cohorts.
     pub fn new(wanted: &[Job], done: &BTreeSet<JobId>) -> Plan {
-        let mut jobs: Vec<Planned> = Vec::new();
-        let mut seen = BTreeSet::new();
-        let grid: BTreeSet<JobId> = wanted.iter().map(Job::id).collect();
-        for job in wanted {
-            add_with_needs(job, &grid, done, &mut seen, &mut jobs);
+        let wanted: Vec<(JobId, Arc<Job>)> = wanted.iter().map(|job| (job.id(), Arc::new(job.clone()))).collect();
+        Plan::of(&wanted, done)
+    }
+
+    /// The same of jobs whose ids are known: to find one costs more than all the rest.
+    pub fn of(wanted: &[(JobId, Arc<Job>)], done: &BTreeSet<JobId>) -> Plan {
+        let grid: HashSet<&JobId> = wanted.iter().map(|(id, _)| id).collect();
+        let mut gathering = Gathering { grid, done, ids: HashMap::new(), seen: HashSet::new(), jobs: Vec::new() };
+        for (id, job) in wanted {
+            gathering.add(id, job);
         }
+        let jobs = gathering.jobs;
         let cohorts = cohort::gather(&jobs);
         Plan { jobs, cohorts }
     }
@@ -83,19 +90,26 @@ impl Plan {
     }
 }
 
-fn add_with_needs(
-    job: &Job,
-    grid: &BTreeSet<JobId>,
-    done: &BTreeSet<JobId>,
-    seen: &mut BTreeSet<JobId>,
-    jobs: &mut Vec<Planned>,
-) {
-    let id = job.id();
-    if !seen.insert(id.clone()) {
-        return;
+/// Every job once, after what it needs.
+struct Gathering<'a> {
+    grid: HashSet<&'a JobId>,
+    done: &'a BTreeSet<JobId>,
+    /// Of needs, by where they lie: many jobs need the same one.
+    ids: HashMap<*const Job, JobId>,
+    seen: HashSet<JobId>,
+    jobs: Vec<Planned>,
+}
+
+impl Gathering<'_> {
+    fn add(&mut self, id: &JobId, job: &Arc<Job>) {
+        if !self.seen.insert(id.clone()) {
+            return;
+        }
+        for need in job.needs() {
+            let id = self.ids.entry(Arc::as_ptr(need)).or_insert_with(|| need.id()).clone();
+            self.add(&id, need);
+        }
+        let (done, only_needed) = (self.done.contains(id), !self.grid.contains(id));
+        self.jobs.push(Planned { id: id.clone(), job: Arc::clone(job), done, only_needed });
     }
-    for need in job.needs() {
-        add_with_needs(need, grid, done, seen, jobs);
-    }
-    jobs.push(Planned { job: job.clone(), done: done.contains(&id), only_needed: !grid.contains(&id), id });
 }

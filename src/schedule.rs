@@ -4,30 +4,38 @@
 //! [`Notice`]s for whoever shows progress, a [`Summary`]. It knows neither candle nor the terminal, and is generic over
 //! the engine, so that its tests use one that trains nothing.
 //!
-//! - **Order**: see [`board`]. **Slots**: at most [`Settings::slots`] cohorts run at once.
+//! - **Order**: see [`board`]. **Slots**: at most [`Settings::slots`] cohorts run on each device at once; on a GPU the next
+//!   one starts only when the one before has begun to train, and if what they were seen to take leaves room for it.
 //! - **One student's failure** is its own: the worker says so and goes on with the others. What needs that job is
 //!   blocked, transitively, and named; everything else runs.
 //! - **A worker that ends without a word** about some of its students: first their spools are read, which know more
-//!   than the broken pipe; what is still unfinished is [`Failure::Lost`] and goes again as a cohort, at most
-//!   [`LOST_ATTEMPTS`] times in one run. A job that failed is open again for the next run.
-//! - **Stopping**: at the first level nothing more starts and the engines save; at the second they are ended.
+//!   than the broken pipe; what is still unfinished is [`Failure::Lost`]. One that says nothing for a lease's length, not
+//!   even that it lives, is killed, and lost too. What is tried again, how often and how soon, is [`Retries`]'s.
+//! - **Want of memory** is met by half as many students at once, and at last by smaller parts of a batch; **a full disk** by
+//!   waiting until there is room. Neither counts as a try.
+//! - **Others** may run on the same store, each with leases on what it runs ([`store::lease`](crate::store)): a job that
+//!   another has is waited for, and taken over when that one is gone.
+//! - **Stopping**: at the first level nothing more starts, at the second the engines save, at the third they are ended.
 //!
-//! A run holds the folder's [`Lock`] and begins with [`ingest_spools`]; planning comes after both.
+//! A run begins under the folder's [`Lock`] with [`ingest_spools`]; planning comes after that, then it lets go.
 
 mod board;
 mod local;
 mod lock;
+mod memory;
 mod origin;
+mod presence;
 mod running;
 mod signals;
 mod spool;
 mod stop;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::event::Message;
+use crate::event::{Failure, Line, Message, Request};
 use crate::folder::Folder;
 use crate::job::JobId;
 use crate::plan::{Checkpoints, CohortId, Device, Evaluations, Manifest, Places, Plan, Retries};
@@ -37,19 +45,42 @@ use crate::store::{self, Provenance, Store};
 pub use local::LocalEngine;
 pub use lock::{Holder, Lock};
 pub use origin::provenance;
+pub use presence::{Presence, is_gone};
 pub use signals::listen;
 pub use spool::{Ingested, ingest_spools, read_spool};
 pub use stop::{Level, Stop, Stopper, stop};
 
-/// Attempts of a cohort that may be lost in one run.
-pub const LOST_ATTEMPTS: u32 = 3;
-
 /// Runs one cohort to its end, here or elsewhere.
 pub trait Engine {
-    /// Sends every message of the worker before it returns. Heeds `stop`. If the future is dropped the worker must
-    /// end.
-    fn run(&self, manifest: Manifest, messages: mpsc::Sender<Message>, stop: Stop) -> impl Future<Output = Ended>;
+    /// Passes on every line of the worker before it returns. Heeds `orders` and `stop`. If the future is dropped the worker
+    /// must end.
+    fn run(&self, manifest: Manifest, voice: Voice, orders: Orders, stop: Stop) -> impl Future<Output = Ended>;
 }
+
+/// Takes what one worker says.
+#[derive(Clone, Debug)]
+pub struct Voice {
+    cohort: usize,
+    lines: mpsc::Sender<(usize, Line)>,
+}
+
+impl Voice {
+    pub async fn say(&self, line: Line) {
+        // Closed means that the scheduler no longer listens; the spool has it.
+        let _ = self.lines.send((self.cohort, line)).await;
+    }
+}
+
+/// What is to be done with one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Pass it on.
+    Ask(Request),
+    /// End it at once, even if it is frozen.
+    Kill,
+}
+
+pub type Orders = mpsc::UnboundedReceiver<Order>;
 
 /// How a worker ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,11 +105,12 @@ pub const STOPPED: i32 = 75;
 /// What is not in the plan, and decides no number.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Cohorts at once.
+    /// What is trained on, each with its memory in bytes where that is known.
+    pub devices: Vec<(Device, Option<u64>)>,
+    /// Cohorts at once on each.
     pub slots: usize,
     /// Shared by the workers of all slots.
     pub threads: u32,
-    pub device: Device,
     pub evaluations: Evaluations,
     pub minitrain: u32,
     pub allow_teacher_at_chance: bool,
@@ -89,6 +121,26 @@ pub struct Settings {
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,
+    /// Hours of devices after which everything is saved and left.
+    pub budget: Option<f64>,
+    pub watch: Watch,
+}
+
+/// How closely a run looks at what it started, and at others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// For how long a job is ours without a sign of life; a worker has as long to give one.
+    pub lease: Duration,
+    /// Between two looks.
+    pub look: Duration,
+    /// Of the disk, in bytes: below it nothing starts.
+    pub reserve: Option<u64>,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch { lease: Duration::from_secs(60), look: Duration::from_secs(2), reserve: None }
+    }
 }
 
 /// What happens, for whoever shows it.
@@ -115,6 +167,15 @@ pub enum Notice {
         job: JobId,
         by: JobId,
     },
+    /// These jobs failed in a way that may pass, and are tried again.
+    Again {
+        cohort: CohortId,
+        jobs: Vec<JobId>,
+        class: Failure,
+        after: Duration,
+    },
+    /// Something about the whole, in words.
+    Note(String),
     CohortEnded {
         cohort: CohortId,
     },
@@ -134,13 +195,15 @@ pub struct Summary {
     pub interrupted: u64,
     /// Never started, because the run was stopped.
     pub open: u64,
+    /// Not started because a person wants it so.
+    pub unwanted: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("{}", held(folder, holder.as_ref(), *gone))]
-    Held { folder: PathBuf, holder: Option<Holder>, gone: bool },
+    #[error("{}", held(folder, holder.as_ref()))]
+    Held { folder: PathBuf, holder: Option<Holder> },
     #[error("cannot use `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -164,19 +227,14 @@ pub async fn schedule<E: Engine>(
     running::Run::new(plan, settings, store, engine, observer, stop).finish().await
 }
 
-fn held(folder: &std::path::Path, holder: Option<&Holder>, gone: bool) -> String {
+fn held(folder: &std::path::Path, holder: Option<&Holder>) -> String {
     let folder = folder.display();
+    let hint = "hint: wait for it, stop it with Ctrl-C where it runs, or name another folder with `--folder`";
     match holder {
-        Some(Holder { pid, host, since_ms }) if gone => format!(
-            "workers of an earlier run are still at work in `{folder}` (its scheduler, process {pid} on `{host}`, began \
-             {} ago and is gone)\nhint: wait for them to save and end, or end them by hand",
-            lock::ago(*since_ms)
-        ),
         Some(Holder { pid, host, since_ms }) => format!(
-            "another run is at work in `{folder}`: process {pid} on host `{host}`, for {}\nhint: wait for it, stop it \
-             with Ctrl-C where it runs, or name another folder with `--folder`",
+            "another run begins in `{folder}` and does not come to an end: process {pid} on host `{host}`, for {}\n{hint}",
             lock::ago(*since_ms)
         ),
-        None => format!("another run is at work in `{folder}`\nhint: wait for it, or name another with `--folder`"),
+        None => format!("another run begins in `{folder}` and does not come to an end\n{hint}"),
     }
 }

@@ -26,6 +26,7 @@
 
 mod attempt;
 mod error;
+mod lease;
 mod outcome;
 mod query;
 mod read;
@@ -40,8 +41,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub use attempt::{Block, Ending, Provenance};
+pub use attempt::{Block, Claim, Ending, Provenance};
 pub use error::Error;
+pub use lease::{Order, Registered, Standing, Wish};
 pub use outcome::{Outcome, State};
 pub use query::QueryResult;
 pub use read::ExperimentSummary;

@@ -51,7 +51,7 @@ impl Catalogue for Shelf {
 impl Shelf {
     /// Says where images that are trained on are also among those that are measured on.
     pub fn note_shared(&self, experiment: &Experiment) {
-        let jobs = experiment.jobs.iter().map(|cell| &cell.job);
+        let jobs = experiment.jobs.iter().map(|cell| &*cell.job);
         shared::notes(&self.prints.borrow(), jobs).iter().for_each(|note| eprintln!("note: {note}"));
     }
 }
@@ -133,10 +133,10 @@ pub fn weights_with(name: &str, settings: &Settings) -> Result<WeightsFile> {
 /// # Errors
 /// As [`load_weights`], each of which is the user's to mend.
 pub fn check_weights(experiment: &Experiment) -> Result<()> {
-    let mut jobs: Vec<&Job> = experiment.jobs.iter().map(|cell| &cell.job).collect();
+    let mut jobs: Vec<&Job> = experiment.jobs.iter().map(|cell| &*cell.job).collect();
     let mut seen: Vec<(&Weights, Input, Head)> = Vec::new();
     while let Some(job) = jobs.pop() {
-        jobs.extend(job.needs());
+        jobs.extend(job.needs().map(|need| &**need));
         let teachers = job.teachers().iter().map(|teacher| (&teacher.source, job.teacher_input(teacher), Head::Keep));
         let init = match &job.init {
             Init::Scratch => None,

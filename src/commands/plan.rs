@@ -170,7 +170,7 @@ impl<'a> Listing<'a> {
 
 /// A job a line.
 fn rows(experiment: &Experiment, plan: &Plan) -> String {
-    let axes: HashMap<JobId, _> = experiment.jobs.iter().map(|cell| (cell.job.id(), &cell.axes)).collect();
+    let axes: HashMap<JobId, _> = experiment.jobs.iter().map(|cell| (cell.id.clone(), &cell.axes)).collect();
     let cohorts: HashMap<&JobId, usize> = plan
         .cohorts
         .iter()

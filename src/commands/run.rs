@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{complain, print, print_json, read_experiment, report, shipped};
+use super::{Usage, complain, print, print_json, read_experiment, report, shipped};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::{Device, Plan};
+use crate::plan::{Device, Devices, Plan};
 use crate::progress::{Mode, Progress};
-use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
+use crate::schedule::{self, LocalEngine, Lock, Presence, STOPPED, Settings, Summary, ingest_spools, provenance};
 use crate::store::{Outcome, State, Store};
 use crate::train::cuda;
 
@@ -36,17 +38,18 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else {
-        let device = device(arguments.device)?.with_determinism(arguments.deterministic);
+        let devices = devices(&arguments.device, arguments.deterministic)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = arguments.threads.map_or(cores, usize::from);
         // A GPU is filled by one cohort; several would only share its memory.
-        let usual = if device.is_cuda() { 1 } else { threads };
+        let usual = if devices[0].0.is_cuda() { 1 } else { threads };
         let slots = arguments.slots.map_or(usual, usize::from);
         let threads = u32::try_from(threads)?;
+        let names: Vec<String> = devices.iter().map(|(device, _)| device.to_string()).collect();
         let settings = Settings {
+            devices,
             slots,
             threads,
-            device,
             evaluations: experiment.run.evaluations,
             minitrain: experiment.run.minitrain,
             allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
@@ -56,23 +59,85 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             retries: experiment.run.retries.clone(),
             places: experiment.places.clone(),
             folder: folder.clone(),
-            provenance: provenance(&device.to_string(), threads),
+            provenance: provenance(&names.join(","), threads),
+            budget: arguments.budget,
+            watch: watch()?,
         };
-        let engine = LocalEngine::new(folder.clone(), &lock)?;
+        let engine = LocalEngine::new(folder.clone())?;
+        let owner = &settings.provenance.owner;
+        let presence = Presence::take(&folder, owner)
+            .map_err(|source| schedule::Error::Io { path: folder.schedulers(), source })?;
+        store.register(&settings.provenance, &experiment.name, slots * settings.devices.len()).await?;
+        // What comes now others may do beside this one.
+        drop(lock);
         let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
-        schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?
+        let summary =
+            schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?;
+        store.unregister(owner).await?;
+        drop(presence);
+        summary
     };
     let outcomes = store.outcomes(&experiment.name).await?;
     let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &folder) };
     store.close().await?;
-    drop(lock);
     tell(&experiment, &outcomes, &figures, arguments.json)?;
     let failed = summary.failed + summary.blocked > 0
         || outcomes.iter().any(|outcome| matches!(outcome.state, State::Failed | State::Blocked));
-    Ok(match summary.interrupted + summary.open {
+    Ok(match summary.interrupted + summary.open + summary.unwanted {
         0 if failed => ExitCode::FAILURE,
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(STOPPED as u8),
+    })
+}
+
+/// What to train on, each with its memory where that is known: what was asked for, if it is there; else all GPUs, or the CPU.
+fn devices(wanted: &[Devices], deterministic: bool) -> Result<Vec<(Device, Option<u64>)>> {
+    let gpu = |ordinal, memory| (Device::Cuda { ordinal, deterministic }, memory);
+    let gpus =
+        || -> Result<Vec<_>> { Ok(cuda::all()?.into_iter().map(|(ordinal, memory)| gpu(ordinal, memory)).collect()) };
+    if wanted.is_empty() {
+        return Ok(match device(None)? {
+            Device::Cpu => vec![(Device::Cpu, None)],
+            Device::Cuda { .. } => gpus()?,
+        });
+    }
+    let mut devices: Vec<(Device, Option<u64>)> = Vec::new();
+    for one in wanted {
+        let more = match one {
+            Devices::Gpus => gpus()?,
+            Devices::One(Device::Cpu) => vec![(Device::Cpu, None)],
+            Devices::One(Device::Cuda { ordinal, .. }) => {
+                cuda::find(*ordinal)?;
+                gpus()?.into_iter().filter(|(device, _)| *device == gpu(*ordinal, None).0).collect()
+            }
+        };
+        devices.extend(more);
+    }
+    devices.sort_by_key(|(device, _)| device.to_string());
+    devices.dedup_by_key(|(device, _)| *device);
+    if devices.len() > 1 && devices.iter().any(|(device, _)| *device == Device::Cpu) {
+        return Err(Usage(
+            "a run is on GPUs or on the CPU, not on both: their numbers differ in the last bits\n\
+             hint: two runs, one with `--device cpu`, share the work of one folder"
+                .to_owned(),
+        )
+        .into());
+    }
+    Ok(devices)
+}
+
+/// How closely to look, by variables of the environment that tests shorten.
+fn watch() -> Result<schedule::Watch> {
+    let milliseconds = |name: &str| -> Result<Option<Duration>> {
+        let Ok(text) = std::env::var(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| Usage(format!("{name} is a number of milliseconds, not `{text}`")))?;
+        Ok(Some(Duration::from_millis(number)))
+    };
+    let usual = schedule::Watch::default();
+    Ok(schedule::Watch {
+        lease: milliseconds("DISTILLERY_LEASE_MS")?.unwrap_or(usual.lease),
+        look: milliseconds("DISTILLERY_LOOK_MS")?.unwrap_or(usual.look),
+        ..usual
     })
 }
 
@@ -98,10 +163,10 @@ pub fn device(wanted: Option<Device>) -> Result<Device> {
 
 /// Writes the experiment down: its text, its jobs, and those they need.
 async fn record(experiment: &Experiment, store: &Store) -> Result<()> {
-    let plan = Plan::new(&jobs(experiment), &BTreeSet::new());
-    let listed: Vec<_> = experiment.jobs.iter().map(|cell| (cell.job.id(), &cell.job, &cell.axes)).collect();
+    let plan = Plan::of(&jobs(experiment), &BTreeSet::new());
+    let listed: Vec<_> = experiment.jobs.iter().map(|cell| (cell.id.clone(), &*cell.job, &cell.axes)).collect();
     let needed: Vec<(JobId, &Job)> =
-        plan.jobs.iter().filter(|job| job.only_needed).map(|job| (job.id.clone(), &job.job)).collect();
+        plan.jobs.iter().filter(|job| job.only_needed).map(|job| (job.id.clone(), &*job.job)).collect();
     let title = experiment.title.as_deref();
     store.record_experiment(&experiment.name, &experiment.hash, title, &experiment.text, &listed, &needed).await?;
     Ok(())
@@ -110,11 +175,11 @@ async fn record(experiment: &Experiment, store: &Store) -> Result<()> {
 /// What is left to do. A job whose student's file is gone is not done.
 pub fn plan_of(experiment: &Experiment, folder: &Folder, done: BTreeSet<JobId>) -> Plan {
     let done = done.into_iter().filter(|job| folder.student(job).is_file()).collect();
-    Plan::new(&jobs(experiment), &done)
+    Plan::of(&jobs(experiment), &done)
 }
 
-fn jobs(experiment: &Experiment) -> Vec<Job> {
-    experiment.jobs.iter().map(|cell| cell.job.clone()).collect()
+fn jobs(experiment: &Experiment) -> Vec<(JobId, Arc<Job>)> {
+    experiment.jobs.iter().map(|cell| (cell.id.clone(), Arc::clone(&cell.job))).collect()
 }
 
 /// Draws every report of the experiment. A report that cannot be drawn is told and does not hide the results.

@@ -43,7 +43,7 @@ pub fn notes<'a>(prints: &BTreeMap<String, Prints>, jobs: impl Iterator<Item = &
     for job in jobs {
         let mut trained = vec![(job, false)];
         while let Some((own, before)) = trained.pop() {
-            trained.extend(own.needs().map(|needed| (needed, true)));
+            trained.extend(own.needs().map(|needed| (&**needed, true)));
             for seen in seen(own) {
                 let measured = pairs.entry(seen).or_default();
                 for (by, slice) in [("validation", &job.split.validation), ("test", &job.split.test)] {

@@ -183,7 +183,7 @@ impl<'a> Resolver<'a> {
             table.insert(Spanned::new(header.clone(), "objective".into()), objective);
         }
         merge(&mut table, &train.table);
-        Ok(NetworkSource::Job(Box::new(self.job(&table, header)?)))
+        Ok(NetworkSource::Job(std::sync::Arc::new(self.job(&table, header)?)))
     }
 
     fn read_weights(

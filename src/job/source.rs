@@ -1,5 +1,7 @@
 //! Trained networks that a job is told about: its teachers, and what its student starts from.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Job, Model, Normalization};
@@ -21,7 +23,7 @@ pub struct Teacher {
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkSource {
     /// Another job, trained first: its whole resolved text, so that a student's text says where its target comes from.
-    Job(Box<Job>),
+    Job(Arc<Job>),
     /// A weights file, by content.
     Weights(Weights),
 }

@@ -5,8 +5,9 @@
 //! student is and sees, how it learns (its distance and temperature, labels beside it) and for how long is not in the key:
 //! the views are pure functions of (seed, epoch, position), so a short job's stream is a prefix of a long one's.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +21,7 @@ use crate::source::Keep;
 pub struct Cohort {
     pub id: CohortId,
     /// At least one; same stream key, in the experiment's order.
-    pub jobs: Vec<(JobId, Job)>,
+    pub jobs: Vec<(JobId, Arc<Job>)>,
     /// Jobs that must be done before this cohort can start.
     pub needs: Vec<JobId>,
 }
@@ -123,30 +124,45 @@ fn shown_to_teacher(distil: &Distil) -> serde_json::Value {
 
 /// The open jobs in cohorts, ordered so that needs come first.
 pub(super) fn gather(jobs: &[Planned]) -> Vec<Cohort> {
-    let mut order: Vec<String> = Vec::new();
-    let mut groups: BTreeMap<String, Vec<(JobId, Job)>> = BTreeMap::new();
+    // What is in the key is said quickly by most jobs in the same words; only for new words the key itself is made.
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut keys: HashMap<String, usize> = HashMap::new();
+    let mut groups: Vec<(String, Vec<(JobId, Arc<Job>)>)> = Vec::new();
     for planned in jobs.iter().filter(|planned| !planned.done) {
-        let key = cohort_key(&planned.job);
-        let group = groups.entry(key.clone()).or_default();
-        if group.is_empty() {
-            order.push(key);
-        }
-        group.push((planned.id.clone(), planned.job.clone()));
+        let place = *places.entry(quick_key(&planned.job)).or_insert_with(|| {
+            *keys.entry(cohort_key(&planned.job)).or_insert_with_key(|key| {
+                groups.push((key.clone(), Vec::new()));
+                groups.len() - 1
+            })
+        });
+        groups[place].1.push((planned.id.clone(), Arc::clone(&planned.job)));
     }
-    order
-        .into_iter()
-        .map(|key| {
-            let jobs = groups.remove(&key).unwrap_or_default();
-            let mut needs: Vec<JobId> = jobs.iter().flat_map(|(_, job)| job.needs().map(Job::id)).collect();
-            needs.sort();
-            needs.dedup();
-            Cohort { id: CohortId::new(&key, &jobs), jobs, needs }
-        })
-        .collect()
+    let mut ids: HashMap<*const Job, JobId> = HashMap::new();
+    let gather = |(key, jobs): (String, Vec<(JobId, Arc<Job>)>)| {
+        let needs = jobs.iter().flat_map(|(_, job)| job.needs());
+        let needs: HashSet<JobId> =
+            needs.map(|need| ids.entry(Arc::as_ptr(need)).or_insert_with(|| need.id()).clone()).collect();
+        let mut needs: Vec<JobId> = needs.into_iter().collect();
+        needs.sort();
+        Cohort { id: CohortId::new(&key, &jobs), jobs, needs }
+    };
+    groups.into_iter().map(gather).collect()
+}
+
+/// Equal for jobs with equal cohort keys that were written alike: all that the key is made of, in any order and as it
+/// comes.
+fn quick_key(job: &Job) -> String {
+    let asked = match &job.objective {
+        Objective::Labels(labels) => (Some((&labels.view, &labels.mixup)), None),
+        Objective::Distil(distil) => (None, Some((&distil.teachers, &distil.ensemble, &distil.teaching))),
+    };
+    let rest = (&job.train_on, job.resize, job.decode, &job.augment, &job.mixing, job.precision, asked);
+    let key = (&job.data.sha256, &job.split, job.batch, job.seed, job.flip, &job.crop, rest, &job.init, job.cycle());
+    serde_json::to_string(&key).expect("a job's parts are plain data")
 }
 
 impl CohortId {
-    fn new(key: &str, jobs: &[(JobId, Job)]) -> CohortId {
+    fn new(key: &str, jobs: &[(JobId, Arc<Job>)]) -> CohortId {
         let members: Vec<&str> = jobs.iter().map(|(id, _)| id.as_str()).collect();
         CohortId(short_hash("distillery cohort 1\n", &format!("{key}\n{}", members.join("\n"))))
     }

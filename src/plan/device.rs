@@ -16,6 +16,22 @@ pub enum Device {
     },
 }
 
+/// What a person asks to train on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// `cuda`: all GPUs there are.
+    Gpus,
+    One(Device),
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Devices, String> {
+        if text == "cuda" { Ok(Devices::Gpus) } else { text.parse().map(Devices::One) }
+    }
+}
+
 impl Device {
     pub fn is_cuda(self) -> bool {
         matches!(self, Device::Cuda { .. })

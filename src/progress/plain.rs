@@ -57,6 +57,8 @@ impl Plain {
             Notice::Lost { .. }
                 | Notice::Blocked { .. }
                 | Notice::Stopping { .. }
+                | Notice::Again { .. }
+                | Notice::Note(_)
                 | Notice::Message {
                     message: Message { event: Event::Failed { .. } | Event::Torn { .. } | Event::Flagged { .. }, .. },
                     ..
@@ -78,6 +80,14 @@ pub(super) fn happening(tally: &Tally, notice: &Notice) -> Vec<String> {
         }
         Notice::Blocked { job, by } => {
             vec![format!("blocked {}: it needs job {:.8}, which failed", tally.job(job), by.as_str())]
+        }
+        Notice::Again { jobs, class, after, .. } => {
+            let when = if after.is_zero() { "at once".to_owned() } else { format!("in {:.0} s", after.as_secs_f64()) };
+            jobs.iter().map(|job| format!("{}: {}; again {when}", tally.job(job), class.name())).collect()
+        }
+        Notice::Note(text) => vec![text.clone()],
+        Notice::Stopping { level: Level::Drain } => {
+            vec!["starting nothing more; what runs goes on to its end".to_owned()]
         }
         Notice::Stopping { level: Level::Now } => vec!["ending at once".to_owned()],
         Notice::Stopping { .. } => {

@@ -36,6 +36,8 @@ struct JobTally {
     share_of_epoch: f64,
     validation: Option<f64>,
     ended: bool,
+    /// Of what ended: so that a job that is tried again counts no more.
+    failed: bool,
 }
 
 struct CohortTally {
@@ -71,15 +73,19 @@ impl Tally {
             Notice::Message { cohort, message } => self.message(cohort, message),
             Notice::Lost { jobs, again: false, .. } => {
                 for job in jobs {
-                    self.end(job);
-                    self.failed += 1;
+                    self.mark(job, true);
                 }
             }
             Notice::Blocked { job, .. } => {
                 self.end(job);
                 self.blocked += 1;
             }
-            Notice::CohortEnded { .. } | Notice::Lost { .. } | Notice::Stopping { .. } => {}
+            Notice::CohortEnded { .. } | Notice::Lost { .. } | Notice::Stopping { .. } | Notice::Note(_) => {}
+            Notice::Again { jobs, .. } => {
+                for job in jobs {
+                    self.mark(job, false);
+                }
+            }
         }
     }
 
@@ -148,6 +154,8 @@ impl Tally {
                 job.epoch = *epoch;
                 job.share = (f64::from(*epoch) * job.share_of_epoch).min(1.0);
                 job.base = job.share;
+                self.failed -= usize::from(job.failed);
+                (job.ended, job.failed) = (false, false);
                 None
             }
             Event::Epoch(row) => {
@@ -168,14 +176,22 @@ impl Tally {
                 None
             }
             Event::Failed { .. } => {
-                self.failed += 1;
-                job.ended = true;
+                self.failed += usize::from(!job.failed);
+                (job.ended, job.failed) = (true, true);
                 None
             }
             Event::Teacher(_) | Event::Torn { .. } | Event::Flagged { .. } | Event::Stopped { .. } => None,
         };
         if let (Some(speed), Some(tally)) = (speed, self.cohorts.get_mut(cohort)) {
             tally.images_per_second = Some(speed);
+        }
+    }
+
+    /// A job that failed counts once, and no more when it is tried again.
+    fn mark(&mut self, job: &JobId, failed: bool) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            self.failed = self.failed + usize::from(failed) - usize::from(job.failed);
+            (job.ended, job.failed) = (failed, failed);
         }
     }
 
@@ -223,6 +239,7 @@ impl JobTally {
             share_of_epoch: job.train_images() as f64 / f64::from(job.batch) / steps as f64,
             validation: None,
             ended: done,
+            failed: false,
         }
     }
 }

@@ -116,7 +116,7 @@ impl Series {
 }
 
 pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
-    let is_needed = |job: &Job| outcomes.iter().any(|outcome| outcome.job.needs().any(|needed| needed == job));
+    let is_needed = |job: &Job| outcomes.iter().any(|outcome| outcome.job.needs().any(|needed| **needed == *job));
     // A teacher that is trained only because students need it stands on no axis and is no point of the grid.
     let points: Vec<&Outcome> =
         outcomes.iter().filter(|outcome| !(outcome.axes.is_empty() && is_needed(&outcome.job))).collect();

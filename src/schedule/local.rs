@@ -1,13 +1,12 @@
 //! Workers as processes of this machine.
 //!
 //! A worker is this very program: `worker --manifest FILE --folder DIR`. Its standard output is a pipe of one JSON
-//! [`Message`] a line; its standard error goes to `cohorts/<id>.log`; its standard input is the scheduler's lock file,
-//! which nobody reads: holding it open keeps the [`Lock`] until the worker is gone.
+//! [`Line`] a line; its standard error goes to `cohorts/<id>.log`; its standard input is a pipe of one [`Request`] a line.
 //!
 //! It runs in a process group of its own, so that a Ctrl-C at the terminal does not reach it but through here: the
 //! first stop becomes SIGTERM (finish the step, save, exit 75), the second SIGKILL for the group. It does not outlive
-//! the scheduler: the kernel sends it SIGTERM when its parent dies. SIGTERM and not SIGKILL, since saving costs a moment
-//! and the lock keeps the next run away for as long.
+//! the scheduler: the kernel sends it SIGTERM when its parent dies, and its standard input ends. SIGTERM and not SIGKILL,
+//! since saving costs a moment; the locks on its jobs keep the next worker of theirs away for as long.
 //!
 //! The kernel means the parent *thread*. Run this on a current-thread runtime whose thread is the main thread, or
 //! workers are stopped when a thread of a pool retires.
@@ -24,14 +23,12 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 #[cfg(target_os = "linux")]
 use nix::unistd::{getpid, getppid};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::lock::Lock;
 use super::stop::{Level, Stop};
-use super::{Ended, Engine, How};
-use crate::event::Message;
+use super::{Ended, Engine, How, Order, Orders, Voice};
+use crate::event::{Line, Request};
 use crate::folder::{Folder, replace};
 use crate::plan::Manifest;
 
@@ -40,24 +37,23 @@ const LAST_WORDS_BYTES: u64 = 4096;
 const LAST_WORDS_LINES: usize = 8;
 
 #[derive(Debug)]
-pub struct LocalEngine<'a> {
+pub struct LocalEngine {
     folder: Folder,
     program: PathBuf,
-    lock: &'a Lock,
 }
 
-impl<'a> LocalEngine<'a> {
+impl LocalEngine {
     /// Workers of this program.
     ///
     /// # Errors
     /// When the system does not say where the program lies.
-    pub fn new(folder: Folder, lock: &'a Lock) -> io::Result<LocalEngine<'a>> {
-        Ok(LocalEngine::with_program(folder, lock, std::env::current_exe()?))
+    pub fn new(folder: Folder) -> io::Result<LocalEngine> {
+        Ok(LocalEngine::with_program(folder, std::env::current_exe()?))
     }
 
     /// Workers of another program that takes the same arguments: for tests.
-    pub fn with_program(folder: Folder, lock: &'a Lock, program: PathBuf) -> LocalEngine<'a> {
-        LocalEngine { folder, program, lock }
+    pub fn with_program(folder: Folder, program: PathBuf) -> LocalEngine {
+        LocalEngine { folder, program }
     }
 
     fn start(&self, manifest: &Manifest, log: &Path) -> io::Result<Child> {
@@ -76,7 +72,7 @@ impl<'a> LocalEngine<'a> {
             // The worker makes a pool of as many threads as its manifest says. This is for candle's own pool, whose
             // threads wait by spinning and would take the cores from other workers.
             .env("RAYON_NUM_THREADS", "1")
-            .stdin(self.lock.share()?)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .process_group(0)
@@ -101,15 +97,15 @@ fn die_with_this_process(command: &mut Command) {
     }
 }
 
-impl Engine for LocalEngine<'_> {
-    async fn run(&self, manifest: Manifest, messages: mpsc::Sender<Message>, mut stop: Stop) -> Ended {
+impl Engine for LocalEngine {
+    async fn run(&self, manifest: Manifest, voice: Voice, mut orders: Orders, mut stop: Stop) -> Ended {
         let log = self.folder.cohorts().join(format!("{}.log", manifest.cohort));
         let before = fs::metadata(&log).map_or(0, |metadata| metadata.len());
         let mut child = match self.start(&manifest, &log) {
             Ok(child) => child,
             Err(error) => return Ended { how: How::NotStarted(error.to_string()), last_words: String::new() },
         };
-        let status = attend(&mut child, &log, &messages, &mut stop).await;
+        let status = attend(&mut child, &log, &voice, &mut orders, &mut stop).await;
         let how = match status {
             Ok(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => How::Exit(code),
@@ -126,17 +122,20 @@ impl Engine for LocalEngine<'_> {
 async fn attend(
     child: &mut Child,
     log: &Path,
-    messages: &mpsc::Sender<Message>,
+    voice: &Voice,
+    orders: &mut Orders,
     stop: &mut Stop,
 ) -> io::Result<ExitStatus> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let mut lines: Option<Lines<BufReader<ChildStdout>>> =
         child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-    let mut level = Level::Go;
+    let mut input = child.stdin.take();
+    let mut level = Level::Drain;
+    let kill_all = |pid: Option<Pid>| pid.map(|pid| killpg(pid, Signal::SIGKILL));
     loop {
         tokio::select! {
             line = next_line(&mut lines) => match line {
-                Ok(Some(line)) => pass_on(line, log, messages).await,
+                Ok(Some(line)) => pass_on(line, log, voice).await,
                 // The end, or nothing more that could be understood. The spool has it all.
                 Ok(None) | Err(_) => lines = None,
             },
@@ -144,11 +143,14 @@ async fn attend(
             status = child.wait(), if lines.is_none() => return status,
             higher = stop.above(level) => {
                 level = higher;
-                if let Some(pid) = pid {
-                    // It may have ended meanwhile; it is not waited for yet, so the number is still its own.
-                    let _ = if level == Level::Now { killpg(pid, Signal::SIGKILL) } else { kill(pid, Signal::SIGTERM) };
-                }
+                // It may have ended meanwhile; it is not waited for yet, so the number is still its own.
+                let _ = if level == Level::Now { kill_all(pid) } else { pid.map(|pid| kill(pid, Signal::SIGTERM)) };
             }
+            Some(order) = orders.recv() => match order {
+                Order::Ask(request) => ask(&mut input, &request).await,
+                // SIGKILL ends what is frozen, too.
+                Order::Kill => drop(kill_all(pid)),
+            },
         }
     }
 }
@@ -160,10 +162,19 @@ async fn next_line(lines: &mut Option<Lines<BufReader<ChildStdout>>>) -> io::Res
     }
 }
 
-async fn pass_on(line: String, log: &Path, messages: &mpsc::Sender<Message>) {
-    match serde_json::from_str(&line) {
-        // Closed means that the scheduler no longer listens; the spool has it.
-        Ok(message) => drop(messages.send(message).await),
+/// One that has ended, or reads no more, is not asked.
+async fn ask(input: &mut Option<ChildStdin>, request: &Request) {
+    let line = serde_json::json!(request).to_string() + "\n";
+    if let Some(pipe) = input
+        && pipe.write_all(line.as_bytes()).await.is_err()
+    {
+        *input = None;
+    }
+}
+
+async fn pass_on(line: String, log: &Path, voice: &Voice) {
+    match serde_json::from_str::<Line>(&line) {
+        Ok(line) => voice.say(line).await,
         // A stray `println!` of some library, or the torn last line of a worker that was killed.
         Err(_) => {
             if let Ok(mut log) = OpenOptions::new().append(true).open(log) {

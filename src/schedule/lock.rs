@@ -1,31 +1,28 @@
-//! One scheduler a folder.
+//! One scheduler at a time begins in a folder: it migrates the store, writes its experiment down, reads the spools that others
+//! left, and plans. Then it lets go, and several work beside one another by leases (see `store::lease`).
 //!
 //! The lock is the operating system's (`flock` on `scheduler.lock`), so it ends with the process that holds it, however
-//! that ends; the file's text only says who it is. Workers inherit the open file (see `local.rs`) and with it the lock:
-//! a folder is free again when the scheduler *and* all its workers are gone, so that two workers never write one job's
-//! checkpoints. A lease would not give that on one machine; between machines it is what must take over.
+//! that ends; the file's text only says who it is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, gethostname};
+use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::event::now_ms;
 use crate::folder::Folder;
 
-/// Workers of a scheduler that was killed are told by the kernel, finish their step and save.
+/// Beginning takes moments; with many spools to read, longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Held while it lives.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    _file: File,
 }
 
 /// Who holds the lock.
@@ -37,8 +34,7 @@ pub struct Holder {
 }
 
 impl Lock {
-    /// Takes the folder for this process, which makes it where it is missing. Waits a while when the holder is gone but
-    /// its workers are still saving.
+    /// Takes the folder for this process, which makes it where it is missing. Waits a while for another that begins.
     ///
     /// # Errors
     /// [`Error::Held`] says by whom and since when.
@@ -56,9 +52,8 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
             }
             let holder = read(&mut file);
-            let gone = holder.as_ref().is_some_and(is_gone);
-            if !gone || waited >= PATIENCE {
-                return Err(Error::Held { folder: folder.root().to_owned(), holder, gone });
+            if waited >= PATIENCE {
+                return Err(Error::Held { folder: folder.root().to_owned(), holder });
             }
             tokio::time::sleep(POLL).await;
             waited += POLL;
@@ -66,15 +61,7 @@ impl Lock {
         let text = serde_json::json!(Holder { pid: std::process::id(), host: host(), since_ms: now_ms() }).to_string();
         file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(io)?;
         file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(io)?;
-        Ok(Lock { file })
-    }
-
-    /// The same open file, and so the same lock, for a worker to inherit.
-    ///
-    /// # Errors
-    /// When no more files can be opened.
-    pub fn share(&self) -> std::io::Result<File> {
-        self.file.try_clone()
+        Ok(Lock { _file: file })
     }
 }
 
@@ -98,10 +85,4 @@ fn read(file: &mut File) -> Option<Holder> {
     file.seek(SeekFrom::Start(0)).ok()?;
     file.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-/// Only certain on the holder's own host.
-fn is_gone(holder: &Holder) -> bool {
-    let Ok(pid) = i32::try_from(holder.pid) else { return false };
-    holder.host == host() && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }

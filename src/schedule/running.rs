@@ -1,25 +1,35 @@
-//! One run of a plan: the loop that starts, listens and retries.
+//! One run of a plan: the loop that starts and listens. What becomes of failures is in `trouble.rs`, what is looked at from
+//! time to time in `look.rs`.
 
-use std::collections::HashMap;
+mod look;
+mod trouble;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::board::{Blocked, Board, Place};
-use super::spool::ingest_spool;
+use super::board::{Board, Place};
 use super::stop::{Level, Stop};
-use super::{Ended, Engine, Error, How, LOST_ATTEMPTS, Notice, STOPPED, Settings, Summary};
-use crate::event::{Event, Failure, Message};
-use crate::job::JobId;
-use crate::plan::{CohortId, Manifest, Plan, Student};
-use crate::store::{Block, Ending, Provenance, Store, Taken};
+use super::{Ended, Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
+use crate::event::{Event, Line, Message};
+use crate::job::{Job, JobId};
+use crate::plan::{CohortId, Device, Manifest, Plan, Student};
+use crate::store::{Claim, Provenance, Store, Taken};
+use look::Others;
+use trouble::{Disk, Resting, Shape, Stall};
 
 /// Messages that workers may be ahead of the store before they wait.
 const CHANNEL: usize = 1024;
 /// Messages of one transaction.
 const BATCH: usize = 256;
+/// Of a GPU's memory, what cohorts that share it may take together.
+const SHARE: f64 = 0.9;
 
 pub(super) struct Run<'a, E, O> {
     plan: &'a Plan,
@@ -29,13 +39,45 @@ pub(super) struct Run<'a, E, O> {
     observer: O,
     stop: Stop,
     board: Board<'a>,
+    /// Cohorts that have a worker.
+    working: BTreeMap<usize, Working>,
     /// Cohort and attempt of every job that was started.
     started: HashMap<JobId, (usize, u32)>,
-    /// Students of the running workers, by cohort.
-    students: HashMap<usize, Vec<JobId>>,
-    /// Workers lost in this run, by cohort.
-    lost: HashMap<usize, u32>,
+    /// How much at once what is alike was found to have memory for.
+    shapes: HashMap<String, Shape>,
+    /// Tries of jobs by class of failure.
+    tries: HashMap<(JobId, &'static str), u32>,
+    stalls: HashMap<JobId, Stall>,
+    /// What waits to be tried again.
+    resting: Vec<Resting>,
+    others: Others,
+    disk: Option<Disk>,
+    /// Device time of cohorts that ended.
+    spent: Duration,
+    /// When leases were last renewed.
+    renewed: Instant,
     done: u64,
+}
+
+/// A cohort that has a worker.
+struct Working {
+    jobs: Vec<JobId>,
+    device: Device,
+    orders: mpsc::UnboundedSender<Order>,
+    since: Instant,
+    /// When it last said something. By a clock that does not jump, and not by tokio's, which tests stop.
+    heard: Instant,
+    /// Whether it has begun to train: until then nobody knows what it takes.
+    begun: bool,
+    memory_bytes: u64,
+    /// Of the kernel, for want of memory, before it began.
+    kills: u64,
+    /// Whether we ended it because it was frozen.
+    frozen: bool,
+    /// Students that were asked to leave.
+    asked: HashSet<JobId>,
+    /// Students that had too little memory.
+    short: Vec<(JobId, String)>,
 }
 
 impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
@@ -55,9 +97,16 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             observer,
             stop,
             board: Board::new(plan),
+            working: BTreeMap::new(),
             started: HashMap::new(),
-            students: HashMap::new(),
-            lost: HashMap::new(),
+            shapes: HashMap::new(),
+            tries: HashMap::new(),
+            stalls: HashMap::new(),
+            resting: Vec::new(),
+            others: Others::default(),
+            disk: None,
+            spent: Duration::ZERO,
+            renewed: Instant::now(),
             done: 0,
         }
     }
@@ -68,235 +117,249 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         let mut batch = Vec::new();
         let mut stop = self.stop.clone();
         let mut level = Level::Go;
+        // The first tick comes at once: what people want is known before anything starts.
+        self.look().await?;
+        let mut looks = interval(self.settings.watch.look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.tick().await;
         loop {
             // Here and not in the branch below: the asked may end before the asking was seen.
             if stop.level() > level {
                 level = stop.level();
                 self.tell(&Notice::Stopping { level });
             }
-            while self.stop.level() == Level::Go && workers.len() < self.settings.slots.max(1) {
-                let Some((cohort, manifest)) = self.start_next(workers.len()).await? else { break };
-                workers.add(cohort, self.engine.run(manifest, sender.clone(), self.stop.clone()));
+            while let Some(device) = self.free() {
+                let Some((cohort, manifest, orders)) = self.start_next(device).await? else { break };
+                let voice = Voice { cohort, lines: sender.clone() };
+                workers.add(cohort, self.engine.run(manifest, voice, orders, self.stop.clone()));
             }
-            if workers.len() == 0 {
+            if self.working.is_empty() && !self.waits() {
                 break;
             }
+            let rested = self.resting.iter().map(|resting| resting.until).min();
             tokio::select! {
                 biased;
                 _ = receiver.recv_many(&mut batch, BATCH) => self.take(&mut batch).await?,
                 (cohort, ended) = workers.next() => {
                     // A worker's engine has sent all there was before it ended.
-                    while let Ok(message) = receiver.try_recv() {
-                        batch.push(message);
+                    while let Ok(line) = receiver.try_recv() {
+                        batch.push(line);
                     }
                     self.take(&mut batch).await?;
                     self.ended(cohort, &ended).await?;
                 }
                 _ = stop.above(level) => {}
+                () = wait_until(rested) => self.wake(),
+                _ = looks.tick() => self.look().await?,
             }
         }
         Ok(Summary {
             done: self.done,
-            failed: self.board.count(&Place::Failed),
-            blocked: self.board.count(&Place::Blocked),
-            interrupted: self.board.count(&Place::Interrupted),
-            open: self.board.count(&Place::Waiting),
+            failed: self.board.count(Place::Failed),
+            blocked: self.board.count(Place::Blocked),
+            interrupted: self.board.count(Place::Interrupted),
+            open: self.board.count(Place::Waiting) + self.board.count(Place::Elsewhere),
+            unwanted: self.board.count(Place::Unwanted),
         })
+    }
+
+    /// Whether something may still come without a worker: others' jobs, second tries, room on the disk.
+    fn waits(&self) -> bool {
+        self.stop.level() == Level::Go
+            && (!self.resting.is_empty() || self.disk.is_some() || self.board.count(Place::Elsewhere) > 0)
     }
 
     fn tell(&mut self, notice: &Notice) {
         (self.observer)(notice);
     }
 
+    fn note(&mut self, text: String) {
+        self.tell(&Notice::Note(text));
+    }
+
     fn id(&self, cohort: usize) -> CohortId {
         self.plan.cohorts[cohort].id.clone()
     }
 
-    /// A cohort gets its share of the threads among those that run and those that could: all of them while a teacher is
-    /// the only one, one each in the thick of a sweep. Its numbers do not depend on it.
-    async fn start_next(&mut self, running: usize) -> Result<Option<(usize, Manifest)>, Error> {
-        let sharing = (running + self.board.ready()).min(self.settings.slots).max(1);
-        let threads = (self.settings.threads / u32::try_from(sharing).unwrap_or(u32::MAX)).max(1);
-        let Some((cohort, students)) = self.board.next() else { return Ok(None) };
-        let id = self.id(cohort);
-        let jobs: Vec<JobId> = students.iter().map(|(job, _)| job.clone()).collect();
-        let provenance = Provenance { threads, ..self.settings.provenance.clone() };
-        let attempts = self.store.begin_attempts(&jobs, &id, &provenance).await?;
-        for (job, &attempt) in jobs.iter().zip(&attempts) {
-            self.started.insert(job.clone(), (cohort, attempt));
+    /// The device that the next cohort may start on: of those that have a slot the one with the fewest cohorts.
+    fn free(&self) -> Option<Device> {
+        if self.stop.level() > Level::Go || self.disk.is_some() {
+            return None;
         }
-        let manifest = Manifest {
-            cohort: id.clone(),
-            students: attempts
-                .into_iter()
-                .zip(&students)
-                .map(|(attempt, (_, job))| Student { attempt, job: job.clone() })
-                .collect(),
-            places: self.settings.places.clone(),
-            evaluations: self.settings.evaluations,
-            minitrain: self.settings.minitrain,
-            allow_teacher_at_chance: self.settings.allow_teacher_at_chance,
-            record_teacher: self.settings.record_teacher,
-            images: self.settings.images,
-            checkpoints: self.settings.checkpoints.clone(),
-            at_once: None,
-            parts: None,
-            threads,
-            device: self.settings.device,
-        };
-        self.students.insert(cohort, jobs.clone());
-        self.tell(&Notice::CohortStarted { cohort: id, jobs });
-        Ok(Some((cohort, manifest)))
+        let on = |device: Device| self.working.values().filter(move |working| working.device == device);
+        let free = self.settings.devices.iter().filter(|(device, memory)| {
+            let count = on(*device).count();
+            if count == 0 || !device.is_cuda() {
+                return count < self.settings.slots.max(1);
+            }
+            // As much as the largest took is assumed of the next.
+            let taken = on(*device).map(|working| working.memory_bytes);
+            let (sum, most) = (taken.clone().sum::<u64>(), taken.max().unwrap_or(0));
+            count < self.settings.slots
+                && on(*device).all(|working| working.begun)
+                && memory.is_none_or(|memory| (sum + most) as f64 <= SHARE * memory as f64)
+        });
+        free.map(|(device, _)| *device).min_by_key(|device| on(*device).count())
     }
 
-    async fn take(&mut self, batch: &mut Vec<Message>) -> Result<(), Error> {
-        let answers = self.store.take_all(batch).await?;
-        for (message, taken) in batch.drain(..).zip(answers) {
-            let Some(&(cohort, _)) = self.started.get(&message.job) else { continue };
+    /// A cohort gets its share of the threads among those that run and those that could: all of them while a teacher is
+    /// the only one, one each in the thick of a sweep. Its numbers do not depend on it.
+    async fn start_next(
+        &mut self,
+        device: Device,
+    ) -> Result<Option<(usize, Manifest, mpsc::UnboundedReceiver<Order>)>, Error> {
+        loop {
+            let slots = (self.settings.slots * self.settings.devices.len()).max(1);
+            let sharing = (self.working.len() + self.board.ready()).clamp(1, slots);
+            let threads = (self.settings.threads / u32::try_from(sharing).unwrap_or(u32::MAX)).max(1);
+            let Some((cohort, students)) = self.board.next() else { return Ok(None) };
+            let students = self.claim(cohort, &students, device, threads).await?;
+            if students.is_empty() {
+                continue;
+            }
+            let jobs: Vec<JobId> = students.iter().map(|student| student.job.id()).collect();
+            let shape = self.shapes.get(&self.likeness(cohort)).copied().unwrap_or_default();
+            let settings = self.settings;
+            let manifest = Manifest {
+                cohort: self.id(cohort),
+                students,
+                places: settings.places.clone(),
+                evaluations: settings.evaluations,
+                minitrain: settings.minitrain,
+                allow_teacher_at_chance: settings.allow_teacher_at_chance,
+                record_teacher: settings.record_teacher,
+                images: settings.images,
+                checkpoints: settings.checkpoints.clone(),
+                at_once: shape.at_once,
+                parts: shape.parts,
+                threads,
+                device,
+            };
+            let (orders, receiver) = mpsc::unbounded_channel();
+            let now = Instant::now();
+            let working = Working {
+                jobs: jobs.clone(),
+                device,
+                orders,
+                since: now,
+                heard: now,
+                begun: false,
+                memory_bytes: 0,
+                kills: memory::kills(),
+                frozen: false,
+                asked: HashSet::new(),
+                short: Vec::new(),
+            };
+            self.working.insert(cohort, working);
+            self.tell(&Notice::CohortStarted { cohort: self.id(cohort), jobs });
+            return Ok(Some((cohort, manifest, receiver)));
+        }
+    }
+
+    /// Takes those of a cohort's jobs that may be taken, on the store's word.
+    async fn claim(
+        &mut self,
+        cohort: usize,
+        students: &[&(JobId, Arc<Job>)],
+        device: Device,
+        threads: u32,
+    ) -> Result<Vec<Student>, Error> {
+        let jobs: Vec<JobId> = students.iter().map(|(job, _)| job.clone()).collect();
+        let provenance = Provenance { threads, device: device.to_string(), ..self.settings.provenance.clone() };
+        let (lease, dead) = (self.settings.watch.lease, &self.others.dead);
+        let claims = self.store.claim(&jobs, &self.id(cohort), &provenance, lease, dead).await?;
+        let mut ours = Vec::new();
+        for ((id, job), claim) in students.iter().zip(claims) {
+            match claim {
+                Claim::Begun(attempt) => {
+                    self.others.dead.remove(id);
+                    self.started.insert(id.clone(), (cohort, attempt));
+                    ours.push(Student { attempt, job: Job::clone(job) });
+                }
+                Claim::Done => self.board.done(id),
+                Claim::Theirs => self.board.put(id, Place::Elsewhere),
+                Claim::Unwanted => self.board.put(id, Place::Unwanted),
+                // Recorded before the plan was made, so somebody took it out of the store.
+                Claim::Unknown => {
+                    let blocked = self.board.failed(id);
+                    self.block(&blocked, "it is not in the store").await?;
+                }
+            }
+        }
+        Ok(ours)
+    }
+
+    async fn take(&mut self, batch: &mut Vec<(usize, Line)>) -> Result<(), Error> {
+        let mut messages: Vec<Message> = Vec::with_capacity(batch.len());
+        for (cohort, line) in batch.drain(..) {
+            let working = self.working.get_mut(&cohort);
+            match line {
+                Line::Message(message) => {
+                    if let Some(working) = working {
+                        working.heard = Instant::now();
+                        working.begun |= matches!(message.event, Event::Step { .. } | Event::Epoch(_));
+                    }
+                    messages.push(*message);
+                }
+                Line::Beat { beat } => {
+                    if let Some(working) = working {
+                        working.heard = Instant::now();
+                        working.memory_bytes = working.memory_bytes.max(beat.memory_bytes);
+                    }
+                }
+            }
+        }
+        let answers = self.store.take_all(&messages).await?;
+        for (message, taken) in messages.into_iter().zip(answers) {
+            let Some(&(cohort, attempt)) = self.started.get(&message.job) else { continue };
+            if let Taken::Refused { .. } = taken
+                && message.attempt == attempt
+            {
+                self.taken_away(&message.job, cohort);
+            }
             // Refused and unknown messages are those of a worker that nobody waits for any more.
             if matches!(taken, Taken::Refused { .. } | Taken::Unknown) {
                 continue;
             }
-            let end = match &message.event {
-                Event::Finished => Some(Place::Done),
-                Event::Stopped { .. } => Some(Place::Interrupted),
-                Event::Failed { .. } => Some(Place::Failed),
-                _ => None,
-            };
-            let why = match &message.event {
-                Event::Failed { message, .. } => message.clone(),
-                _ => String::new(),
-            };
-            let job = message.job.clone();
-            let cohort = self.id(cohort);
-            self.tell(&Notice::Message { cohort, message });
-            match end {
-                Some(place) if self.board.place(&job) == Some(&Place::Running) => {
-                    self.settle(&job, place, &why).await?
-                }
-                _ => {}
-            }
+            self.hear(cohort, message).await?;
         }
         Ok(())
     }
 
-    /// A running job came to its end for this run.
-    async fn settle(&mut self, job: &JobId, place: Place, why: &str) -> Result<(), Error> {
-        match place {
-            Place::Done => {
-                self.done += 1;
-                self.board.done(job);
-            }
-            Place::Failed => {
-                let blocked = self.board.failed(job);
-                self.block(&blocked, why).await?;
-            }
-            _ => self.board.interrupted(job),
-        }
-        Ok(())
-    }
-
-    async fn block(&mut self, blocked: &[Blocked], why: &str) -> Result<(), Error> {
-        if blocked.is_empty() {
-            return Ok(());
-        }
-        let first = why.lines().next().unwrap_or_default();
-        let blocks: Vec<Block> = blocked
-            .iter()
-            .map(|Blocked { job, by }| Block {
-                job: job.clone(),
-                by: by.clone(),
-                message: format!("needs job `{by}`, which failed: {first}"),
-            })
-            .collect();
-        self.store.block(&blocks).await?;
-        for Blocked { job, by } in blocked {
-            self.tell(&Notice::Blocked { job: job.clone(), by: by.clone() });
-        }
-        Ok(())
-    }
-
-    async fn ended(&mut self, cohort: usize, ended: &Ended) -> Result<(), Error> {
-        let students = self.students.remove(&cohort).unwrap_or_default();
-        let is_running = |board: &Board<'_>, job: &JobId| board.place(job) == Some(&Place::Running);
-        for job in students.iter().filter(|job| is_running(&self.board, job)).cloned().collect::<Vec<_>>() {
-            self.read_spool(&job).await?;
-        }
-        let left: Vec<JobId> = students.into_iter().filter(|job| is_running(&self.board, job)).collect();
-        if !left.is_empty() {
-            self.unfinished(cohort, left, ended).await?;
-        }
-        let cohort = self.id(cohort);
-        self.tell(&Notice::CohortEnded { cohort });
-        Ok(())
-    }
-
-    /// What the worker wrote down but did not live to say.
-    async fn read_spool(&mut self, job: &JobId) -> Result<(), Error> {
-        let Some(&(cohort, attempt)) = self.started.get(job) else { return Ok(()) };
-        ingest_spool(&self.settings.folder, self.store, job).await?;
-        let (messages, _) = super::read_spool(&self.settings.folder, job)?;
-        let Some(last) = messages.into_iter().rfind(|message| message.attempt == attempt) else { return Ok(()) };
-        let (place, why) = match &last.event {
-            Event::Finished if self.settings.folder.student(job).exists() => (Place::Done, String::new()),
-            Event::Failed { message, .. } => (Place::Failed, message.clone()),
-            Event::Stopped { .. } => (Place::Interrupted, String::new()),
-            _ => return Ok(()),
-        };
-        let cohort = self.id(cohort);
-        self.tell(&Notice::Message { cohort, message: last });
-        self.settle(job, place, &why).await
-    }
-
-    /// The worker is gone and these of its students never came to an end.
-    async fn unfinished(&mut self, cohort: usize, jobs: Vec<JobId>, ended: &Ended) -> Result<(), Error> {
-        if self.stop.level() > Level::Go || ended.how == How::Exit(STOPPED) {
-            let ending = Ending::Stopped { message: "stopped before it said how far it was".to_owned() };
-            return self.end_all(&jobs, &ending, Place::Interrupted).await;
-        }
-        let why = why(ended);
-        let (class, again) = match ended.how {
-            How::NotStarted(_) => (Failure::Error, false),
-            How::Exit(_) | How::Signal(_) => {
-                let lost = self.lost.entry(cohort).or_default();
-                *lost += 1;
-                (Failure::Lost, *lost < LOST_ATTEMPTS)
-            }
-        };
+    /// What the store took.
+    async fn hear(&mut self, cohort: usize, message: Message) -> Result<(), Error> {
+        let (job, event) = (message.job.clone(), message.event.clone());
         let id = self.id(cohort);
-        self.tell(&Notice::Lost { cohort: id, jobs: jobs.clone(), why: why.clone(), again });
-        let ending = Ending::Failed { class, message: why };
-        if again {
-            self.end_all(&jobs, &ending, Place::Waiting).await?;
-            self.board.again(cohort, &jobs);
+        self.tell(&Notice::Message { cohort: id, message });
+        if self.board.place(&job) != Some(Place::Running) {
             return Ok(());
         }
-        self.end_all(&jobs, &ending, Place::Failed).await
-    }
-
-    async fn end_all(&mut self, jobs: &[JobId], ending: &Ending, place: Place) -> Result<(), Error> {
-        for job in jobs {
-            if let Some(&(_, attempt)) = self.started.get(job) {
-                self.store.end_attempt(job, attempt, ending).await?;
+        match event {
+            Event::Epoch(row) => self.stalls.entry(job).or_default().seen(row.step),
+            Event::Finished => self.finished(&job),
+            Event::Stopped { step, .. } => {
+                self.stalls.entry(job.clone()).or_default().seen(step);
+                let asked = self.working.get(&cohort).is_some_and(|working| working.asked.contains(&job));
+                self.board.put(&job, if asked { Place::Unwanted } else { Place::Interrupted });
             }
-            let (Ending::Stopped { message } | Ending::Failed { message, .. }) = ending;
-            if place != Place::Waiting {
-                self.settle(job, place.clone(), message).await?;
-            }
+            Event::Failed { class, message } => self.failed(cohort, job, class, message).await?,
+            _ => {}
         }
         Ok(())
+    }
+
+    fn finished(&mut self, job: &JobId) {
+        self.done += 1;
+        self.board.done(job);
     }
 }
 
-fn why(ended: &Ended) -> String {
-    let how = match &ended.how {
-        How::Exit(code) => format!("the worker ended with code {code} and without a word"),
-        // Nobody here sent it.
-        How::Signal(9) => "the worker was killed (signal 9), perhaps by the kernel for want of memory".to_owned(),
-        How::Signal(signal) => format!("the worker was ended by signal {signal}"),
-        How::NotStarted(why) => format!("the worker could not be started: {why}"),
-    };
-    if ended.last_words.is_empty() { how } else { format!("{how}; its last words:\n{}", ended.last_words) }
+/// For ever, where there is no time.
+async fn wait_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 type Worker<'a> = Pin<Box<dyn Future<Output = Ended> + 'a>>;
@@ -309,10 +372,6 @@ struct Workers<'a> {
 }
 
 impl<'a> Workers<'a> {
-    fn len(&self) -> usize {
-        self.running.len()
-    }
-
     fn add(&mut self, cohort: usize, worker: impl Future<Output = Ended> + 'a) {
         self.running.push((cohort, Box::pin(worker)));
     }

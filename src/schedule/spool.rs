@@ -7,6 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 use super::Error;
+use super::presence::{bury, is_gone};
 use crate::event::{Event, Message};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -26,8 +27,8 @@ pub struct Ingested {
 }
 
 /// Takes from the spools what the store does not have, of all recorded jobs that are not done, and ends the attempts
-/// that a killed scheduler left open. For the holder of the [`Lock`](super::Lock), after the experiment was recorded
-/// and before it is planned.
+/// that killed schedulers left open; those of schedulers that live, beside this one, go on. For the holder of the
+/// [`Lock`](super::Lock), after the experiment was recorded and before it is planned.
 ///
 /// # Errors
 /// When a spool is there but cannot be read, or the store fails.
@@ -57,7 +58,12 @@ pub async fn ingest_spools(folder: &Folder, store: &Store) -> Result<Ingested, E
         sum.finished += one.finished;
         sum.torn += one.torn;
     }
-    sum.orphans = store.interrupt_orphans().await?;
+    for (owner, host) in store.owners().await? {
+        if is_gone(folder, &owner, host.as_deref()) {
+            sum.orphans += store.interrupt_orphans(&owner).await?;
+        }
+    }
+    bury(folder, store).await?;
     Ok(sum)
 }
 

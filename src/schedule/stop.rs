@@ -1,4 +1,4 @@
-//! Asking a run to stop, in two steps: in order, and now.
+//! Asking a run to stop, in steps: start nothing more, end in order, end now.
 
 use tokio::sync::watch;
 
@@ -7,7 +7,9 @@ use tokio::sync::watch;
 pub enum Level {
     #[default]
     Go,
-    /// Start nothing more; what runs finishes its step and saves.
+    /// Start nothing more; what runs goes on to its end.
+    Drain,
+    /// What runs finishes its step and saves.
     Finish,
     /// End at once. What was not saved is trained again.
     Now,
@@ -19,12 +21,16 @@ pub struct Stopper(watch::Sender<Level>);
 
 /// The side that listens. A clone sees the same levels.
 #[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<Level>);
+pub struct Stop {
+    level: watch::Receiver<Level>,
+    /// For those that find a reason themselves.
+    raise: watch::Sender<Level>,
+}
 
 /// Both sides, at [`Level::Go`].
 pub fn stop() -> (Stopper, Stop) {
-    let (sender, receiver) = watch::channel(Level::Go);
-    (Stopper(sender), Stop(receiver))
+    let (sender, level) = watch::channel(Level::Go);
+    (Stopper(sender.clone()), Stop { level, raise: sender })
 }
 
 impl Stopper {
@@ -32,24 +38,42 @@ impl Stopper {
     pub fn press(&self) -> Level {
         self.0.send_modify(|level| {
             *level = match level {
-                Level::Go => Level::Finish,
+                Level::Go | Level::Drain => Level::Finish,
                 Level::Finish | Level::Now => Level::Now,
             }
         });
         *self.0.borrow()
     }
+
+    /// To a level, if it is above the present one: asking again asks for nothing more.
+    pub fn raise(&self, to: Level) {
+        raise(&self.0, to);
+    }
 }
 
 impl Stop {
     pub fn level(&self) -> Level {
-        *self.0.borrow()
+        *self.level.borrow()
+    }
+
+    /// As [`Stopper::raise`].
+    pub fn raise(&self, to: Level) {
+        raise(&self.raise, to);
     }
 
     /// Waits until the level rises above `seen`. For ever, if nobody is left who could raise it.
     pub async fn above(&mut self, seen: Level) -> Level {
-        match self.0.wait_for(|level| *level > seen).await.map(|level| *level) {
+        match self.level.wait_for(|level| *level > seen).await.map(|level| *level) {
             Ok(level) => level,
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn raise(sender: &watch::Sender<Level>, to: Level) {
+    sender.send_if_modified(|level| {
+        let higher = to > *level;
+        *level = (*level).max(to);
+        higher
+    });
 }

@@ -1,9 +1,13 @@
 //! The starts and ends of attempts, as the scheduler sees them; what the workers say is in `take.rs`.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Error, Store, Taken, begin};
+use super::lease::clock;
+use super::{Error, Store, Taken, begin, big};
 use crate::event::Failure;
 use crate::event::now_ms;
 use crate::job::{JobId, short_hash};
@@ -52,32 +56,64 @@ pub struct Block {
     pub message: String,
 }
 
+/// What came of wanting to begin a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours, under this attempt.
+    Begun(u32),
+    Done,
+    /// Somebody else is at work on it.
+    Theirs,
+    /// A person wants it held or cancelled.
+    Unwanted,
+    /// It is not recorded.
+    Unknown,
+}
+
+/// Until when a job is its owner's, where nobody says otherwise.
+const LEASE: Duration = Duration::from_secs(60);
+
 impl Store {
     /// Begins the next attempt of a job and returns its number.
     ///
     /// # Errors
-    /// [`Error::NotStartable`] when the job is not recorded or already done.
+    /// [`Error::NotStartable`] when the job is not recorded, done, somebody else's, or not to be started.
     pub async fn begin_attempt(&self, job: &JobId, cohort: &CohortId, provenance: &Provenance) -> Result<u32, Error> {
-        let attempts = self.begin_attempts(std::slice::from_ref(job), cohort, provenance).await?;
-        Ok(attempts[0])
+        let claims = self.claim(std::slice::from_ref(job), cohort, provenance, LEASE, &HashMap::new()).await?;
+        let why = match claims[0] {
+            Claim::Begun(attempt) => return Ok(attempt),
+            Claim::Unknown => "it is not in the store",
+            Claim::Done => "it is done",
+            Claim::Theirs => "somebody else is at work on it",
+            Claim::Unwanted => "it is not to be started",
+        };
+        Err(Error::NotStartable { job: job.to_string(), why })
     }
 
-    /// One attempt each, in the order of `jobs`, all or none.
-    pub async fn begin_attempts(
+    /// Begins the next attempt of those of `jobs` that may be begun, in one transaction, and leases them. `dead` are
+    /// attempts whose owners are known to be gone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn claim(
         &self,
         jobs: &[JobId],
         cohort: &CohortId,
         provenance: &Provenance,
-    ) -> Result<Vec<u32>, Error> {
-        let now = now_ms();
+        lease: Duration,
+        dead: &HashMap<JobId, u32>,
+    ) -> Result<Vec<Claim>, Error> {
         let mut connection = self.connection().await;
         let mut transaction = begin(&mut connection).await?;
-        let mut attempts = Vec::with_capacity(jobs.len());
+        let now = clock(&mut transaction).await?;
+        let lease_until = now + big(lease.as_millis() as u64);
+        let mut claims = Vec::with_capacity(jobs.len());
         for job in jobs {
-            attempts.push(begin_one(&mut transaction, job, cohort, provenance, now).await?);
+            let dead = dead.get(job).copied();
+            claims.push(begin_one(&mut transaction, job, cohort, provenance, (now, lease_until), dead).await?);
         }
         transaction.commit().await?;
-        Ok(attempts)
+        Ok(claims)
     }
 
     /// Ends an attempt in the worker's stead. An attempt that ended already stays as it is.
@@ -163,48 +199,42 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
-
-    /// Every attempt that is still open belonged to a scheduler that ended without a word: it is interrupted. Only for
-    /// the holder of the scheduler's lock, and after the spools were read. Returns how many there were.
-    pub async fn interrupt_orphans(&self) -> Result<u64, Error> {
-        let now = now_ms();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        let orphans = sqlx::query(
-            "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'the scheduler ended without a word'
-             WHERE ended_ms IS NULL",
-        )
-        .bind(now)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("UPDATE jobs SET state = 'interrupted', message = NULL WHERE state = 'running'")
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(orphans.rows_affected())
-    }
 }
 
+/// The lease is a condition of the one statement that takes it: who comes second changes nothing.
 async fn begin_one(
     connection: &mut SqliteConnection,
     job: &JobId,
     cohort: &CohortId,
     provenance: &Provenance,
-    now: i64,
-) -> Result<u32, Error> {
+    (now, lease_until): (i64, i64),
+    dead: Option<u32>,
+) -> Result<Claim, Error> {
     let row = sqlx::query(
-        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL
-         WHERE id = $1 AND state <> 'done' RETURNING attempt",
+        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
+             lease_until_ms = $3, retry_at_ms = NULL
+         WHERE id = $1 AND state <> 'done' AND wish IS NULL
+             AND (state <> 'running' OR owner IS NULL OR owner = $2 OR attempt = $4)
+         RETURNING attempt",
     )
     .bind(job.as_str())
+    .bind(&provenance.owner)
+    .bind(lease_until)
+    .bind(dead.map(i64::from))
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else {
-        let why = match newest_attempt(connection, job).await? {
-            None => "it is not in the store",
-            Some(_) => "it is done",
-        };
-        return Err(Error::NotStartable { job: job.to_string(), why });
+        let row = sqlx::query("SELECT state, wish FROM jobs WHERE id = $1")
+            .bind(job.as_str())
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok(Claim::Unknown) };
+        let (state, wish): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
+        return Ok(match (state, wish) {
+            ("done", _) => Claim::Done,
+            (_, Some(_)) => Claim::Unwanted,
+            (_, None) => Claim::Theirs,
+        });
     };
     let attempt: i64 = row.try_get(0)?;
     sqlx::query(
@@ -235,7 +265,7 @@ async fn begin_one(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    Ok(u32::try_from(attempt).unwrap_or(u32::MAX))
+    Ok(Claim::Begun(u32::try_from(attempt).unwrap_or(u32::MAX)))
 }
 
 /// None for a job that is not recorded, 0 before its first attempt.
@@ -274,7 +304,7 @@ pub(super) async fn end(
     if changed.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query("UPDATE jobs SET state = $1, message = $2 WHERE id = $3")
+    sqlx::query("UPDATE jobs SET state = $1, message = $2, owner = NULL, lease_until_ms = NULL WHERE id = $3")
         .bind(state)
         .bind(class.map(|_| message))
         .bind(job.as_str())

@@ -283,7 +283,7 @@ fn split(row: &SqliteRow, column: usize) -> Result<Which, Error> {
         .ok_or_else(|| Error::Unreadable { what: format!("the split `{name}`"), source: None })
 }
 
-fn state(row: &SqliteRow, column: usize) -> Result<State, Error> {
+pub(super) fn state(row: &SqliteRow, column: usize) -> Result<State, Error> {
     let name: &str = row.try_get(column)?;
     State::ALL
         .into_iter()

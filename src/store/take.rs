@@ -134,7 +134,8 @@ async fn enter_attempt(connection: &mut SqliteConnection, message: &Message, new
 /// The job is done, whatever was believed before: its result is on disk. Whether that was news.
 async fn finish(connection: &mut SqliteConnection, job: &JobId, attempt: u32, at_ms: i64) -> Result<bool, Error> {
     let changed = sqlx::query(
-        "UPDATE jobs SET state = 'done', message = NULL, blocked_by = NULL WHERE id = $1 AND state <> 'done'",
+        "UPDATE jobs SET state = 'done', message = NULL, blocked_by = NULL, owner = NULL, lease_until_ms = NULL
+         WHERE id = $1 AND state <> 'done'",
     )
     .bind(job.as_str())
     .execute(&mut *connection)

@@ -41,6 +41,15 @@ mod transfer;
 mod trial;
 pub mod weights;
 
+/// All GPUs that the driver shows (`CUDA_VISIBLE_DEVICES` chooses and numbers them), with the memory of each in bytes where
+/// the driver tells.
+///
+/// # Errors
+/// As [`find`], of the first.
+pub fn all() -> anyhow::Result<Vec<(u32, Option<u64>)>> {
+    device::all()
+}
+
 /// Whether there is such a GPU, with the libraries it needs.
 ///
 /// # Errors

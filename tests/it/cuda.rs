@@ -251,7 +251,7 @@ fn ensembles_and_resolutions_train_as_on_the_cpu() {
     for ensemble in [Ensemble::MeanLogits, Ensemble::MeanProbabilities, Ensemble::SumOfKl] {
         for precision in [Precision::F32, Precision::Bf16] {
             let of = |job: &Job| Teacher {
-                source: NetworkSource::Job(Box::new(job.clone())),
+                source: NetworkSource::Job(std::sync::Arc::new(job.clone())),
                 resolution: job.resolution,
                 weight: if job.seed == 5 { 2.0 } else { 1.0 },
             };

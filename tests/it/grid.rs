@@ -109,7 +109,7 @@ fn read_base(more: &str) -> Experiment {
 #[track_caller]
 fn only_job(experiment: Experiment) -> Job {
     let [only] = <[_; 1]>::try_from(experiment.jobs).expect("one job");
-    only.job
+    (*only.job).clone()
 }
 
 fn ids(experiment: &Experiment) -> BTreeSet<String> {
@@ -372,7 +372,7 @@ fn a_teacher_follows_the_base_but_not_the_grid() {
     let Objective::Labels(labels) = &teacher.objective else { panic!("labels") };
     assert_eq!(labels.mixup, 0.0);
     for job in &experiment.jobs {
-        assert_eq!(job.job.needs().next(), Some(teacher.as_ref()));
+        assert_eq!(job.job.needs().next(), Some(teacher));
     }
     let Objective::Distil(distil) = &experiment.jobs[1].job.objective else { panic!("distil") };
     assert_eq!(distil.teaching, Teaching::FunctionMatching { mixup: 0.5 });

@@ -17,6 +17,7 @@ mod pool;
 mod progress;
 mod report;
 mod schedule;
+mod sharing;
 mod small;
 mod start;
 mod store;

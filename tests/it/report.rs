@@ -202,7 +202,7 @@ fn what_is_missing_is_said() {
 #[test]
 fn a_teacher_that_is_only_needed_is_no_point_of_the_grid() {
     let mut outcomes = grid(1);
-    let mut teacher = done(outcomes[0].job.needs().next().unwrap().clone(), &[]);
+    let mut teacher = done((**outcomes[0].job.needs().next().unwrap()).clone(), &[]);
     teacher.axes.clear();
     outcomes.push(teacher);
     let rendered = report::render(&accuracy(), &outcomes, Theme::Light).unwrap();

@@ -7,29 +7,35 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use distillery::event::{Event, Failure, Message};
+use crate::store::{epoch, labels_job, record, says, student_job};
+use distillery::event::{Event, Failure, Line, Message, Request};
 use distillery::folder::Folder;
 use distillery::job::{Job, JobId};
 use distillery::plan::{Manifest, Plan};
 use distillery::schedule::*;
 use distillery::store::{Outcome, Provenance, State, Store};
-use tokio::sync::mpsc::Sender;
-
-use crate::store::{epoch, labels_job, record, says, student_job};
 
 /// Takes a second an epoch, and does to jobs what it was told.
 #[derive(Default)]
-struct Fake {
-    fates: BTreeMap<JobId, Fate>,
+pub struct Fake {
+    pub fates: BTreeMap<JobId, Fate>,
     /// Students of every worker, in the order they were started.
-    started: RefCell<Vec<Vec<JobId>>>,
-    running: Cell<usize>,
-    most: Cell<usize>,
+    pub started: RefCell<Vec<Vec<JobId>>>,
+    pub running: Cell<usize>,
+    pub most: Cell<usize>,
+    /// Students that have room in memory at once.
+    pub room: Option<u32>,
+    /// Of an epoch, on the clock of the test.
+    pub epoch: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
+pub enum Fate {
     Fails,
+    /// Fails so in its first n attempts.
+    FailsAtFirst(Failure, u32),
+    /// Neither speaks nor heeds anything but its end, in its first n attempts.
+    Freezes(u32),
     /// The worker is killed in the second epoch of this job's first n attempts.
     Kills(u32),
     /// The worker cannot be started.
@@ -37,47 +43,74 @@ enum Fate {
 }
 
 impl Engine for Fake {
-    async fn run(&self, manifest: Manifest, messages: Sender<Message>, mut stop: Stop) -> Ended {
+    async fn run(&self, manifest: Manifest, voice: Voice, mut orders: Orders, mut stop: Stop) -> Ended {
         self.started.borrow_mut().push(manifest.students.iter().map(|student| student.job.id()).collect());
         self.running.set(self.running.get() + 1);
         self.most.set(self.most.get().max(self.running.get()));
-        let how = self.train(&manifest, &messages, &mut stop).await;
+        let how = self.train(&manifest, &voice, &mut orders, &mut stop).await;
         self.running.set(self.running.get() - 1);
         Ended { how, last_words: "the end".into() }
     }
 }
 
 impl Fake {
-    async fn train(&self, manifest: &Manifest, messages: &Sender<Message>, stop: &mut Stop) -> How {
+    async fn train(&self, manifest: &Manifest, voice: &Voice, orders: &mut Orders, stop: &mut Stop) -> How {
         let fate = |job: &Job| self.fates.get(&job.id()).copied();
+        let speak = |message| voice.say(Line::Message(Box::new(message)));
+        let many = manifest.students.len().min(manifest.at_once.unwrap_or(u32::MAX) as usize);
+        if self.room.is_some_and(|room| many > room as usize) {
+            for student in &manifest.students {
+                let event = Event::Failed { class: Failure::OutOfMemory, message: "no room".into() };
+                speak(says(&student.job, student.attempt, 0, event)).await;
+            }
+            return How::Exit(1);
+        }
         let mut left: Vec<_> = manifest.students.iter().collect();
         if left.iter().any(|student| fate(&student.job) == Some(Fate::Refused)) {
             return How::NotStarted("no such file".into());
         }
         for at in 1.. {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                level = stop.above(Level::Go) => {
+                () = tokio::time::sleep(self.epoch.unwrap_or(Duration::from_secs(1))) => {}
+                Some(order) = orders.recv() => match order {
+                    Order::Kill => return How::Signal(9),
+                    Order::Ask(Request::Leave(jobs)) => {
+                        for student in left.iter().filter(|student| jobs.contains(&student.job.id())) {
+                            let event = Event::Stopped { epoch: at - 1, step: 1 };
+                            speak(says(&student.job, student.attempt, 0, event)).await;
+                        }
+                        left.retain(|student| !jobs.contains(&student.job.id()));
+                    }
+                },
+                level = stop.above(Level::Drain) => {
                     for student in left.iter().filter(|_| level == Level::Finish) {
                         let event = Event::Stopped { epoch: at - 1, step: 1 };
-                        messages.send(says(&student.job, student.attempt, 0, event)).await.unwrap();
+                        speak(says(&student.job, student.attempt, 0, event)).await;
                     }
                     return if level == Level::Now { How::Signal(9) } else { How::Exit(STOPPED) };
                 }
             }
             let mut on = Vec::new();
             for student in left {
-                let say = |event| messages.send(says(&student.job, student.attempt, i64::from(at), event));
+                let say = |event| speak(says(&student.job, student.attempt, i64::from(at), event));
                 match fate(&student.job) {
-                    Some(Fate::Kills(times)) if at == 2 && student.attempt <= times => return How::Signal(9),
-                    Some(Fate::Fails) => {
-                        say(Event::Failed { class: Failure::NotFinite, message: "loss is NaN".into() }).await.unwrap();
+                    Some(Fate::FailsAtFirst(class, times)) if student.attempt <= times => {
+                        say(Event::Failed { class, message: "for now".into() }).await;
                         continue;
                     }
-                    _ => say(Event::Epoch(epoch(at))).await.unwrap(),
+                    Some(Fate::Freezes(times)) if at == 2 && student.attempt <= times => {
+                        while orders.recv().await != Some(Order::Kill) {}
+                        return How::Signal(9);
+                    }
+                    Some(Fate::Kills(times)) if at == 2 && student.attempt <= times => return How::Signal(9),
+                    Some(Fate::Fails) => {
+                        say(Event::Failed { class: Failure::NotFinite, message: "loss is NaN".into() }).await;
+                        continue;
+                    }
+                    _ => say(Event::Epoch(epoch(at))).await,
                 }
                 match at == student.job.epochs {
-                    true => say(Event::Finished).await.unwrap(),
+                    true => say(Event::Finished).await,
                     false => on.push(student),
                 }
             }
@@ -90,23 +123,24 @@ impl Fake {
     }
 }
 
-struct Bench {
+pub struct Bench {
     _temporary: tempfile::TempDir,
-    folder: Folder,
-    store: Store,
-    notices: RefCell<Vec<Notice>>,
+    pub folder: Folder,
+    pub store: Store,
+    pub notices: RefCell<Vec<Notice>>,
 }
 
 impl Bench {
-    async fn new() -> Bench {
+    pub async fn new() -> Bench {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::new(temporary.path());
         let store = Store::open(&folder.store()).await.unwrap();
         Bench { _temporary: temporary, folder, store, notices: RefCell::default() }
     }
 
-    fn settings(&self, slots: usize) -> Settings {
+    pub fn settings(&self, slots: usize) -> Settings {
         Settings {
+            devices: vec![(distillery::plan::Device::Cpu, None)],
             slots,
             threads: 1,
             evaluations: distillery::plan::Evaluations::Every(1),
@@ -116,37 +150,42 @@ impl Bench {
             images: Default::default(),
             checkpoints: Default::default(),
             retries: Default::default(),
-            device: distillery::plan::Device::Cpu,
             places: Default::default(),
             folder: self.folder.clone(),
             provenance: Provenance::default(),
+            budget: None,
+            watch: Watch::default(),
         }
     }
 
-    async fn plan(&self, jobs: &[Job]) -> Plan {
+    pub async fn plan(&self, jobs: &[Job]) -> Plan {
         // Teachers too, as grid jobs, so that the outcomes show them.
         let plan = Plan::new(jobs, &Default::default());
-        record(&self.store, "toy", &plan.jobs.iter().map(|planned| &planned.job).collect::<Vec<_>>(), &[]).await;
+        record(&self.store, "toy", &plan.jobs.iter().map(|planned| &*planned.job).collect::<Vec<_>>(), &[]).await;
         Plan::new(jobs, &self.store.done().await.unwrap())
     }
 
-    async fn run(&self, plan: &Plan, slots: usize, engine: &impl Engine, stop: Stop) -> Summary {
-        let observer = |notice: &Notice| self.notices.borrow_mut().push(notice.clone());
-        schedule(plan, &self.settings(slots), &self.store, engine, observer, stop).await.unwrap()
+    pub async fn run(&self, plan: &Plan, slots: usize, engine: &impl Engine, stop: Stop) -> Summary {
+        self.run_with(&self.settings(slots), plan, engine, stop).await
     }
 
-    async fn outcome(&self, job: &Job) -> Outcome {
+    pub async fn run_with(&self, settings: &Settings, plan: &Plan, engine: &impl Engine, stop: Stop) -> Summary {
+        let observer = |notice: &Notice| self.notices.borrow_mut().push(notice.clone());
+        schedule(plan, settings, &self.store, engine, observer, stop).await.unwrap()
+    }
+
+    pub async fn outcome(&self, job: &Job) -> Outcome {
         let outcomes = self.store.outcomes("toy").await.unwrap();
         outcomes.into_iter().find(|outcome| outcome.id == job.id()).unwrap()
     }
 }
 
-fn go() -> Stop {
+pub fn go() -> Stop {
     stop().1
 }
 
 #[tokio::test(start_paused = true)]
-async fn longest_first_in_so_many_slots() {
+async fn the_first_seeds_first_in_so_many_slots() {
     let bench = Bench::new().await;
     // Four cohorts of label jobs: their streams differ by the seed.
     let jobs: Vec<Job> =
@@ -157,7 +196,7 @@ async fn longest_first_in_so_many_slots() {
     assert_eq!(summary, Summary { done: 4, ..Summary::default() });
     assert_eq!(engine.most.get(), 2);
     let order: Vec<JobId> = engine.started.take().concat();
-    assert_eq!(order, [jobs[1].id(), jobs[3].id(), jobs[2].id(), jobs[0].id()]);
+    assert_eq!(order, [0, 1, 2, 3].map(|seed: usize| jobs[seed].id()));
     let outcome = bench.outcome(&jobs[1]).await;
     assert_eq!((outcome.state, outcome.epochs.len()), (State::Done, 5));
     assert!(Plan::new(&jobs, &bench.store.done().await.unwrap()).cohorts.is_empty(), "nothing is left");
@@ -166,7 +205,7 @@ async fn longest_first_in_so_many_slots() {
 #[tokio::test(start_paused = true)]
 async fn a_teacher_comes_before_its_students_and_before_what_is_shorter_with_them() {
     let bench = Bench::new().await;
-    let (teacher, other) = (labels_job(0, 2), labels_job(1, 4));
+    let (teacher, other) = (labels_job(0, 2), Job { batch: 16, ..labels_job(0, 4) });
     let students = [student_job(&teacher, 0.01, 9), student_job(&teacher, 0.02, 3)];
     let plan = bench.plan(&[other.clone(), students[0].clone(), students[1].clone()]).await;
     let engine = Fake::default();
@@ -230,11 +269,12 @@ async fn a_cohort_that_is_lost_three_times_is_given_up() {
     let engine = Fake { fates: BTreeMap::from([(job.id(), Fate::Kills(9))]), ..Fake::default() };
     let summary = bench.run(&plan, 1, &engine, go()).await;
     assert_eq!(summary, Summary { failed: 1, blocked: 1, ..Summary::default() });
-    assert_eq!(engine.started.take().len(), LOST_ATTEMPTS as usize);
+    assert_eq!(engine.started.take().len(), 3, "once and two retries");
     let message = bench.outcome(&job).await.message.unwrap();
     assert_eq!(
         message,
-        "the worker was killed (signal 9), perhaps by the kernel for want of memory; its last words:\nthe end"
+        "the worker was killed (signal 9), perhaps by the kernel for want of memory; its last words:\nthe end\n\
+         given up: it was tried 3 times"
     );
 }
 
@@ -328,19 +368,19 @@ async fn a_killed_scheduler_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_scheduler_is_told_by_whom() {
-    let bench = Bench::new().await;
-    let lock = Lock::take(&bench.folder).await.unwrap();
-    let error = Lock::take(&bench.folder).await.unwrap_err().to_string();
-    let expected =
-        format!("another run is at work in `{}`: process {}", bench.folder.root().display(), std::process::id());
-    assert!(error.starts_with(&expected), "{error}");
-    // A worker that inherited it holds it on.
-    let worker = lock.share().unwrap();
-    drop(lock);
-    Lock::take(&bench.folder).await.unwrap_err();
-    drop(worker);
-    Lock::take(&bench.folder).await.unwrap();
+async fn one_scheduler_at_a_time_begins() {
+    tokio::time::pause();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(folder.path());
+    let lock = Lock::take(&folder).await.unwrap();
+    let error = Lock::take(&folder).await.unwrap_err().to_string();
+    let process = format!("does not come to an end: process {}", std::process::id());
+    assert!(error.starts_with("another run begins in `") && error.contains(&process), "{error}");
+    let (second, ()) = tokio::join!(Lock::take(&folder), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(lock);
+    });
+    second.unwrap();
 }
 
 /// A worker in place of ours: `$3` is the manifest, `$5` the folder.
@@ -356,7 +396,6 @@ async fn a_worker_process_speaks_dies_and_is_quoted() {
     let bench = Bench::new().await;
     let job = labels_job(0, 1);
     let plan = bench.plan(std::slice::from_ref(&job)).await;
-    let lock = Lock::take(&bench.folder).await.unwrap();
     let lines = bench.folder.root().join("lines");
     let messages = [says(&job, 2, 1, Event::Epoch(epoch(1))), says(&job, 2, 2, Event::Finished)];
     fs::write(&lines, messages.map(|message| serde_json::to_string(&message).unwrap() + "\n").concat()).unwrap();
@@ -367,7 +406,7 @@ async fn a_worker_process_speaks_dies_and_is_quoted() {
          echo stray; cat {}",
         lines.display()
     );
-    let engine = LocalEngine::with_program(bench.folder.clone(), &lock, script(bench.folder.root(), &text));
+    let engine = LocalEngine::with_program(bench.folder.clone(), script(bench.folder.root(), &text));
     let summary = bench.run(&plan, 1, &engine, go()).await;
     assert_eq!(summary, Summary { done: 1, ..Summary::default() });
     let notices = bench.notices.take();
@@ -388,10 +427,9 @@ async fn a_worker_process_is_asked_to_stop_and_then_ended() {
         let bench = Bench::new().await;
         let job = labels_job(0, 1);
         let plan = bench.plan(std::slice::from_ref(&job)).await;
-        let lock = Lock::take(&bench.folder).await.unwrap();
         let ready = bench.folder.root().join("ready");
         let text = format!("{trap}\necho > {}\nwhile true; do sleep 0.05; done", ready.display());
-        let engine = LocalEngine::with_program(bench.folder.clone(), &lock, script(bench.folder.root(), &text));
+        let engine = LocalEngine::with_program(bench.folder.clone(), script(bench.folder.root(), &text));
         let (stopper, stop) = stop();
         let press = async {
             while !ready.exists() {

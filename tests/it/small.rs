@@ -58,7 +58,7 @@ pub fn distil(teacher: &Job, teaching: Teaching, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
             teachers: vec![Teacher {
-                source: NetworkSource::Job(Box::new(teacher.clone())),
+                source: NetworkSource::Job(std::sync::Arc::new(teacher.clone())),
                 resolution: 10,
                 weight: 1.0,
             }],
@@ -86,7 +86,7 @@ pub const MODES: [Teaching; 9] = [
 
 pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
     let jobs: Vec<Job> = jobs.iter().map(|job| (*job).clone()).collect();
-    let done = jobs.iter().flat_map(|job| job.needs().map(Job::id)).collect();
+    let done = jobs.iter().flat_map(|job| job.needs().map(|need| need.id())).collect();
     let plan = Plan::new(&jobs, &done);
     assert_eq!(plan.cohorts.len(), 1, "the jobs are one cohort");
     Manifest {

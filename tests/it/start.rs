@@ -51,11 +51,11 @@ fn a_student_starts_from_another_jobs_network_with_its_head_or_without() {
     let head: Vec<_> = blueprint.places().filter(|(entry, _)| entry.name.starts_with("head.")).collect();
     assert!(head.iter().any(|(_, range)| weights[range.clone()].iter().any(|weight| *weight != 0.0)));
 
-    let keep = starting(NetworkSource::Job(Box::new(first.clone())), Head::Keep);
+    let keep = starting(NetworkSource::Job(std::sync::Arc::new(first.clone())), Head::Keep);
     train(&manifest(&[&keep], 1), &folder);
     assert!(near(&student(&folder, &keep), &weights));
 
-    let reset = starting(NetworkSource::Job(Box::new(first.clone())), Head::Reset);
+    let reset = starting(NetworkSource::Job(std::sync::Arc::new(first.clone())), Head::Reset);
     train(&manifest(&[&reset], 1), &folder);
     let mut expected = weights.clone();
     // As from scratch: zero.
@@ -68,7 +68,7 @@ fn a_student_starts_from_another_jobs_network_with_its_head_or_without() {
 #[test]
 fn what_a_student_starts_from_is_trained_before() {
     let first = labels(1);
-    let second = starting(NetworkSource::Job(Box::new(first.clone())), Head::Keep);
+    let second = starting(NetworkSource::Job(std::sync::Arc::new(first.clone())), Head::Keep);
     let plan = Plan::new(&[second.clone(), first.clone()], &Default::default());
     assert_eq!(plan.cohorts.len(), 2);
     let of = |job: &Job| plan.cohorts.iter().position(|cohort| cohort.jobs[0].0 == job.id()).unwrap();

@@ -56,7 +56,7 @@ pub fn student_job(teacher: &Job, learning_rate: f64, epochs: u32) -> Job {
     Job {
         objective: Objective::Distil(Distil {
             teachers: vec![Teacher {
-                source: NetworkSource::Job(Box::new(teacher.clone())),
+                source: NetworkSource::Job(std::sync::Arc::new(teacher.clone())),
                 resolution: 16,
                 weight: 1.0,
             }],

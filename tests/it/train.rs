@@ -389,7 +389,7 @@ fn two_teachers_are_an_ensemble() {
             let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
             distil.ensemble = ensemble;
             distil.distance = Distance::Kl(Kl::new(1.0));
-            let source = NetworkSource::Job(Box::new(second.clone()));
+            let source = NetworkSource::Job(std::sync::Arc::new(second.clone()));
             distil.teachers.push(Teacher { source, resolution: 14, weight });
             let said = train(&manifest(&[&job], 1), &folder);
             let checked: Vec<(Option<u32>, u64)> = said
@@ -430,7 +430,7 @@ fn a_sum_of_divergences_is_a_mean_of_probabilities() {
         (job.clip, job.learning_rate, job.weight_decay) = (Clip::Off, rate, 0.0);
         let Objective::Distil(distil) = &mut job.objective else { unreachable!() };
         (distil.ensemble, distil.distance) = (ensemble, Distance::Kl(Kl::new(1.0)));
-        let source = NetworkSource::Job(Box::new(second.clone()));
+        let source = NetworkSource::Job(std::sync::Arc::new(second.clone()));
         distil.teachers.push(Teacher { source, resolution: 14, weight: 1.0 });
         train(&manifest(&[&job], 1), &folder);
         let bytes = weights(&folder, &job);

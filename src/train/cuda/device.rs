@@ -68,6 +68,21 @@ pub fn find(ordinal: i32) -> Result<()> {
     Ok(())
 }
 
+/// All that the driver shows, with their memory in bytes.
+///
+/// # Errors
+/// When there is none, or a library of NVIDIA's is missing.
+pub fn all() -> Result<Vec<(u32, Option<u64>)>> {
+    find(0)?;
+    let memory = |ordinal| {
+        let device = result::device::get(ordinal).ok()?;
+        // SAFETY: the driver gave the device.
+        unsafe { result::device::total_mem(device) }.ok().map(|bytes| bytes as u64)
+    };
+    let ordinals = 0..result::device::get_count()?;
+    Ok(ordinals.map(|ordinal| (ordinal.unsigned_abs(), memory(ordinal))).collect())
+}
+
 impl Gpu {
     /// # Errors
     /// When there is no such GPU, or a library of NVIDIA's is missing.

@@ -79,7 +79,11 @@ pub fn from_teacher(teaching: Teaching, epochs: u32, seed: u64) -> Job {
     teacher.student = net(14, 32);
     Job {
         objective: Objective::Distil(Distil {
-            teachers: vec![Teacher { source: NetworkSource::Job(Box::new(teacher)), resolution: 28, weight: 1.0 }],
+            teachers: vec![Teacher {
+                source: NetworkSource::Job(std::sync::Arc::new(teacher)),
+                resolution: 28,
+                weight: 1.0,
+            }],
             ensemble: Ensemble::MeanLogits,
             teaching,
             distance: Distance::Kl(Kl::new(1.0)),

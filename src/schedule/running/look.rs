@@ -1,0 +1,218 @@
+//! What a run looks at from time to time: its leases, what people wish, what others do, who is silent, the disk, the budget.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use nix::sys::statvfs::statvfs;
+
+use super::super::board::Place;
+use super::super::presence::{bury, is_gone};
+use super::super::spool::ingest_spool;
+use super::super::stop::Level;
+use super::super::{Engine, Error, Notice, Order};
+use super::Run;
+use super::trouble::Disk;
+use crate::event::Request;
+use crate::job::JobId;
+use crate::store::{self, Standing, State, Wish};
+
+/// Free space that is always left, unless that is more than a fiftieth of the disk.
+const RESERVE: u64 = 256 << 20;
+
+/// Jobs that other schedulers have.
+#[derive(Default)]
+pub(super) struct Others {
+    /// What moves while the owner lives, and since when it has not.
+    marks: HashMap<JobId, ((u32, Option<i64>), Instant)>,
+    /// Attempts whose owners are gone.
+    pub dead: HashMap<JobId, u32>,
+    /// Whether somebody was told that others are waited for.
+    told: bool,
+}
+
+impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
+    pub(super) async fn look(&mut self) -> Result<(), Error> {
+        if self.renewed.elapsed() >= self.settings.watch.lease / 3 {
+            self.renewed = Instant::now();
+            self.store.renew(&self.settings.provenance.owner, self.settings.watch.lease).await?;
+        }
+        match self.store.order(&self.settings.provenance.owner).await? {
+            Some(store::Order::Drain) => self.stop.raise(Level::Drain),
+            Some(store::Order::Stop) => self.stop.raise(Level::Finish),
+            Some(store::Order::Now) => self.stop.raise(Level::Now),
+            None => {}
+        }
+        self.wishes().await?;
+        self.others().await?;
+        self.frozen();
+        self.room();
+        self.money();
+        Ok(())
+    }
+
+    /// What people want of jobs.
+    async fn wishes(&mut self) -> Result<(), Error> {
+        let unusual = self.store.unusual().await?;
+        let urgent = unusual.iter().filter(|standing| standing.priority != 0);
+        self.board.prioritize(urgent.map(|standing| (standing.job.clone(), standing.priority)).collect());
+        let wished: HashMap<&JobId, Wish> =
+            unusual.iter().filter_map(|standing| Some((&standing.job, standing.wish?))).collect();
+        for (job, wish) in &wished {
+            match (self.board.place(job), wish) {
+                (Some(Place::Waiting | Place::Interrupted), _) => self.board.put(job, Place::Unwanted),
+                (Some(Place::Running), Wish::Cancel) => self.ask_to_leave(job),
+                _ => {}
+            }
+        }
+        let welcome: Vec<JobId> =
+            self.board.at(Place::Unwanted).into_iter().filter(|job| !wished.contains_key(job)).collect();
+        self.board.again(&welcome);
+        // What failed is tried again when a person opened it anew.
+        let given_up = [Place::Failed, Place::Blocked].map(|place| self.board.at(place)).concat();
+        if !given_up.is_empty() {
+            let standings = self.store.standings(&given_up).await?;
+            let open: Vec<JobId> =
+                standings.into_iter().filter(|standing| standing.state == State::Open).map(|s| s.job).collect();
+            self.board.again(&open);
+        }
+        Ok(())
+    }
+
+    fn ask_to_leave(&mut self, job: &JobId) {
+        let Some(&(cohort, _)) = self.started.get(job) else { return };
+        let Some(working) = self.working.get_mut(&cohort) else { return };
+        if working.asked.insert(job.clone()) {
+            let _ = working.orders.send(Order::Ask(Request::Leave(vec![job.clone()])));
+        }
+    }
+
+    /// What became of jobs that others have.
+    async fn others(&mut self) -> Result<(), Error> {
+        let elsewhere = self.board.at(Place::Elsewhere);
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        if !self.others.told && self.working.is_empty() {
+            self.others.told = true;
+            self.note(format!("waiting for {} jobs of another run on this folder", elsewhere.len()));
+        }
+        let hosts: HashMap<String, String> =
+            self.store.registered().await?.into_iter().map(|other| (other.owner, other.host)).collect();
+        let mut gone: HashSet<String> = HashSet::new();
+        for standing in self.store.standings(&elsewhere).await? {
+            match standing.state {
+                State::Done if self.settings.folder.student(&standing.job).exists() => self.board.done(&standing.job),
+                State::Failed | State::Blocked => {
+                    let why = standing.message.clone().unwrap_or_default();
+                    self.give_up(&standing.job, &why).await?;
+                }
+                State::Running => self.watch(&standing, &hosts, &mut gone),
+                State::Open | State::Interrupted | State::Done => {
+                    self.others.marks.remove(&standing.job);
+                    self.board.again(std::slice::from_ref(&standing.job));
+                }
+            }
+        }
+        for owner in gone {
+            for job in &elsewhere {
+                ingest_spool(&self.settings.folder, self.store, job).await?;
+            }
+            let orphans = self.store.interrupt_orphans(&owner).await?;
+            bury(&self.settings.folder, self.store).await?;
+            self.note(format!("another run is gone; its {orphans} unfinished jobs are taken over"));
+        }
+        Ok(())
+    }
+
+    /// Whether the owner of a running job still lives.
+    fn watch(&mut self, standing: &Standing, hosts: &HashMap<String, String>, gone: &mut HashSet<String>) {
+        let Some(owner) = &standing.owner else { return };
+        if is_gone(&self.settings.folder, owner, hosts.get(owner).map(String::as_str)) {
+            gone.insert(owner.clone());
+            return;
+        }
+        let now = Instant::now();
+        let (mark, since) = self.others.marks.entry(standing.job.clone()).or_insert((standing.mark(), now));
+        if *mark != standing.mark() {
+            (*mark, *since) = (standing.mark(), now);
+        } else if since.elapsed() >= self.settings.watch.lease {
+            self.others.marks.remove(&standing.job);
+            self.others.dead.insert(standing.job.clone(), standing.attempt);
+            self.board.again(std::slice::from_ref(&standing.job));
+            self.note(format!("job {} has not been heard of for a lease's length: it is taken over", standing.job));
+        }
+    }
+
+    /// Ends workers that give no sign of life.
+    fn frozen(&mut self) {
+        let lease = self.settings.watch.lease;
+        for working in self.working.values_mut() {
+            if !working.frozen && working.heard.elapsed() > lease {
+                working.frozen = true;
+                let _ = working.orders.send(Order::Kill);
+            }
+        }
+    }
+
+    /// Whether there is room on the disk.
+    fn room(&mut self) {
+        let Some((free, all)) = space(self.settings.folder.root()) else { return };
+        let reserve = self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50));
+        match &self.disk {
+            None if free < reserve => self.pause(Vec::new(), "there is hardly any room left on the disk"),
+            Some(disk) if free >= disk.wanted.max(reserve) => {
+                let jobs = self.disk.take().map(|disk| disk.jobs).unwrap_or_default();
+                self.board.again(&jobs);
+                self.note(format!("{} MB are free again: going on", free >> 20));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the disk is as good as full.
+    pub(super) fn is_full(&self) -> bool {
+        let Some((free, all)) = space(self.settings.folder.root()) else { return true };
+        free < 4 * self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50))
+    }
+
+    /// Starts nothing until there is room on the disk: a tenth more than there is now, and more than the reserve.
+    pub(super) fn pause(&mut self, jobs: Vec<JobId>, why: &str) {
+        let (free, all) = space(self.settings.folder.root()).unwrap_or_default();
+        let reserve = self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50));
+        let wanted = (free + free / 10).max(2 * reserve) + (1 << 20);
+        match &mut self.disk {
+            Some(disk) => {
+                disk.jobs.extend(jobs);
+                disk.wanted = disk.wanted.max(wanted);
+            }
+            None => {
+                self.disk = Some(Disk { jobs, wanted });
+                let why = why.lines().next().unwrap_or_default();
+                self.note(format!(
+                    "paused: {why}; {} MB are free in `{}`, going on when there are {} MB",
+                    free >> 20,
+                    self.settings.folder.root().display(),
+                    (wanted >> 20) + 1
+                ));
+            }
+        }
+    }
+
+    /// Whether what may be spent is spent.
+    fn money(&mut self) {
+        let Some(budget) = self.settings.budget else { return };
+        let running: Duration = self.working.values().map(|working| working.since.elapsed()).sum();
+        let hours = (self.spent + running).as_secs_f64() / 3600.0;
+        if hours >= budget && self.stop.level() < Level::Finish {
+            self.note(format!("the budget of {budget} device-hours is spent"));
+            self.stop.raise(Level::Finish);
+        }
+    }
+}
+
+/// Bytes that are free for us, and all there are, on the disk of a folder.
+fn space(folder: &std::path::Path) -> Option<(u64, u64)> {
+    let disk = statvfs(folder).ok()?;
+    let unit = disk.fragment_size();
+    Some((disk.blocks_available() * unit, disk.blocks() * unit))
+}

@@ -1,0 +1,302 @@
+//! Whose a job is: leases that schedulers take and renew, what people wish of jobs, and who the schedulers are.
+//!
+//! A lease says that its owner works on a job until a time on the store's clock, which he moves on while he lives. Nobody
+//! takes a lease away by comparing that time with a clock of his own: clocks jump. Who wants a job that another has looks
+//! twice, a lease's length apart by a clock that only goes forward, and takes it if nothing moved ([`Standing::mark`]); the
+//! statement that takes it names the attempt that was looked at. On one host it is faster: a scheduler holds a lock on a
+//! file as long as it lives, and what belongs to one that is gone is free at once.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::attempt::note;
+use super::read::state;
+use super::{Error, State, Store, begin, big};
+use crate::job::JobId;
+use crate::store::Provenance;
+
+/// What a person wants of a job that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Not to be started.
+    Hold,
+    /// Nor to go on, if it runs.
+    Cancel,
+}
+
+/// What a person wants of a scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Start nothing more.
+    Drain,
+    /// Save and end.
+    Stop,
+    /// End at once.
+    Now,
+}
+
+/// Where a job stands, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub job: JobId,
+    pub state: State,
+    pub attempt: u32,
+    pub owner: Option<String>,
+    pub lease_until_ms: Option<i64>,
+    pub wish: Option<Wish>,
+    pub priority: i64,
+    pub message: Option<String>,
+}
+
+impl Standing {
+    /// What moves while the owner lives.
+    pub fn mark(&self) -> (u32, Option<i64>) {
+        (self.attempt, self.lease_until_ms)
+    }
+}
+
+/// A process that starts workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub owner: String,
+    pub host: String,
+    pub pid: u32,
+}
+
+impl Store {
+    /// Where jobs stand: those of `jobs` that are recorded.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn standings(&self, jobs: &[JobId]) -> Result<Vec<Standing>, Error> {
+        let mut connection = self.connection().await;
+        let mut standings = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let row = sqlx::query(
+                "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs WHERE id = $1",
+            )
+            .bind(job.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+            standings.extend(row.as_ref().map(standing).transpose()?);
+        }
+        Ok(standings)
+    }
+
+    /// All jobs that are running, wanted otherwise than usual, or more urgent than usual.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unusual(&self) -> Result<Vec<Standing>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs
+             WHERE state = 'running' OR wish IS NOT NULL OR priority <> 0",
+        )
+        .fetch_all(&mut *self.connection().await)
+        .await?;
+        rows.iter().map(standing).collect()
+    }
+
+    /// Moves on all leases of `owner`, and says that he lives.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn renew(&self, owner: &str, lease: Duration) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        sqlx::query("UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running'")
+            .bind(now + big(lease.as_millis() as u64))
+            .bind(owner)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE schedulers SET seen_ms = $1 WHERE owner = $2")
+            .bind(now)
+            .bind(owner)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes down that this process schedules.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn register(&self, of: &Provenance, experiment: &str, slots: usize) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        sqlx::query(
+            "INSERT INTO schedulers (owner, host, pid, experiment, command, slots, started_ms, seen_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+             ON CONFLICT (owner) DO UPDATE SET seen_ms = excluded.seen_ms, ended_ms = NULL",
+        )
+        .bind(&of.owner)
+        .bind(&of.host)
+        .bind(i64::from(of.pid))
+        .bind(experiment)
+        .bind(&of.command)
+        .bind(big(slots as u64))
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes down that a scheduler ended: itself, or one that was found dead.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn unregister(&self, owner: &str) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        sqlx::query("UPDATE schedulers SET ended_ms = $1 WHERE owner = $2 AND ended_ms IS NULL")
+            .bind(now)
+            .bind(owner)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Schedulers that have not said that they ended.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn registered(&self) -> Result<Vec<Registered>, Error> {
+        let rows = sqlx::query("SELECT owner, host, pid FROM schedulers WHERE ended_ms IS NULL ORDER BY started_ms")
+            .fetch_all(&mut *self.connection().await)
+            .await?;
+        let read = |row: &SqliteRow| -> Result<Registered, Error> {
+            let pid: i64 = row.try_get(2)?;
+            Ok(Registered { owner: row.try_get(0)?, host: row.try_get(1)?, pid: u32::try_from(pid).unwrap_or(0) })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// What a person wants of a scheduler.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn order(&self, owner: &str) -> Result<Option<Order>, Error> {
+        let word: Option<Option<String>> = sqlx::query_scalar("SELECT wish FROM schedulers WHERE owner = $1")
+            .bind(owner)
+            .fetch_optional(&mut *self.connection().await)
+            .await?;
+        Ok(word.flatten().and_then(|word| match word.as_str() {
+            "drain" => Some(Order::Drain),
+            "stop" => Some(Order::Stop),
+            "now" => Some(Order::Now),
+            _ => None,
+        }))
+    }
+
+    /// Owners of attempts that have no end yet, with their hosts.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn owners(&self) -> Result<HashMap<String, Option<String>>, Error> {
+        let rows = sqlx::query("SELECT DISTINCT owner, host FROM attempts WHERE ended_ms IS NULL")
+            .fetch_all(&mut *self.connection().await)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Ends the open attempts of an owner who is gone: they are interrupted. Only after the spools were read. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn interrupt_orphans(&self, owner: &str) -> Result<u64, Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        sqlx::query(
+            "UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
+             WHERE state = 'running' AND EXISTS (
+                 SELECT 1 FROM attempts a
+                 WHERE a.job = jobs.id AND a.attempt = jobs.attempt AND a.owner = $1 AND a.ended_ms IS NULL)",
+        )
+        .bind(owner)
+        .execute(&mut *transaction)
+        .await?;
+        let orphans = sqlx::query(
+            "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'the scheduler ended without a word'
+             WHERE ended_ms IS NULL AND owner = $2",
+        )
+        .bind(now)
+        .bind(owner)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(orphans.rows_affected())
+    }
+
+    /// The most that a worker had in memory during an attempt.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn record_memory(&self, attempts: &[(JobId, u32)], bytes: u64) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        for (job, attempt) in attempts {
+            sqlx::query(
+                "UPDATE attempts SET memory_bytes = $1
+                 WHERE job = $2 AND attempt = $3 AND (memory_bytes IS NULL OR memory_bytes < $1)",
+            )
+            .bind(big(bytes))
+            .bind(job.as_str())
+            .bind(i64::from(*attempt))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Writes something down about attempts: `kind` in a word, `text` as JSON.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn note(&self, attempts: &[(JobId, u32)], kind: &str, text: &str) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        for (job, attempt) in attempts {
+            note(&mut transaction, job, Some(*attempt), now, kind, text).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970 on the store's clock.
+pub(super) async fn clock(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)").fetch_one(connection).await?)
+}
+
+fn standing(row: &SqliteRow) -> Result<Standing, Error> {
+    let attempt: i64 = row.try_get(2)?;
+    let wish: Option<String> = row.try_get(5)?;
+    Ok(Standing {
+        job: JobId::from_stored(row.try_get(0)?),
+        state: state(row, 1)?,
+        attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
+        owner: row.try_get(3)?,
+        lease_until_ms: row.try_get(4)?,
+        wish: wish.map(|wish| if wish == "cancel" { Wish::Cancel } else { Wish::Hold }),
+        priority: row.try_get(6)?,
+        message: row.try_get(7)?,
+    })
+}

@@ -1,0 +1,251 @@
+//! Several schedulers on one store, failures that pass, and what a run does about silence and want of memory; with an
+//! engine that trains nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use distillery::event::Failure;
+use distillery::job::{Job, JobId};
+use distillery::plan::{Plan, Retry, Span};
+use distillery::schedule::*;
+use distillery::store::{Claim, Provenance, State, Store};
+
+use crate::schedule::{Bench, Fake, Fate, go};
+use crate::store::{labels_job, student_job};
+
+fn owner(name: &str) -> Provenance {
+    Provenance { owner: name.into(), ..Provenance::default() }
+}
+
+/// Real time, but short.
+fn hasty() -> Watch {
+    Watch { lease: Duration::from_millis(400), look: Duration::from_millis(20), reserve: Some(0) }
+}
+
+async fn column(bench: &Bench, sql: &str) -> Vec<String> {
+    let reader = Store::open_read_only(bench.store.path()).await.unwrap();
+    let words = |row: &Vec<serde_json::Value>| row[0].as_str().map_or_else(|| row[0].to_string(), str::to_owned);
+    reader.query(sql).await.unwrap().rows.iter().map(words).collect()
+}
+
+#[tokio::test]
+async fn two_schedulers_train_each_job_once_and_both_see_the_end() {
+    let bench = Bench::new().await;
+    let teacher = labels_job(0, 3);
+    let mut jobs: Vec<Job> = (1..7).map(|seed| labels_job(seed, 2 + seed as u32)).collect();
+    jobs.push(student_job(&teacher, 0.01, 4));
+    let plan = bench.plan(&jobs).await;
+    let second = Store::open(bench.store.path()).await.unwrap();
+    let engines = [(); 2].map(|()| Fake { epoch: Some(Duration::from_millis(15)), ..Fake::default() });
+    let presences = ["a", "b"].map(|name| Presence::take(&bench.folder, name).unwrap());
+    let settings = ["a", "b"].map(|name| Settings { provenance: owner(name), watch: hasty(), ..bench.settings(2) });
+    // Results are files, and one run waits for those of the other.
+    for job in plan.jobs.iter() {
+        std::fs::create_dir_all(bench.folder.job(&job.id)).unwrap();
+        std::fs::write(bench.folder.student(&job.id), "weights").unwrap();
+    }
+    let (one, two) = tokio::join!(
+        schedule(&plan, &settings[0], &bench.store, &engines[0], |_| {}, go()),
+        schedule(&plan, &settings[1], &second, &engines[1], |_| {}, go()),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.done + two.done, 8);
+    assert!(one.done > 0 && two.done > 0, "{one:?} {two:?}");
+    assert_eq!([one.open, two.open, one.failed, two.failed], [0; 4]);
+    let mut started: Vec<JobId> = engines.iter().flat_map(|engine| engine.started.take()).flatten().collect();
+    let all = started.len();
+    started.sort();
+    started.dedup();
+    assert_eq!((started.len(), all), (8, 8), "none twice");
+    assert_eq!(column(&bench, "SELECT count(*) FROM attempts").await, ["8"]);
+    drop(presences);
+}
+
+#[tokio::test]
+async fn what_a_dead_scheduler_has_is_free_at_once_and_what_a_silent_one_has_after_a_lease() {
+    for alive in [false, true] {
+        let bench = Bench::new().await;
+        let job = labels_job(0, 2);
+        let plan = bench.plan(std::slice::from_ref(&job)).await;
+        let id = [job.id()];
+        let (lease, cohort) = (Duration::from_millis(400), &plan.cohorts[0].id);
+        let presence = Presence::take(&bench.folder, "first").unwrap();
+        bench.store.register(&owner("first"), "toy", 1).await.unwrap();
+        let claims = bench.store.claim(&id, cohort, &owner("first"), lease, &Default::default()).await.unwrap();
+        assert_eq!(claims, [Claim::Begun(1)]);
+        let held = alive.then_some(presence);
+        let engine = Fake { epoch: Some(Duration::from_millis(5)), ..Fake::default() };
+        let settings = Settings { provenance: owner("second"), watch: hasty(), ..bench.settings(1) };
+        let begun = Instant::now();
+        let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+        assert_eq!(summary, Summary { done: 1, ..Summary::default() });
+        assert!(!alive || begun.elapsed() >= lease, "it was taken while its owner might live");
+        assert_eq!(column(&bench, "SELECT owner FROM attempts ORDER BY attempt").await, ["first", "second"]);
+        // The first one's word does not count any more.
+        let ending = distillery::store::Ending::Stopped { message: "late".into() };
+        let taken = bench.store.end_attempt(&job.id(), 1, &ending).await.unwrap();
+        assert_eq!(taken, distillery::store::Taken::Refused { newest: 2 });
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_is_not_taken() {
+    let bench = Bench::new().await;
+    let job = labels_job(0, 1);
+    let plan = bench.plan(std::slice::from_ref(&job)).await;
+    let _presence = Presence::take(&bench.folder, "first").unwrap();
+    let (lease, cohort) = (Duration::from_millis(400), &plan.cohorts[0].id);
+    bench.store.claim(&[job.id()], cohort, &owner("first"), lease, &Default::default()).await.unwrap();
+    let engine = Fake::default();
+    let settings = Settings { provenance: owner("second"), watch: hasty(), ..bench.settings(1) };
+    let (stopper, stop) = stop();
+    let renew = async {
+        for _ in 0..12 {
+            bench.store.renew("first", lease).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stopper.press();
+    };
+    let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, stop), renew);
+    assert_eq!(summary, Summary { open: 1, ..Summary::default() });
+    assert!(engine.started.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_gives_no_sign_of_life_is_killed_and_tried_again() {
+    let bench = Bench::new().await;
+    let jobs = [labels_job(0, 4), labels_job(1, 40)];
+    let plan = bench.plan(&jobs).await;
+    let engine = Fake {
+        fates: BTreeMap::from([(jobs[0].id(), Fate::Freezes(1))]),
+        epoch: Some(Duration::from_millis(20)),
+        ..Fake::default()
+    };
+    let settings = Settings { watch: hasty(), ..bench.settings(2) };
+    let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+    assert_eq!(summary, Summary { done: 2, ..Summary::default() });
+    assert_eq!(bench.outcome(&jobs[0]).await.epochs.len(), 4);
+    let messages = column(&bench, "SELECT message FROM attempts WHERE failure = 'lost'").await;
+    assert_eq!(messages, ["the worker gave no sign of life for 400ms and was killed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn want_of_memory_halves_what_is_done_at_once_and_is_written_down() {
+    let bench = Bench::new().await;
+    let teacher = labels_job(0, 1);
+    let jobs: Vec<Job> = (0..7).map(|at| student_job(&teacher, 0.01 * f64::from(at + 1), 2)).collect();
+    let plan = bench.plan(&jobs).await;
+    let engine = Fake { room: Some(2), ..Fake::default() };
+    let summary = bench.run(&plan, 1, &engine, go()).await;
+    assert_eq!(summary, Summary { done: 8, ..Summary::default() });
+    // 7, then at most 4, then at most 2.
+    assert_eq!(engine.started.take().iter().map(Vec::len).collect::<Vec<_>>(), [1, 7, 7, 7]);
+    let splits = column(&bench, "SELECT DISTINCT text FROM events WHERE kind = 'split' ORDER BY at_ms, text").await;
+    let wanted = ["too little memory for 7 students at once; again with 4", "again with 2"];
+    assert_eq!(splits.len(), 2, "{splits:?}");
+    assert!(wanted.iter().all(|words| splits.iter().any(|split| split.contains(words))), "{splits:?}");
+    assert_eq!(column(&bench, "SELECT count(*) FROM events WHERE kind = 'split'").await, ["14"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_alone_is_given_up() {
+    let bench = Bench::new().await;
+    let job = labels_job(0, 1);
+    let plan = bench.plan(std::slice::from_ref(&job)).await;
+    let engine = Fake { room: Some(0), ..Fake::default() };
+    assert_eq!(bench.run(&plan, 1, &engine, go()).await.failed, 1);
+    assert_eq!(bench.outcome(&job).await.state, State::Failed);
+    assert_eq!(engine.started.take().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_tried_again_some_time_later_and_not_for_ever() {
+    for (times, state) in [(4, State::Done), (5, State::Failed)] {
+        let bench = Bench::new().await;
+        let jobs = [labels_job(0, 3), labels_job(0, 2)];
+        let plan = bench.plan(&jobs).await;
+        let engine =
+            Fake { fates: BTreeMap::from([(jobs[0].id(), Fate::FailsAtFirst(Failure::Io, times))]), ..Fake::default() };
+        let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(1) };
+        settings.retries.no_progress = 99;
+        bench.run_with(&settings, &plan, &engine, go()).await;
+        assert_eq!(bench.outcome(&jobs[0]).await.state, state);
+        assert_eq!(bench.outcome(&jobs[1]).await.state, State::Done, "its cohort goes on");
+        let delays: Vec<Duration> = bench
+            .notices
+            .take()
+            .into_iter()
+            .filter_map(|notice| if let Notice::Again { after, .. } = notice { Some(after) } else { None })
+            .collect();
+        assert_eq!(delays.len(), 4);
+        for (delay, most) in delays.iter().zip([2.0, 4.0, 8.0, 16.0]) {
+            assert!((most / 2.0..=most).contains(&delay.as_secs_f64()), "{delays:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_without_a_step_forward_end() {
+    let bench = Bench::new().await;
+    let job = labels_job(0, 3);
+    let plan = bench.plan(std::slice::from_ref(&job)).await;
+    let engine = Fake { fates: BTreeMap::from([(job.id(), Fate::FailsAtFirst(Failure::Io, 99))]), ..Fake::default() };
+    let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(1) };
+    settings.retries.io = Retry { count: 1000, delay: Span(Duration::ZERO), ..settings.retries.io };
+    settings.retries.no_progress = 3;
+    assert_eq!(bench.run_with(&settings, &plan, &engine, go()).await.failed, 1);
+    assert_eq!(engine.started.take().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_what_runs_come_to_its_end() {
+    let bench = Bench::new().await;
+    let jobs = [labels_job(0, 3), labels_job(1, 3)];
+    let plan = bench.plan(&jobs).await;
+    let (stopper, stop) = stop();
+    let engine = Fake::default();
+    let drain = async {
+        while engine.started.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stopper.raise(Level::Drain);
+    };
+    let (summary, ()) = tokio::join!(bench.run(&plan, 1, &engine, stop), drain);
+    assert_eq!(summary, Summary { done: 1, open: 1, ..Summary::default() });
+}
+
+#[tokio::test]
+async fn what_may_be_spent_is_spent_and_then_everything_is_saved() {
+    let bench = Bench::new().await;
+    let jobs = [labels_job(0, 100), labels_job(1, 100), labels_job(2, 100)];
+    let plan = bench.plan(&jobs).await;
+    let engine = Fake { epoch: Some(Duration::from_millis(20)), ..Fake::default() };
+    let settings = Settings { budget: Some(0.4 / 3600.0), watch: hasty(), ..bench.settings(2) };
+    let begun = Instant::now();
+    let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+    assert_eq!(summary, Summary { interrupted: 2, open: 1, ..Summary::default() });
+    assert!(begun.elapsed() >= Duration::from_millis(200), "two devices' time");
+    let told = bench.notices.take();
+    assert!(told.iter().any(|notice| matches!(notice, Notice::Note(text) if text.contains("budget"))));
+}
+
+#[tokio::test]
+async fn a_full_disk_starts_nothing_until_somebody_stops() {
+    let bench = Bench::new().await;
+    let job = labels_job(0, 1);
+    let plan: Plan = bench.plan(std::slice::from_ref(&job)).await;
+    let engine = Fake::default();
+    let watch = Watch { reserve: Some(u64::MAX / 8), ..hasty() };
+    let settings = Settings { watch, ..bench.settings(1) };
+    let (stopper, stop) = stop();
+    let press = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stopper.press();
+    };
+    let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, stop), press);
+    assert_eq!(summary, Summary { open: 1, ..Summary::default() });
+    assert!(engine.started.take().is_empty());
+    let told = bench.notices.take();
+    assert!(told.iter().any(|notice| matches!(notice, Notice::Note(text) if text.starts_with("paused: "))), "{told:?}");
+}
