@@ -209,7 +209,7 @@ fn an_epoch_is_not_waited_for() {
         let more = |key: &str| many[key].as_i64().unwrap() - few[key].as_i64().unwrap();
         assert_eq!((more("synchronizations"), more("allocations")), (0, 0), "{optimizer:?}: {few}\n{many}");
         // Pixels, labels and what the optimiser is told.
-        assert_eq!((more("uploads"), more("downloads")), (3 * 40, 0), "{optimizer:?}");
+        assert_eq!(more("uploads"), 3 * 40, "{optimizer:?}");
         assert_eq!(more("graph_launches"), 40, "{optimizer:?}");
     }
 }
