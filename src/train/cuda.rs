@@ -10,6 +10,7 @@
 //!   moments, statistics of norms, logits and losses are f32.
 //! - Running statistics take in a batch's moments after it is known that the step was finite ([`running`]). Where images
 //!   meet in BatchNorm, a batch is never cut into passes.
+//! - Shampoo and Muon go by the CPU's rules, with state that only checkpoints fetch ([`direction`]).
 //! - What the host learns of a step - loss, norm, time, failure - is added up on the GPU and read now and then
 //!   ([`trained`]).
 //!
@@ -24,6 +25,7 @@ pub mod check;
 #[cfg(feature = "cudnn")]
 pub mod convolutions;
 pub mod device;
+pub mod direction;
 pub mod frozen;
 pub mod libraries;
 pub mod library;
@@ -36,6 +38,7 @@ pub mod products;
 pub mod program;
 pub mod running;
 mod source;
+pub mod tiles;
 pub mod trained;
 mod transfer;
 mod trial;

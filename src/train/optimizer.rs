@@ -17,7 +17,10 @@ mod shampoo;
 use rayon::prelude::*;
 
 pub use layout::{Layout, Matrix};
+pub use muon::{QUINTIC, SIZE as MUON_SIZE};
+pub use root::ITERATIONS as ROOT_ITERATIONS;
 pub use schedule::share_of_peak;
+pub use shampoo::{blocks, keep_and_take, squares_of, statistics};
 
 use super::ops::element::Element;
 use super::ops::lanes::wide;
@@ -38,25 +41,28 @@ pub struct State {
 
 impl State {
     pub fn new(optimizer: &Optimizer, layout: &Layout) -> State {
-        let zeros = |name, len| (name, vec![0.0; len]);
-        let n = layout.len;
-        let moments = match optimizer {
-            Optimizer::Adam(_) => vec![zeros("adam.first", n), zeros("adam.second", n)],
-            Optimizer::Sgd(_) => vec![zeros("sgd.momentum", n)],
-            Optimizer::Shampoo(of) => {
-                let mut moments = vec![
-                    zeros("shampoo.momentum", n),
-                    zeros("shampoo.statistics", shampoo::statistics(of, layout)),
-                    ("shampoo.roots", shampoo::identities(of, layout)),
-                ];
-                if of.graft != Graft::Sgd {
-                    moments.push(zeros("shampoo.squares", n));
-                }
-                moments
-            }
-            Optimizer::Muon(_) => vec![zeros("muon.first", n), zeros("muon.second", n)],
-        };
+        let zeros = |(name, len)| (name, vec![0.0; len]);
+        let mut moments: Vec<_> = moments(optimizer, layout).into_iter().map(zeros).collect();
+        if let (Optimizer::Shampoo(of), Some((_, roots))) = (optimizer, moments.get_mut(2)) {
+            *roots = shampoo::identities(of, layout);
+        }
         State { moments, average: None }
+    }
+}
+
+/// Names and lengths of an optimiser's vectors, in their order.
+pub fn moments(optimizer: &Optimizer, layout: &Layout) -> Vec<(&'static str, usize)> {
+    let n = layout.len;
+    match optimizer {
+        Optimizer::Adam(_) => vec![("adam.first", n), ("adam.second", n)],
+        Optimizer::Sgd(_) => vec![("sgd.momentum", n)],
+        Optimizer::Shampoo(of) => {
+            let statistics = statistics(of, layout);
+            let squares = (of.graft != Graft::Sgd).then_some(("shampoo.squares", n));
+            let own = [("shampoo.momentum", n), ("shampoo.statistics", statistics), ("shampoo.roots", statistics)];
+            own.into_iter().chain(squares).collect()
+        }
+        Optimizer::Muon(_) => vec![("muon.first", n), ("muon.second", n)],
     }
 }
 
@@ -65,8 +71,10 @@ impl State {
 pub struct Constants {
     /// Of learning; with Adam's correction of the first moment in it.
     pub rate: f32,
-    /// Adam's of the second moment.
+    /// Of averages of squares: Adam's second moment, or a graft's.
     pub correction: f32,
+    /// Of Adam's first moment where a direction has it; 1 where the rate does.
+    pub first: f32,
     /// Of the weights that decay.
     pub keep: f32,
     /// What of the weights that decay is added to their gradient.
@@ -87,11 +95,20 @@ pub fn constants(job: &Job, step: u64) -> Constants {
     };
     let (keep, coupled) = (kept as f32, coupled as f32);
     let take = job.ema.keeps(step).map_or(0.0, |keeps| (1.0 - keeps) as f32);
+    let mut first = 1.0;
     let (rate, correction) = match &job.optimizer {
         Optimizer::Adam(adam) => adam::Rule::new(adam, step, rate).corrected(),
-        Optimizer::Sgd(_) | Optimizer::Shampoo(_) | Optimizer::Muon(_) => (rate as f32, 1.0),
+        Optimizer::Sgd(_) => (rate as f32, 1.0),
+        Optimizer::Shampoo(of) => {
+            (rate as f32, squares_of(&of.graft, step).map_or(1.0, |[.., correction, _]| correction))
+        }
+        Optimizer::Muon(of) => {
+            let correction;
+            (first, correction) = adam::Rule::new(&of.adam, step, 1.0).corrected();
+            (rate as f32, correction)
+        }
     };
-    Constants { rate, correction, keep, coupled, take }
+    Constants { rate, correction, first, keep, coupled, take }
 }
 
 /// What all of a step's numbers have in common.
@@ -158,11 +175,6 @@ pub fn apply(job: &Job, step: u64, layout: &Layout, gradient: &[f32], state: &mu
     norm
 }
 
-/// Whether a direction is made of all of the gradient before weights move.
-pub fn has_direction(optimizer: &Optimizer) -> bool {
-    matches!(optimizer, Optimizer::Shampoo(_) | Optimizer::Muon(_))
-}
-
 /// What follows a direction, which stands for the gradient; Muon's has its momentum in it.
 pub fn after_direction(optimizer: &Optimizer) -> Sgd {
     match optimizer {
@@ -173,7 +185,7 @@ pub fn after_direction(optimizer: &Optimizer) -> Sgd {
 
 /// The direction of step `step` (from 0) of a gradient that is to be multiplied by `clip`, for optimisers that have one.
 /// Of the state it moves all but what [`after_direction`] moves.
-pub fn direction(
+fn direction(
     job: &Job,
     step: u64,
     layout: &Layout,

@@ -4,8 +4,6 @@ use crate::job::{Distance, Kl, Objective};
 
 /// `struct Status` of `cuda/kernels/weights.cu`, eight bytes a field.
 pub const STATUS_BYTES: usize = 8 * 11;
-/// Where the factor that clips the gradient lies in them.
-pub const CLIP_AT: usize = 8 * 10;
 
 /// What a student's logits are compared with; see [`super::ops::loss::Loss`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,11 +98,6 @@ impl Status {
             last_norm: number(4),
             failed: (word(6) > 0).then(|| Broken { step: word(6) - 1, what }),
         }
-    }
-
-    /// The factor that clips the gradient.
-    pub fn clip(bytes: &[u8]) -> f64 {
-        f64::from_bits(word(bytes, CLIP_AT / 8))
     }
 }
 

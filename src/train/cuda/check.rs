@@ -5,6 +5,7 @@
 //! made twice, set and then added, so both ways of writing are seen.
 
 mod cases;
+mod directions;
 mod norms;
 mod whole;
 
@@ -62,6 +63,7 @@ pub fn check(machine: &Rc<Machine>) -> Result<Vec<Row>> {
         rows.extend(cases::others(machine, number)?);
         rows.extend(whole::networks(machine, number)?);
     }
+    rows.extend(directions::directions(machine)?);
     Ok(rows)
 }
 

@@ -141,6 +141,16 @@ impl Program {
         Ok(program)
     }
 
+    /// Where so many bytes lie that are needed from the gradient to the update, and how long the piece is then: where
+    /// activations were, or behind all else where they were fewer.
+    pub fn between(&self, bytes: usize) -> (usize, usize) {
+        if bytes <= self.after.gradient {
+            return (0, self.bytes);
+        }
+        let at = self.bytes.next_multiple_of(ALIGNMENT);
+        (at, at + bytes)
+    }
+
     /// Where a pass leaves its logits `[images, classes]`, f32.
     pub fn logits(&self, piece: Address) -> Address {
         piece + self.logits as u64

@@ -8,7 +8,7 @@ use cudarc::nvrtc::{result, sys};
 use super::device::Number;
 
 /// In the order in which they lean on each other.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 16] = [
     include_str!("kernels/prelude.cu"),
     include_str!("kernels/elementwise.cu"),
     include_str!("kernels/activation.cu"),
@@ -22,6 +22,9 @@ const SOURCES: [&str; 13] = [
     include_str!("kernels/loss.cu"),
     include_str!("kernels/relation.cu"),
     include_str!("kernels/weights.cu"),
+    include_str!("kernels/products.cu"),
+    include_str!("kernels/shampoo.cu"),
+    include_str!("kernels/muon.cu"),
 ];
 
 /// The GPU's own code for kernels of one element type. It is compiled to the end, so that the driver need not understand

@@ -2,10 +2,7 @@
 //!
 //! A step is told what changes from step to step ([`Control`]) by a copy, and is else the same work every time, which is
 //! recorded once. What it leaves behind adds up in a [`Status`], where the host sees it when it looks.
-//!
-//! The directions of Shampoo and Muon are made on the host, by the very code of the CPU's engine: at each step it waits for
-//! the gradient and sends the direction, which then stands for it. That is right but slow for large students, whose roots
-//! and products would suit a GPU.
+//! A direction ([`super::direction`]) is a part of that work; steps that make Shampoo's roots anew are recorded apart.
 
 use std::rc::Rc;
 
@@ -14,28 +11,24 @@ use candle_core::Tensor;
 
 use super::buffer::{Buffer, floats, write_floats};
 use super::device::{Address, Spread};
+use super::direction::{Direction, Places};
 use super::loss::{self, Beside};
 use super::machine::{Machine, Planned, Replay, Task};
 use super::operation::{Numbers, u32_of};
+use super::program::Program;
 use super::transfer::{Peek, Uploads};
-use crate::job::{Clip, Decay, Job, Optimizer, Sgd};
+use crate::job::{Clip, Job, Optimizer, Sgd};
 use crate::train::model::Blueprint;
 use crate::train::optimizer::{self, Layout, State};
-use crate::train::status::{CLIP_AT, Given, Loss, STATUS_BYTES, Status, Sums};
+use crate::train::status::{Given, Loss, STATUS_BYTES, Status, Sums};
 
-const CONTROL_BYTES: usize = 32;
+/// `struct Control` of `kernels/weights.cu`.
+const CONTROL_BYTES: usize = 40;
 
 /// The moving average of a student's weights, and its matrices for when it is asked.
 struct Average {
     flat: Buffer,
     matrices: Buffer,
-}
-
-/// Of an optimiser whose directions are made on the host.
-struct Direct {
-    layout: Layout,
-    /// Whose first vectors are on the GPU.
-    state: State,
 }
 
 pub struct Trained {
@@ -44,7 +37,10 @@ pub struct Trained {
     flat: Buffer,
     matrices: Buffer,
     moments: Vec<Buffer>,
-    direct: Option<Direct>,
+    direction: Option<Direction>,
+    /// Bytes of the piece, and where a direction's scratch lies in it.
+    piece: usize,
+    scratch: usize,
     average: Option<Average>,
     control: Buffer,
     controls: Uploads,
@@ -52,7 +48,8 @@ pub struct Trained {
     peek: Peek,
     labels: Option<(Buffer, Uploads)>,
     beside: Beside,
-    replay: Replay,
+    /// Of most steps, and of those that do more.
+    replays: [Replay; 2],
     /// Steps of the epoch before the clock was last reset.
     timed_from: u64,
 }
@@ -63,25 +60,33 @@ pub struct Trained {
 /// As [`Machine::plan`].
 pub fn bytes(machine: &Machine, job: &Job) -> Result<usize> {
     let program = plan(machine, job)?.program;
+    let layout = Layout::new(&Blueprint::new(&job.student, job.input()));
     let averages = usize::from(!job.ema.is_off());
-    let vectors = 1 + moments(&job.optimizer) + averages;
+    let numbers = (1 + averages) * program.numbers + state(&job.optimizer, &layout);
+    let direction = Direction::of(&job.optimizer, layout);
+    let tables = direction.as_ref().map_or(0, |direction| direction.tables(&program.rows));
+    // All students share it.
+    machine.piece(piece(&program, direction.as_ref()).1)?;
     let matrices = (1 + averages) * program.rows.matrices * program.number.bytes();
     let loss = loss::bytes(Loss::of(&job.objective), job.batch as usize, job.data.classes as usize);
-    Ok(4 * program.numbers * vectors + matrices + loss + (64 << 10))
+    Ok(4 * numbers + tables + matrices + loss + (64 << 10))
 }
 
-/// How many vectors of a state the GPU has.
-fn moments(optimizer: &Optimizer) -> usize {
-    match optimizer {
-        Optimizer::Adam(_) => 2,
-        Optimizer::Sgd(_) | Optimizer::Shampoo(_) => 1,
-        Optimizer::Muon(_) => 0,
-    }
+/// Numbers of an optimiser's state.
+fn state(optimizer: &Optimizer, layout: &Layout) -> usize {
+    optimizer::moments(optimizer, layout).iter().map(|(_, len)| len).sum()
+}
+
+/// Where a direction's scratch lies in the piece, and how long that is.
+fn piece(program: &Program, direction: Option<&Direction>) -> (usize, usize) {
+    program.between(direction.map_or(0, Direction::scratch))
 }
 
 fn plan(machine: &Machine, job: &Job) -> Result<Planned> {
-    // Weights, moments and matrices of one student, about.
-    let beside = 16 * job.student.parameters(job.input()) as usize;
+    // Weights, moments and matrices of one student, about, and a direction's scratch, as if activations left no place.
+    let layout = Layout::new(&Blueprint::new(&job.student, job.input()));
+    let own = 8 * layout.len + 4 * state(&job.optimizer, &layout);
+    let beside = own + Direction::of(&job.optimizer, layout).map_or(0, |direction| direction.scratch());
     let meet = Loss::of(&job.objective).distance.is_some_and(|distance| distance.is_of_batch());
     let task = if meet { Task::WholeSteps } else { Task::Steps };
     machine.plan(&job.student, job.input(), job.precision, job.batch as usize, task, beside)
@@ -98,10 +103,10 @@ impl Trained {
         let flat = gpu.holding_floats(weights)?;
         let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
         program.rows.pack(gpu, program.number, Numbers { flat: flat.address, matrices: matrices.address })?;
-        let moments = state.moments.iter().take(moments(&job.optimizer));
+        let moments = state.moments.iter();
         let moments = moments.map(|(_, numbers)| gpu.holding_floats(numbers)).collect::<Result<_>>()?;
-        let direct = optimizer::has_direction(&job.optimizer)
-            .then(|| Direct { layout: Layout::new(&Blueprint::new(&job.student, job.input())), state: state.clone() });
+        let direction = Direction::of(&job.optimizer, Layout::new(&Blueprint::new(&job.student, job.input())));
+        let (scratch, piece) = piece(program, direction.as_ref());
         let average = state.average.as_deref().map(|numbers| -> Result<Average> {
             let matrices = gpu.allocate(program.rows.matrices * program.number.bytes())?;
             Ok(Average { flat: gpu.holding_floats(numbers)?, matrices })
@@ -114,7 +119,9 @@ impl Trained {
             flat,
             matrices,
             moments,
-            direct,
+            direction,
+            piece,
+            scratch,
             average,
             control: gpu.allocate(CONTROL_BYTES)?,
             controls: Uploads::new(gpu, CONTROL_BYTES)?,
@@ -122,7 +129,7 @@ impl Trained {
             peek: Peek::new(gpu, STATUS_BYTES)?,
             labels: None,
             beside: Beside::new(gpu, job)?,
-            replay: Replay::default(),
+            replays: Default::default(),
             timed_from: sums.steps,
             machine: Rc::clone(machine),
             planned,
@@ -171,9 +178,6 @@ impl Trained {
     /// The driver's and the libraries'.
     pub fn step(&mut self, job: &Job, step: u64, given: Given, loss: Loss, update: bool) -> Result<()> {
         let constants = optimizer::constants(job, step);
-        let direct = self.direct.is_some();
-        // A direction has it already.
-        let coupled = if direct { 0.0 } else { constants.coupled };
         let most = match job.clip {
             Clip::Norm(most) => most as f32,
             Clip::Off => f32::INFINITY,
@@ -181,54 +185,42 @@ impl Trained {
         self.controls.send(self.control.address, |bytes| {
             write_floats(&[constants.rate, constants.correction, constants.keep, most], &mut bytes[..16]);
             bytes[16..24].copy_from_slice(&step.to_le_bytes());
-            write_floats(&[constants.take, coupled], &mut bytes[24..]);
+            write_floats(&[constants.take, constants.coupled, constants.first], &mut bytes[24..]);
             anyhow::Ok(())
         })?;
-        let (piece, generation) = self.machine.piece(self.planned.program.bytes)?;
+        let (piece, generation) = self.machine.piece(self.piece)?;
         let machine = Rc::clone(&self.machine);
-        let mut replay = std::mem::take(&mut self.replay);
+        let rare = self.direction.as_ref().is_some_and(|direction| direction.is_rare(step));
+        if let Some(mut direction) = self.direction.take() {
+            let prepared = direction.prepare(&machine.libraries.gpu, generation, self.direction_places(piece));
+            self.direction = Some(direction);
+            prepared?;
+        }
+        let mut replay = std::mem::take(&mut self.replays[usize::from(rare)]);
         let places = [given.images, given.answers.unwrap_or(0), given.labels.unwrap_or(0)];
         let done = replay.run(&machine, generation, places, || {
             self.learn(piece, given, loss)?;
-            match (direct, update) {
-                (true, _) => Ok(()),
-                (false, true) => self.update(&job.optimizer, piece).and_then(|()| self.end()),
-                (false, false) => self.end(),
-            }
-        });
-        self.replay = replay;
-        done?;
-        if direct {
             if update {
-                self.send_direction(job, step, piece)?;
-                self.update(&job.optimizer, piece)?;
+                self.update(&job.optimizer, piece, rare)?;
             }
-            self.end()?;
-        }
-        Ok(())
+            self.end()
+        });
+        self.replays[usize::from(rare)] = replay;
+        done
     }
 
-    /// Waits for the gradient and puts the direction in its place, which needs no clipping any more.
-    fn send_direction(&mut self, job: &Job, step: u64, piece: Address) -> Result<()> {
-        let gpu = Rc::clone(&self.machine.libraries.gpu);
-        let mut status = [0; STATUS_BYTES];
-        gpu.download(self.status.address, &mut status)?;
-        if Status::read(&status).failed.is_some() {
-            return Ok(());
+    fn direction_places(&self, piece: Address) -> Places<'_> {
+        let program = &self.planned.program;
+        Places {
+            rows: &program.rows,
+            gradient: program.gradient(piece).flat,
+            weights: self.flat.address,
+            moments: &self.moments,
+            control: self.control.address,
+            status: self.status.address,
+            squares: program.sums(piece).0,
+            scratch: piece + self.scratch as u64,
         }
-        let gradient = self.gradient()?;
-        let mut weights = vec![0.0; gradient.len()];
-        let mut bytes = vec![0; 4 * gradient.len()];
-        if job.decay == Decay::Gradient {
-            gpu.download(self.flat.address, &mut bytes)?;
-            weights.iter_mut().zip(floats(&bytes)).for_each(|(to, value)| *to = value);
-        }
-        let Direct { layout, state } = self.direct.as_mut().context("the optimiser has a direction")?;
-        let clip = Status::clip(&status) as f32;
-        let direction = optimizer::direction(job, step, layout, (&gradient, clip), &weights, state);
-        write_floats(&direction, &mut bytes);
-        gpu.upload(self.planned.program.gradient(piece).flat, &bytes)?;
-        gpu.upload(self.status.address + CLIP_AT as u64, &1f64.to_le_bytes())
     }
 
     /// Loss and gradient.
@@ -251,27 +243,30 @@ impl Trained {
         gpu.launch(number, "judge", Spread::blocks([1, 1, 1], 1024), &arguments)
     }
 
-    /// From the gradient, or the direction in its place, to the next weights.
-    fn update(&self, optimizer: &Optimizer, piece: Address) -> Result<()> {
+    /// From the gradient to the next weights. `rare` is for a direction.
+    fn update(&self, optimizer: &Optimizer, piece: Address, rare: bool) -> Result<()> {
         let program = &self.planned.program;
         let (gpu, number, rows) = (&self.machine.libraries.gpu, program.number, &program.rows);
         let (status, control) = (self.status.address, self.control.address);
-        let gradient = program.gradient(piece).flat;
-        // A momentum that keeps nothing of itself is what it is given.
-        let moment = |place: usize| self.moments.get(place).map_or(gradient, |moment| moment.address);
+        let gradient = match &self.direction {
+            None => program.gradient(piece).flat,
+            Some(direction) => direction.enqueue(gpu, number, self.direction_places(piece), rare)?,
+        };
+        let moment = |place: usize| self.moments[place].address;
         let (flat, matrices) = (self.flat.address, self.matrices.address);
         let table = rows.table();
-        let descend = |sgd: Sgd| {
+        let descend = |sgd: Sgd, momentum: Address| {
             let arguments = [
                 table.into(),
                 gradient.into(),
-                moment(0).into(),
+                momentum.into(),
                 flat.into(),
                 matrices.into(),
                 control.into(),
                 status.into(),
                 (sgd.momentum as f32).into(),
                 sgd.nesterov.into(),
+                self.direction.is_some().into(),
             ];
             gpu.launch(number, "sgd_rows", rows.spread(), &arguments)
         };
@@ -292,8 +287,10 @@ impl Trained {
                 ];
                 gpu.launch(number, "adam_rows", rows.spread(), &arguments)?;
             }
-            Optimizer::Sgd(sgd) => descend(*sgd)?,
-            Optimizer::Shampoo(_) | Optimizer::Muon(_) => descend(optimizer::after_direction(optimizer))?,
+            Optimizer::Sgd(sgd) => descend(*sgd, moment(0))?,
+            Optimizer::Shampoo(_) => descend(optimizer::after_direction(optimizer), moment(0))?,
+            // A momentum that keeps nothing of itself is what it is given.
+            Optimizer::Muon(_) => descend(optimizer::after_direction(optimizer), gradient)?,
         }
         program.running.settle(gpu, number, program.moments(piece), self.flat.address, status)?;
         if let Some(average) = &self.average {
@@ -315,7 +312,7 @@ impl Trained {
     /// # Errors
     /// The driver's.
     pub fn gradient(&self) -> Result<Vec<f32>> {
-        let (piece, _) = self.machine.piece(self.planned.program.bytes)?;
+        let (piece, _) = self.machine.piece(self.piece)?;
         let mut bytes = vec![0; 4 * self.planned.program.numbers];
         self.machine.libraries.gpu.download(self.planned.program.gradient(piece).flat, &mut bytes)?;
         let mut gradient: Vec<f32> = floats(&bytes).collect();
@@ -330,13 +327,11 @@ impl Trained {
     /// The driver's, those of earlier work among them.
     pub fn save(&self, weights: &mut [f32], state: &mut State) -> Result<()> {
         let gpu = &self.machine.libraries.gpu;
-        if let Some(direct) = &self.direct {
-            state.moments.clone_from(&direct.state.moments);
-        }
-        let mut bytes = vec![0; 4 * weights.len()];
+        let mut bytes = Vec::new();
         let vectors = std::iter::once(weights).chain(state.moments.iter_mut().map(|(_, moment)| &mut moment[..]));
         let averages = self.average.iter().map(|average| &average.flat).zip(state.average.as_deref_mut());
         for (buffer, to) in std::iter::once(&self.flat).chain(&self.moments).zip(vectors).chain(averages) {
+            bytes.resize(4 * to.len(), 0);
             gpu.download(buffer.address, &mut bytes)?;
             to.iter_mut().zip(floats(&bytes)).for_each(|(to, value)| *to = value);
         }

@@ -21,6 +21,8 @@ pub const ROW_THREADS: usize = 128;
 /// All rows of a network.
 pub struct Rows {
     table: Buffer,
+    /// Where each begins in the flat vector.
+    starts: Vec<usize>,
     pub count: usize,
     /// Numbers of all matrices, with what lies between them.
     pub matrices: usize,
@@ -51,11 +53,19 @@ impl Rows {
         let (rows, matrices) = rows(operations, decayed);
         ensure!(numbers.max(matrices) < NOT_PACKED as usize, "a network has fewer than 2^32 numbers");
         let bytes: Vec<u8> = rows.iter().flat_map(Row::bytes).collect();
-        Ok(Rows { table: gpu.holding(&bytes)?, count: rows.len(), matrices })
+        let starts = rows.iter().map(|row| row.at).collect();
+        Ok(Rows { table: gpu.holding(&bytes)?, starts, count: rows.len(), matrices })
     }
 
     pub fn table(&self) -> u64 {
         self.table.address
+    }
+
+    /// The rows of what an operation has at this place of the flat vector; none where it has nothing there.
+    pub fn of(&self, place: &Range<usize>) -> Range<usize> {
+        let first = self.starts.iter().position(|start| place.contains(start)).unwrap_or(self.count);
+        let rows = self.starts[first..].iter().take_while(|start| place.contains(start)).count();
+        first..first + rows
     }
 
     /// Makes the matrices from the flat vector.

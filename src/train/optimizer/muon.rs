@@ -19,9 +19,9 @@ use crate::train::ops::lanes::wide;
 use crate::train::ops::tile::Start;
 
 /// Of the quintic that takes singular values to between 0.7 and 1.2 in five steps.
-const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
+pub const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 /// The root of the mean square of Adam's updates, about.
-const SIZE: f64 = 0.2;
+pub const SIZE: f64 = 0.2;
 
 /// Makes the direction of step `step` (from 0) of a clipped gradient, in its place. `first` are hidden matrices' momenta
 /// and Adam's first moments of the rest, whose second are in `second`.

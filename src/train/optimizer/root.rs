@@ -10,7 +10,7 @@ use crate::train::ops::tile::Start;
 /// Of the power iteration; it stops earlier where it no longer moves.
 const POWERS: usize = 100;
 /// Of Newton's. An eigenvalue of a millionth of the largest grows by 2.4 at each, so 16 lift it and some 5 finish.
-const ITERATIONS: usize = 60;
+pub const ITERATIONS: usize = 60;
 /// How far M may be from one: about what f32 can hold.
 const CLOSE: f32 = 2e-6;
 /// Below this the iteration is at its end, and goes no further than rounding lets it.

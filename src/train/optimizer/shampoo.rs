@@ -29,15 +29,16 @@ pub(super) struct Kept<'a> {
 
 /// A part of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Block {
-    row: usize,
-    column: usize,
-    rows: usize,
-    columns: usize,
+pub struct Block {
+    pub row: usize,
+    pub column: usize,
+    pub rows: usize,
+    pub columns: usize,
 }
 
 impl Block {
-    fn statistics(self) -> usize {
+    /// Numbers of L and R, in this order.
+    pub fn statistics(self) -> usize {
         self.rows * self.rows + self.columns * self.columns
     }
 
@@ -47,7 +48,7 @@ impl Block {
 }
 
 /// Row by row; only the last of each is smaller than it may be.
-fn blocks(matrix: &Matrix, side: usize) -> impl Iterator<Item = Block> {
+fn blocks_of(matrix: &Matrix, side: usize) -> impl Iterator<Item = Block> {
     let (rows, columns) = (matrix.rows, matrix.columns);
     (0..rows).step_by(side).flat_map(move |row| {
         (0..columns).step_by(side).map(move |column| Block {
@@ -59,20 +60,22 @@ fn blocks(matrix: &Matrix, side: usize) -> impl Iterator<Item = Block> {
     })
 }
 
-fn all_blocks(of: &Shampoo, layout: &Layout) -> impl Iterator<Item = (usize, Block)> {
+/// Of all matrices, each with the matrix's place among them, in the order in which statistics lie.
+pub fn blocks(of: &Shampoo, layout: &Layout) -> impl Iterator<Item = (usize, Block)> {
     let side = of.block as usize;
-    layout.matrices.iter().enumerate().flat_map(move |(at, matrix)| blocks(matrix, side).map(move |block| (at, block)))
+    let of_each = move |(at, matrix)| blocks_of(matrix, side).map(move |block| (at, block));
+    layout.matrices.iter().enumerate().flat_map(of_each)
 }
 
 /// Numbers of all statistics.
-pub(super) fn statistics(of: &Shampoo, layout: &Layout) -> usize {
-    all_blocks(of, layout).map(|(_, block)| block.statistics()).sum()
+pub fn statistics(of: &Shampoo, layout: &Layout) -> usize {
+    blocks(of, layout).map(|(_, block)| block.statistics()).sum()
 }
 
 /// Roots to begin with: none changes anything.
 pub(super) fn identities(of: &Shampoo, layout: &Layout) -> Vec<f32> {
     let mut roots = Vec::with_capacity(statistics(of, layout));
-    for side in all_blocks(of, layout).flat_map(|(_, block)| [block.rows, block.columns]) {
+    for side in blocks(of, layout).flat_map(|(_, block)| [block.rows, block.columns]) {
         let start = roots.len();
         roots.resize(start + side * side, 0.0);
         roots[start..].iter_mut().step_by(side + 1).for_each(|one| *one = 1.0);
@@ -108,7 +111,7 @@ pub(super) fn direct(of: &Shampoo, step: u64, layout: &Layout, kept: Kept<'_>, g
     let mut rest = (&preconditioned[..], &lengths[..]);
     for matrix in &layout.matrices {
         let (from, after) = rest.0.split_at(matrix.place.len());
-        let (lengths, others) = rest.1.split_at(blocks(matrix, side).count());
+        let (lengths, others) = rest.1.split_at(blocks_of(matrix, side).count());
         rest = (after, others);
         let to = &mut gradient[matrix.place.clone()];
         let (wanted, found) = (squares(to).sqrt(), lengths.iter().sum::<f64>().sqrt());
@@ -131,7 +134,7 @@ fn precondition(
     mut preconditioned: &mut [f32],
 ) -> Vec<f64> {
     let mut tasks = Vec::new();
-    for (at, block) in all_blocks(of, layout) {
+    for (at, block) in blocks(of, layout) {
         tasks.push(Task {
             matrix: &layout.matrices[at],
             block,
@@ -143,6 +146,11 @@ fn precondition(
     let due = step.is_multiple_of(u64::from(of.every));
     let work = |room: &mut Room, task: Task<'_>| task.work(of, due, gradient, room);
     tasks.into_par_iter().map_init(Room::default, work).collect()
+}
+
+/// What a statistic keeps of itself, and what it takes of a step's product.
+pub fn keep_and_take(of: &Shampoo) -> (f32, f32) {
+    (of.beta2 as f32, if of.beta2 == 1.0 { 1.0 } else { (1.0 - of.beta2) as f32 })
 }
 
 fn cut<'a>(from: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
@@ -160,7 +168,7 @@ impl Task<'_> {
             g.extend_from_slice(&gradient[matrix.place.start + row * matrix.columns + column..][..columns]);
         }
         product.resize(rows.max(columns).pow(2), 0.0);
-        let (keep, take) = (of.beta2 as f32, if of.beta2 == 1.0 { 1.0 } else { (1.0 - of.beta2) as f32 });
+        let (keep, take) = keep_and_take(of);
         let (left, right) = statistics.split_at_mut(rows * rows);
         packed.take_transposed(g, columns);
         packed.multiply(Left::plain(g, columns), rows, Start::Zero, &mut product[..rows * rows]);
@@ -199,18 +207,23 @@ fn lay(matrix: &Matrix, side: usize, from: &[f32], by: f32, to: &mut [f32]) {
     });
 }
 
-/// The graft's own direction, in the gradient's place.
-fn graft(of: &Graft, step: u64, squares: Option<&mut [f32]>, gradient: &mut [f32]) {
-    let Some(squares) = squares else { return };
-    let (keep, take, correction, epsilon) = match *of {
-        Graft::Sgd => return,
+/// What squares keep of themselves at step `step` (from 0), what they take of the gradient's, their correction, and the
+/// epsilon beside their root; None where there are none.
+pub fn squares_of(graft: &Graft, step: u64) -> Option<[f32; 4]> {
+    let (keep, take, correction, epsilon) = match *graft {
+        Graft::Sgd => return None,
         Graft::Adagrad(Adagrad { epsilon }) => (1.0, 1.0, 1.0, epsilon),
         Graft::Rmsprop(Rmsprop { beta2, epsilon }) => {
             let updates = i32::try_from(step + 1).unwrap_or(i32::MAX);
             (beta2, 1.0 - beta2, 1.0 / (1.0 - beta2.powi(updates)), epsilon)
         }
     };
-    let constants = [keep, take, correction, epsilon].map(|constant| constant as f32);
+    Some([keep, take, correction, epsilon].map(|constant| constant as f32))
+}
+
+/// The graft's own direction, in the gradient's place.
+fn graft(of: &Graft, step: u64, squares: Option<&mut [f32]>, gradient: &mut [f32]) {
+    let (Some(constants), Some(squares)) = (squares_of(of, step), squares) else { return };
     gradient
         .par_chunks_mut(PIECE)
         .zip(squares.par_chunks_mut(PIECE))

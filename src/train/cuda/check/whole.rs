@@ -75,14 +75,16 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
         // roundings do. Where a network does not know its own numbers any better, nobody can ask more of a GPU.
         let (share, slack) = if number == Number::F32 { (10.0, 4.0) } else { (1.0, 1.0) };
         // A direction hangs on all of a matrix, so one switch moves all of it.
-        let share = if optimizer::has_direction(&job.optimizer) { 10.0 * share } else { share };
-        let whole = |what: &str, error: f64, known: f64| {
+        let directed = matches!(job.optimizer, Optimizer::Shampoo(_) | Optimizer::Muon(_));
+        let of_changes = if directed { 10.0 * share } else { share };
+        let bounded = |what: &str, error: f64, known: f64, share: f64| {
             let row = Row::new(format!("{name}: {what}"), number, error);
             let bound = (share * row.bound).max(slack * known);
             Row { bound, ok: error < bound, ..row }
         };
+        let whole = |what: &str, error: f64, known: f64| bounded(what, error, known, of_changes);
         rows.push(Row::new(format!("{name}: loss"), number, found.loss));
-        rows.extend(found.gradient.map(|gradient| whole("gradient", gradient, found.known)));
+        rows.push(bounded("gradient", found.gradient, found.known, share));
         rows.push(whole(&format!("change in {STEPS} steps"), found.change, found.known));
         rows.push(whole("answers", found.answers, found.answers_known));
         rows.extend(found.running.map(|running| whole("running statistics", running, 0.0)));
@@ -100,8 +102,7 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
 /// Relative errors.
 struct Found {
     loss: f64,
-    /// None where the host has put the optimiser's direction in its place.
-    gradient: Option<f64>,
+    gradient: f64,
     /// Of what learns, by all steps.
     change: f64,
     /// Of logits after that, of the same weights.
@@ -194,8 +195,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     let answers_known = distance(&engine.forward(&own, &moved_images), &answers);
     Ok(Found {
         loss: distance(&[found_loss], &[expected_loss]),
-        gradient: (!optimizer::has_direction(&job.optimizer))
-            .then(|| distance(&wide(&found_gradient), &expected_gradient)),
+        gradient: distance(&wide(&found_gradient), &expected_gradient),
         change: changed(&|place| !runs(place)),
         answers: distance(&found_answers, &answers),
         running: (!running.is_empty()).then(|| changed(&runs)),

@@ -13,12 +13,14 @@ struct Row {
 // What a step is told; written by the host before it.
 struct Control {
     float rate;        // of learning, with Adam's first correction in it
-    float correction;  // Adam's second: 1 / (1 - beta2^t)
+    float correction;  // of averages of squares: 1 / (1 - beta2^t)
     float keep;        // of the weights that decay
     float most;        // norm to which gradients are clipped; infinity for none
     u64 step;
     float take;        // of the new weights, for their moving average
     float coupled;     // of the weights that decay, for their gradient
+    float first;       // Adam's first correction where it is not in the rate: 1 / (1 - beta1^t)
+    u32 nothing;
 };
 
 // What a student's steps leave behind; read by the host now and then. Eight bytes each.
@@ -126,15 +128,16 @@ KERNEL judge(const float* loss, u32 batch, const double* squares, u32 rows, cons
 // The gradient alone, for workloads without an optimiser.
 KERNEL end_step(Status* status) { status->nanoseconds += (double)(global_timer() - status->began); }
 
-#define UPDATE(body)                                                          \
+// `directed`: a direction, in which clipping and coupled decay are already, stands for the gradient.
+#define UPDATE(directed, body)                                                \
     __shared__ double room[32];                                               \
     if (status->failed) return;                                               \
     Row row = rows[blockIdx.x];                                               \
     float* w = weights + row.at;                                              \
     const float* g = gradient + row.at;                                       \
-    float clip = (float)status->clip, rate = control->rate;                   \
+    float clip = directed ? 1.f : (float)status->clip, rate = control->rate;  \
     float keep = row.decays ? control->keep : 1.f;                            \
-    float coupled = row.decays ? control->coupled : 0.f;                      \
+    float coupled = row.decays && !(directed) ? control->coupled : 0.f;       \
     for (u32 i = threadIdx.x; i < row.n; i += blockDim.x) {                   \
         float slope = g[i] * clip + coupled * w[i], value;                    \
         body                                                                  \
@@ -164,7 +167,7 @@ KERNEL settle_running(const Running* rows, const float* moments, float* weights,
 KERNEL adam_rows(const Row* rows, const float* gradient, float* first, float* second, float* weights, NUMBER* packed,
                  const Control* control, Status* status, float beta1, float beta2, float epsilon) {
     float correction = control->correction;
-    UPDATE({
+    UPDATE(0, {
         float m = beta1 * first[row.at + i] + (1.f - beta1) * slope;
         float v = beta2 * second[row.at + i] + (1.f - beta2) * slope * slope;
         first[row.at + i] = m;
@@ -181,8 +184,8 @@ KERNEL average(float* average, const float* weights, u32 n, const Control* contr
 }
 
 KERNEL sgd_rows(const Row* rows, const float* gradient, float* momentum, float* weights, NUMBER* packed,
-                const Control* control, Status* status, float beta, u32 nesterov) {
-    UPDATE({
+                const Control* control, Status* status, float beta, u32 nesterov, u32 directed) {
+    UPDATE(directed, {
         float m = beta * momentum[row.at + i] + slope;
         momentum[row.at + i] = m;
         value = w[i] * keep - rate * (nesterov ? beta * m + slope : m);
