@@ -56,9 +56,11 @@
 //! 7. Experiments do not know reports; a report names an experiment.
 //! 8. Every row in the store leads to the resolved text of the job that made it, and to the attempt.
 
+pub mod alive;
 pub mod card;
 pub mod cli;
 pub mod commands;
+pub mod dashboard;
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
@@ -71,6 +73,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+pub mod select;
 pub mod source;
 pub mod store;
 pub mod train;

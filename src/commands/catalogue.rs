@@ -17,9 +17,9 @@ use crate::hub::{self, DataReference, Reference, Settings};
 use crate::job::{Data, Head, Init, Input, Job, NetworkSource, Weights};
 use crate::known::{self, Known};
 use crate::source::Origin;
+use crate::train::data::DATA_FOLDER;
 use crate::train::data::{self, DataSet};
 use crate::train::model::Blueprint;
-use crate::train::data::DATA_FOLDER;
 use crate::train::weights::{load_body, load_weights};
 
 /// Reads what it is asked for. The grid asks once per name.
@@ -163,7 +163,8 @@ pub fn check_weights(experiment: &Experiment) -> Result<()> {
 
 fn local(name: &Path) -> Result<WeightsFile> {
     // What does not lie where it is said to lie may lie where data sets do.
-    let elsewhere = std::env::var_os(DATA_FOLDER).zip(name.file_name()).map(|(folder, file)| Path::new(&folder).join(file));
+    let elsewhere =
+        std::env::var_os(DATA_FOLDER).zip(name.file_name()).map(|(folder, file)| Path::new(&folder).join(file));
     let path = &match elsewhere {
         Some(path) if !name.exists() && path.is_file() => path,
         _ => name.to_owned(),

@@ -1,56 +1,168 @@
-//! `status`: how experiments, or the jobs of one, stand.
+//! `status`: how experiments, or the jobs of one, stand, and what runs.
 
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::{Usage, print, print_json, table};
 use crate::cli;
+use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
 use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::sized;
-use crate::store::{Outcome, State, Store};
+use crate::job::JobId;
+use crate::progress::{duration, short};
+use crate::store::{ExperimentSummary, Outcome, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
-    match arguments.name {
-        None => experiments(&store, arguments.json).await,
-        Some(name) => jobs(&store, &super::stem(&name), arguments.json).await,
+    let path = Folder::new(&arguments.place.folder).store();
+    let store = Store::open_read_only(&path).await?;
+    let name = match &arguments.name {
+        Some(name) => Some(recorded(&store, &super::stem(name)).await?),
+        None => None,
+    };
+    if arguments.watch {
+        store.close().await?;
+        return watch(&path, name).await;
     }
+    match name {
+        None => experiments(&store, arguments.json).await,
+        Some(name) => jobs(&store, &name, arguments.json).await,
+    }
+}
+
+async fn watch(path: &Path, name: Option<String>) -> Result<ExitCode> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        let hint = "without `--watch`, or with `--json`, it is for pipes and files, too";
+        return Err(Usage(format!("a dashboard wants a terminal\nhint: {hint}")).into());
+    }
+    crate::dashboard::watch(path, name).await
+}
+
+/// An experiment's name as the store has it: with the size that was recorded last.
+async fn recorded(store: &Store, name: &str) -> Result<String> {
+    let full = sized(name, super::report::size_in(store, name).await?);
+    let known: Vec<String> = store.experiments().await?.into_iter().map(|summary| summary.name).collect();
+    if !known.contains(&full) {
+        let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
+        return Err(Usage(format!("the store has no experiment `{name}`\nhint: it has {known}")).into());
+    }
+    Ok(full)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Summary<'a> {
+    #[serde(flatten)]
+    summary: &'a ExperimentSummary,
+    /// Of the jobs above that are neither done nor running.
+    held: usize,
+    cancelled: usize,
+    running: Vec<&'a Cohort>,
 }
 
 async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
     let summaries = store.experiments().await?;
+    let standings = store.standings().await?;
+    let snapshot = Camera::new(None).take(store).await?;
+    let count = |name: &str, shown: &str| {
+        let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name && !place.needed);
+        standings.iter().filter(|one| one.shown() == shown).filter(here).count()
+    };
+    let summaries: Vec<Summary<'_>> = summaries
+        .iter()
+        .map(|summary| Summary {
+            summary,
+            held: count(&summary.name, "held"),
+            cancelled: count(&summary.name, "cancelled"),
+            running: running(&snapshot, &standings, &summary.name),
+        })
+        .collect();
     if json {
         print_json(&summaries)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let asked = summaries.iter().any(|one| one.held + one.cancelled > 0);
     let rows: Vec<Vec<String>> = summaries
         .iter()
-        .map(|summary| {
-            let counts = State::ALL.iter().map(|state| summary.jobs.get(state).map_or(String::new(), u64::to_string));
+        .map(|Summary { summary, held, cancelled, .. }| {
+            let counts = State::ALL.iter().map(|state| summary.jobs.get(state).copied().unwrap_or(0));
+            let more = [*held as u64, *cancelled as u64].into_iter().filter(|_| asked);
+            let counts = counts.chain(more).map(|count| if count == 0 { String::new() } else { count.to_string() });
             std::iter::once(summary.name.clone()).chain(counts).collect()
         })
         .collect();
-    let header: Vec<&str> = std::iter::once("experiment").chain(State::ALL.iter().map(|state| state.name())).collect();
-    print(&table::table(&header, &rows))?;
+    let states =
+        State::ALL.iter().map(|state| state.name()).chain(["of those held", "cancelled"].into_iter().filter(|_| asked));
+    let header: Vec<&str> = std::iter::once("experiment").chain(states).collect();
+    print(&format!("{}{}", table::table(&header, &rows), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
-    let size = super::report::size_in(store, name).await?;
-    let outcomes = store.outcomes(&sized(name, size)).await?;
-    if outcomes.is_empty() {
-        let known: Vec<String> = store.experiments().await?.into_iter().map(|summary| summary.name).collect();
-        let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
-        return Err(Usage(format!("the store has no experiment `{name}`\nhint: it has {known}")).into());
+/// The running cohorts of an experiment.
+fn running<'a>(snapshot: &'a Snapshot, standings: &[Standing], name: &str) -> Vec<&'a Cohort> {
+    let here = |cohort: &&Cohort| {
+        standings.iter().any(|one| {
+            one.cohort.as_deref() == Some(&cohort.id) && one.experiments.iter().any(|place| place.experiment == name)
+        })
+    };
+    snapshot.cohorts.iter().filter(here).collect()
+}
+
+/// What runs, and who runs it; nothing where nothing does.
+fn live(snapshot: &Snapshot) -> String {
+    if snapshot.cohorts.is_empty() {
+        return String::new();
     }
+    let row = |cohort: &Cohort| {
+        let number = |value: Option<f64>, text: fn(f64) -> String| value.map_or(String::new(), text);
+        vec![
+            short_id(&cohort.id),
+            cohort.teaching.clone(),
+            cohort.members.len().to_string(),
+            format!("{}/{}", cohort.epoch, cohort.epochs),
+            number(cohort.images_per_second, short),
+            number(cohort.loss.last().copied(), |loss| format!("{loss:.4}")),
+            number(cohort.validation.last().copied(), |share| format!("{:.1} %", 100.0 * share)),
+            number(cohort.left_seconds, duration),
+            cohort.device.clone(),
+            cohort.by.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = snapshot.cohorts.iter().map(row).collect();
+    let header = ["cohort", "teaching", "jobs", "epoch", "images/s", "loss", "validation", "left", "device", "run by"];
+    let mut text = format!("\n{}", table::table(&header, &rows));
+    match (snapshot.schedulers.is_empty(), snapshot.left_seconds) {
+        (true, _) => text += "\nnobody is at work on it: the same `distillery run` goes on\n",
+        (false, Some(left)) => text += &format!("\n{} left\n", duration(left)),
+        (false, None) => {}
+    }
+    text
+}
+
+async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
+    let outcomes = store.outcomes(name).await?;
     if json {
         print_json(&outcomes)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = outcomes.iter().map(row).collect();
-    print(&table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows))?;
+    let standings = store.standings().await?;
+    let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
+    let snapshot = Camera::new(Some(name.to_owned())).take(store).await?;
+    let rows: Vec<Vec<String>> = outcomes
+        .iter()
+        .map(|outcome| match standings.get(&outcome.id) {
+            Some(one) if one.wish == Some(Wish::Cancel) && one.state == State::Running => row(outcome, "leaving"),
+            Some(one) => row(outcome, one.shown()),
+            None => row(outcome, outcome.state.name()),
+        })
+        .collect();
+    let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
+    print(&format!("{table}{}", live(&snapshot)))?;
     for outcome in &outcomes {
         if let (State::Failed | State::Blocked, Some(message)) = (outcome.state, &outcome.message) {
             eprintln!("{}: {message}", outcome.id);
@@ -62,7 +174,7 @@ async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(outcome: &Outcome) -> Vec<String> {
+fn row(outcome: &Outcome, shown: &str) -> Vec<String> {
     let last = outcome.epochs.last();
     let accuracy = |which: Which| {
         let rows = outcome.epochs.iter().rev().flat_map(|row| &row.evaluations);
@@ -73,7 +185,7 @@ fn row(outcome: &Outcome) -> Vec<String> {
     let grid = if axes.is_empty() { format!("{} (teacher)", outcome.job.student.label()) } else { axes.join(" ") };
     vec![
         outcome.id.to_string(),
-        outcome.state.name().to_owned(),
+        shown.to_owned(),
         format!("{}/{}", last.map_or(0, |row| row.epoch), outcome.job.epochs),
         accuracy(Which::Validation),
         accuracy(Which::Test),
