@@ -21,7 +21,7 @@ pub async fn cancel(arguments: cli::Change) -> Result<ExitCode> {
     let asked = Asked::open(&arguments.selector, arguments.how).await?;
     let open = asked.those(|one| one.state != State::Done && one.wish != Some(Wish::Cancel));
     if open.is_empty() {
-        return asked.refuse("is done or cancelled already", None);
+        return asked.refuse("cancel", "is open, and not cancelled already", None);
     }
     let changed = if asked.how.dry_run { open } else { asked.store.wish(&open, Some(Wish::Cancel)).await? };
     let running = asked.count(&changed, |one| one.state == State::Running);
@@ -33,7 +33,7 @@ pub async fn hold(arguments: cli::Change) -> Result<ExitCode> {
     let asked = Asked::open(&arguments.selector, arguments.how).await?;
     let open = asked.those(|one| one.state != State::Done && one.wish.is_none());
     if open.is_empty() {
-        return asked.refuse("is done, held or cancelled already", None);
+        return asked.refuse("hold", "is open, and neither held nor cancelled already", None);
     }
     let changed = if asked.how.dry_run { open } else { asked.store.wish(&open, Some(Wish::Hold)).await? };
     let running = asked.count(&changed, |one| one.state == State::Running);
@@ -46,7 +46,7 @@ pub async fn release(arguments: cli::Change) -> Result<ExitCode> {
     let held = asked.those(|one| one.state != State::Done && one.wish == Some(Wish::Hold));
     if held.is_empty() {
         let cancelled = asked.chosen.iter().any(|one| one.wish == Some(Wish::Cancel));
-        return asked.refuse("is held", cancelled.then_some("`distillery retry` opens what was cancelled"));
+        return asked.refuse("release", "is held", cancelled.then_some("`distillery retry` opens what was cancelled"));
     }
     let changed = if asked.how.dry_run { held } else { asked.store.wish(&held, None).await? };
     asked.tell("release", "released", &changed, None)
@@ -62,7 +62,7 @@ pub async fn retry(arguments: cli::Retry) -> Result<ExitCode> {
     };
     let chosen = asked.those(wanted);
     if chosen.is_empty() {
-        return asked.refuse("failed, is blocked or was cancelled", None);
+        return asked.refuse("try again", "failed, is blocked or was cancelled", None);
     }
     // What blocks them is tried too, or they would be blocked again; what they block is no longer.
     let mut wider: BTreeSet<&JobId> = chosen.iter().collect();
@@ -82,7 +82,7 @@ pub async fn priority(arguments: cli::Prioritize) -> Result<ExitCode> {
     let priority = arguments.priority;
     let other = asked.those(|one| one.state != State::Done && one.priority != priority);
     if other.is_empty() {
-        return asked.refuse(&format!("is not done and has another priority than {priority}"), None);
+        return asked.refuse("put before others", &format!("is open, and of another priority than {priority}"), None);
     }
     let changed = if asked.how.dry_run { other } else { asked.store.prioritize(&other, priority).await? };
     asked.tell("priority", &format!("of priority {priority}"), &changed, None)
@@ -129,15 +129,11 @@ impl Asked {
         self.chosen.iter().filter(|one| wanted(one) && jobs.contains(&one.id)).count()
     }
 
-    /// Jobs match, but nothing is to be done about any.
-    fn refuse(&self, what: &str, hint: Option<&str>) -> Result<ExitCode> {
-        let (of, which) = match self.chosen.len() {
-            1 => (format!("job {}", self.chosen[0].id), "not one that"),
-            several => (format!("of {several} jobs"), "none"),
-        };
+    /// Jobs match, but `verb` changes none of them: `none` is what none of them is.
+    fn refuse(&self, verb: &str, none: &str, hint: Option<&str>) -> Result<ExitCode> {
         let message = match self.chosen.as_slice() {
-            [one] => format!("{of} is {}: {which} {what}", one.shown()),
-            _ => format!("{of} {which} {what}"),
+            [one] => format!("job {} is {}: nothing to {verb}", one.id, one.shown()),
+            several => format!("of {} jobs none {none}", several.len()),
         };
         let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
         Err(Usage(format!("{message}{hint}")).into())
