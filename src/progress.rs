@@ -20,7 +20,7 @@ use crate::schedule::Notice;
 
 pub use clock::{ago, clock, date};
 pub use plain::Plain;
-pub use tally::{duration, short};
+pub use tally::{duration, loss, short};
 pub use words::{Tone, jobs, noted, said};
 
 /// How much is shown, and how.

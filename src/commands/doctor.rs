@@ -120,7 +120,10 @@ async fn store_checks(folder: &Folder) -> Vec<Check> {
     let store = match Store::open_read_only(&folder.store()).await {
         Ok(store) => store,
         Err(store::Error::Missing { path }) => {
-            return vec![Check::ok("store", format!("none yet at `{}`; `distillery run` makes it", path.display())), clock(None)];
+            return vec![
+                Check::ok("store", format!("none yet at `{}`; `distillery run` makes it", path.display())),
+                clock(None),
+            ];
         }
         Err(error) => return vec![Check::error("store", &error.to_string()), clock(None)],
     };
@@ -131,7 +134,7 @@ async fn store_checks(folder: &Folder) -> Vec<Check> {
 }
 
 async fn look(store: &Store) -> Result<Vec<Check>, store::Error> {
-    let whole = store.query("SELECT quick_check FROM pragma_quick_check(1)").await?;
+    let whole = store.query("SELECT quick_check FROM pragma_quick_check").await?;
     let verdict = whole.rows.first().and_then(|row| row.first()).and_then(serde_json::Value::as_str).unwrap_or("ok");
     let (jobs, experiments) = (store.standings().await?.len(), store.experiments().await?.len());
     let mut checks = vec![match verdict {
@@ -143,7 +146,8 @@ async fn look(store: &Store) -> Result<Vec<Check>, store::Error> {
         ),
     }];
     let alive = alive::schedulers(store).await?;
-    let dead: Vec<_> = store.schedulers().await?.into_iter().filter(|one| one.ended_ms.is_none() && !alive::is_alive(one)).collect();
+    let dead: Vec<_> =
+        store.schedulers().await?.into_iter().filter(|one| one.ended_ms.is_none() && !alive::is_alive(one)).collect();
     checks.push(match (alive.as_slice(), dead.last()) {
         ([], None) => Check::ok("schedulers", "none is at work"),
         ([], Some(last)) => Check::note(
@@ -153,7 +157,10 @@ async fn look(store: &Store) -> Result<Vec<Check>, store::Error> {
         ),
         (some, _) => Check::ok(
             "schedulers",
-            some.iter().map(|one| format!("{}, since {}", one.name(), date(one.started_ms))).collect::<Vec<_>>().join("\n"),
+            some.iter()
+                .map(|one| format!("{}, since {}", one.name(), date(one.started_ms)))
+                .collect::<Vec<_>>()
+                .join("\n"),
         ),
     });
     let newest = store.query("SELECT max(at_ms) FROM events").await?;

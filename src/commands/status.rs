@@ -15,7 +15,7 @@ use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
-use crate::progress::{duration, short};
+use crate::progress::{duration, loss as loss_text, short};
 use crate::store::{ExperimentSummary, Outcome, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
@@ -59,7 +59,7 @@ async fn recorded(store: &Store, name: &str) -> Result<String> {
 struct Summary<'a> {
     #[serde(flatten)]
     summary: &'a ExperimentSummary,
-    /// Of the jobs above that are neither done nor running.
+    /// Of the jobs that are neither done nor running.
     held: usize,
     cancelled: usize,
     running: Vec<&'a Cohort>,
@@ -86,19 +86,24 @@ async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
         print_json(&summaries)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let asked = summaries.iter().any(|one| one.held + one.cancelled > 0);
-    let rows: Vec<Vec<String>> = summaries
-        .iter()
-        .map(|Summary { summary, held, cancelled, .. }| {
-            let counts = State::ALL.iter().map(|state| summary.jobs.get(state).copied().unwrap_or(0));
-            let more = [*held as u64, *cancelled as u64].into_iter().filter(|_| asked);
-            let counts = counts.chain(more).map(|count| if count == 0 { String::new() } else { count.to_string() });
-            std::iter::once(summary.name.clone()).chain(counts).collect()
-        })
-        .collect();
-    let states =
-        State::ALL.iter().map(|state| state.name()).chain(["of those held", "cancelled"].into_iter().filter(|_| asked));
-    let header: Vec<&str> = std::iter::once("experiment").chain(states).collect();
+    // For a person what is held is not open, too.
+    let all = State::ALL.iter().map(|state| state.name());
+    let asked = [
+        ("held", summaries.iter().any(|one| one.held > 0)),
+        ("cancelled", summaries.iter().any(|one| one.cancelled > 0)),
+    ];
+    let shown: Vec<&str> =
+        all.chain(asked.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name)).collect();
+    let row = |one: &Summary<'_>| {
+        let name = &one.summary.name;
+        let counts = shown.iter().map(|state| match count(name, state) {
+            0 => String::new(),
+            count => count.to_string(),
+        });
+        std::iter::once(name.clone()).chain(counts).collect()
+    };
+    let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
+    let header: Vec<&str> = std::iter::once("experiment").chain(shown.iter().copied()).collect();
     print(&format!("{}{}", table::table(&header, &rows), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -126,7 +131,7 @@ fn live(snapshot: &Snapshot) -> String {
             cohort.members.len().to_string(),
             format!("{}/{}", cohort.epoch, cohort.epochs),
             number(cohort.images_per_second, short),
-            number(cohort.loss.last().copied(), |loss| format!("{loss:.4}")),
+            number(cohort.loss.last().copied(), loss_text),
             number(cohort.validation.last().copied(), |share| format!("{:.1} %", 100.0 * share)),
             number(cohort.left_seconds, duration),
             cohort.device.clone(),

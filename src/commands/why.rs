@@ -13,6 +13,7 @@ use crate::alive::{self, Alive};
 use crate::cli;
 use crate::event::now_ms;
 use crate::folder::Folder;
+use crate::grid::SIZES;
 use crate::job::{Job, JobId};
 use crate::progress::{ago, date, duration, noted, short};
 use crate::store::{Attempt, Progress, Standing, State, Store, Wish};
@@ -27,6 +28,7 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
         schedulers: alive::schedulers(&store).await?,
         attempts: store.attempts(&standing.id).await?,
         progress: store.progress(&standing.id).await?,
+        command: command(&store, &standing).await?,
     };
     let reasons = view.reasons(&store, &standing, &job).await?;
     let events = store.events(&standing.id).await?;
@@ -100,6 +102,8 @@ struct View {
     schedulers: Vec<Alive>,
     attempts: Vec<Attempt>,
     progress: Option<Progress>,
+    /// That goes on with it.
+    command: String,
 }
 
 impl View {
@@ -164,7 +168,7 @@ impl View {
         if self.schedulers.iter().any(|scheduler| scheduler.owner == attempt.owner) || one.is_leased() {
             reasons.push(format!("trained on {device} by {who}, since {}", date(attempt.started_ms)));
         } else {
-            reasons.push(format!("{who} had it on {device} and is gone; {}", self.run(one)));
+            reasons.push(format!("{who} had it on {device} and is gone; {}", self.run()));
         }
         reasons.extend(asked(one));
         reasons
@@ -186,7 +190,7 @@ impl View {
             reasons.push(format!("needs {need} ({}), which is {how}", other.label()));
         }
         if self.schedulers.is_empty() {
-            reasons.push(format!("no scheduler is running; {}", self.run(one)));
+            reasons.push(format!("no scheduler is running; {}", self.run()));
             return Ok(reasons);
         }
         if !reasons.is_empty() {
@@ -196,7 +200,7 @@ impl View {
         let experiments = || self.schedulers.iter().map(|scheduler| scheduler.experiment.as_deref());
         if experiments().all(|name| name.is_some_and(|name| !names.contains(&name))) {
             let others: Vec<String> = experiments().flatten().map(|name| format!("`{name}`")).collect();
-            reasons.push(format!("what is at work runs {}; {}", others.join(", "), self.run(one)));
+            reasons.push(format!("what is at work runs {}; {}", others.join(", "), self.run()));
             return Ok(reasons);
         }
         if let Some(wish) = self.schedulers.iter().find_map(|scheduler| scheduler.wish.as_deref()) {
@@ -228,22 +232,27 @@ impl View {
     }
 
     /// What goes on with it.
-    fn run(&self, one: &Standing) -> String {
-        let command = match one.experiments.last() {
-            Some(place) => {
-                // `run NAME size=box` is recorded as `NAME-box`.
-                let size = crate::grid::SIZES
-                    .iter()
-                    .find_map(|size| Some((place.experiment.strip_suffix(&format!("-{size}"))?, size)));
-                match size {
-                    Some((stem, size)) => format!("distillery run {stem} size={size}"),
-                    None => format!("distillery run {}", place.experiment),
-                }
-            }
-            None => "distillery run NAME".to_owned(),
-        };
-        format!("`{command}` goes on with it")
+    fn run(&self) -> String {
+        format!("`{}` goes on with it", self.command)
     }
+}
+
+/// The command that ran its experiment last, else the one that is likely to.
+async fn command(store: &Store, one: &Standing) -> Result<String> {
+    let Some(name) = one.experiments.last().map(|place| place.experiment.as_str()) else {
+        return Ok("distillery run NAME".to_owned());
+    };
+    if let Some(typed) = store.last_command(name).await?
+        && let Some((_, rest)) = typed.split_once(' ')
+    {
+        return Ok(format!("distillery {rest}"));
+    }
+    // `run NAME size=box` is recorded as `NAME-box`.
+    let size = SIZES.into_iter().find_map(|size| Some((name.strip_suffix(size)?.strip_suffix('-')?, size)));
+    Ok(match size {
+        Some((stem, size)) => format!("distillery run {stem} size={size}"),
+        None => format!("distillery run {name}"),
+    })
 }
 
 fn asked(one: &Standing) -> Option<String> {

@@ -148,7 +148,7 @@ impl Asked {
         let named: Vec<&str> = changed.iter().map(JobId::as_str).collect();
         let named = if named.len() <= MOST_NAMED { format!(": {}", named.join(" ")) } else { String::new() };
         super::print(&format!("{} {would}{what}{named}\n", jobs(changed.len())))?;
-        if let Some(note) = note {
+        if let Some(note) = note.filter(|_| !self.how.dry_run) {
             eprintln!("{note}");
         }
         Ok(ExitCode::SUCCESS)

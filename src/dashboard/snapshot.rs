@@ -12,7 +12,7 @@ use crate::progress::{Tone, clock, noted};
 use crate::store::{Attempt, Error, Progress, Standing, State, Store, Wish};
 
 /// Points of a curve.
-const POINTS: u32 = 60;
+const POINTS: u32 = 120;
 /// Events that are kept for the foot of the screen.
 const RECENT: u32 = 60;
 

@@ -31,6 +31,8 @@ pub struct Column {
 const CURVE: (usize, usize) = (5, 24);
 /// A name is at least so wide.
 const NAME: usize = 10;
+/// A name of this width is not cut for the sake of curves.
+const SHORT_NAME: usize = 20;
 
 impl Cell {
     pub fn text(text: impl Into<String>) -> Cell {
@@ -117,21 +119,23 @@ pub fn lines(columns: &[Column], rows: &[Vec<Cell>], room: usize, selected: Opti
     }
     let mut widths: Vec<usize> = (0..columns.len()).map(least).collect();
     let mut rest = room.saturating_sub(total(&shown, &least));
-    // Names first, then curves in turn.
-    for &column in shown.iter().filter(|&&column| is_name(column)) {
-        let more = wanted_name(column).saturating_sub(widths[column]).min(rest);
-        widths[column] += more;
-        rest -= more;
-    }
+    // Names and curves get a little in turn, then names all they want, then curves.
+    let names: Vec<usize> = shown.iter().copied().filter(|&column| is_name(column)).collect();
     let curves: Vec<usize> = shown.iter().copied().filter(|&column| is_curve(column)).collect();
-    let most = |column: usize| fixed[column] + 1 + CURVE.1;
-    while rest > 0 && curves.iter().any(|&column| widths[column] < most(column)) {
-        for &column in &curves {
-            let more = usize::from(rest > 0 && widths[column] < most(column));
-            widths[column] += more;
-            rest -= more;
+    let mut widen = |columns: &[usize], most: &dyn Fn(usize) -> usize| {
+        while rest > 0 && columns.iter().any(|&column| widths[column] < most(column)) {
+            for &column in columns {
+                let more = usize::from(rest > 0 && widths[column] < most(column));
+                widths[column] += more;
+                rest -= more;
+            }
         }
-    }
+    };
+    let curve = |column: usize, wide: usize| fixed[column] + 1 + wide;
+    widen(&names, &|column| wanted_name(column).min(SHORT_NAME));
+    widen(&curves, &|column| curve(column, 2 * CURVE.0));
+    widen(&names, &wanted_name);
+    widen(&curves, &|column| curve(column, CURVE.1));
     let line = |mark: &'static str, cells: Vec<Vec<Span<'static>>>| {
         let mut spans = vec![Span::raw(mark)];
         for (place, cell) in cells.into_iter().enumerate() {

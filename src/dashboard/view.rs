@@ -11,11 +11,16 @@ use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
 
 use super::app::{App, Popup, Screen};
 use super::snapshot::{Cohort, Member, Snapshot, short_id};
+use super::spark::area;
 use super::table::{Cell, Column, cut, lines, width};
-use crate::progress::{Tone, duration, jobs, short};
+use crate::progress::{Tone, duration, jobs, loss, short};
 
 /// Smaller ones are told so.
 const LEAST: (u16, u16) = (56, 12);
+/// What happened has so many lines before there are large curves.
+const HAPPENED: u16 = 9;
+/// Lines of a large curve, at least and at most.
+const LARGE: (usize, usize) = (5, 10);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 
@@ -34,15 +39,19 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     // The list has what it needs, but what happened keeps a few lines.
     let wanted = u16::try_from(list.len()).unwrap_or(u16::MAX);
     let most = area.height - 5 - 4.min(area.height / 4);
-    let [head, _, middle, _, foot, keys] = Layout::vertical([
+    let wanted = wanted.min(most);
+    let curves = curves(app, room, usize::from((area.height - 5 - wanted).saturating_sub(HAPPENED)));
+    let [head, _, middle, large, _, foot, keys] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(1),
-        Constraint::Length(wanted.min(most)),
+        Constraint::Length(wanted),
+        Constraint::Length(curves.len() as u16),
         Constraint::Length(1),
         Constraint::Min(0),
         Constraint::Length(1),
     ])
     .areas(area);
+    frame.render_widget(Paragraph::new(curves), large);
     frame.render_widget(Paragraph::new(header(app, room)), head);
     frame.render_widget(Paragraph::new(window(list, selected, usize::from(middle.height))), middle);
     frame.render_widget(Paragraph::new(happened(&app.snapshot, room, usize::from(foot.height))), foot);
@@ -186,17 +195,6 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Three digits, or four.
-fn loss(loss: f64) -> String {
-    match loss {
-        l if l >= 1000.0 => format!("{l:.0}"),
-        l if l >= 10.0 => format!("{l:.1}"),
-        l if l >= 0.1 => format!("{l:.3}"),
-        l if l >= 0.001 => format!("{l:.4}"),
-        l => format!("{l:.0e}"),
-    }
-}
-
 fn cohorts(cohorts: &[Cohort], room: usize, selected: usize) -> Vec<Line<'static>> {
     let columns = [
         column("cohort", false, false),
@@ -227,6 +225,44 @@ fn cohorts(cohorts: &[Cohort], room: usize, selected: usize) -> Vec<Line<'static
         ]
     };
     lines(&columns, &cohorts.iter().map(row).collect::<Vec<_>>(), room, Some(selected))
+}
+
+/// Loss and accuracy of the selected cohort, side by side; nothing where there are fewer than `height` lines or two points.
+fn curves(app: &App, room: usize, height: usize) -> Vec<Line<'static>> {
+    let Some(cohort) = app.cohort().filter(|_| app.screen != Screen::KeptBack) else { return Vec::new() };
+    // A blank line, a title, and the axis' labels.
+    let high = height.saturating_sub(2).min(LARGE.1);
+    if high < LARGE.0 || cohort.loss.len() < 2 {
+        return Vec::new();
+    }
+    let half = (room - 4) / 2;
+    let one = |values: &[f64], name: &str, text: fn(f64) -> String, colour: Color| {
+        let finite = || values.iter().copied().filter(|value| value.is_finite());
+        let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let labels = if values.is_empty() { [String::new(), String::new()] } else { [text(most), text(least)] };
+        let wide = labels.iter().map(|label| width(label)).max().unwrap_or(0);
+        let title = cut(&format!("{name} of {}", short_id(&cohort.id)), half);
+        let mut lines = vec![vec![Span::styled(format!("{title:<half$}"), DIM)]];
+        for (place, line) in area(values, half - wide - 1, high).into_iter().enumerate() {
+            let label = match place {
+                0 => labels[0].as_str(),
+                _ if place + 1 == high => labels[1].as_str(),
+                _ => "",
+            };
+            lines.push(vec![
+                Span::styled(format!("{label:>wide$} "), DIM),
+                Span::styled(format!("{line:<0$}", half - wide - 1), Style::new().fg(colour)),
+            ]);
+        }
+        lines
+    };
+    let left = one(&cohort.loss, "loss", loss, Color::Cyan);
+    let right = one(&cohort.validation, "validation", percent, Color::Green);
+    let both = left
+        .into_iter()
+        .zip(right)
+        .map(|(left, right)| Line::from(left.into_iter().chain([Span::raw("    ")]).chain(right).collect::<Vec<_>>()));
+    std::iter::once(Line::default()).chain(both).collect()
 }
 
 fn memory(bytes: f64) -> String {
@@ -335,7 +371,7 @@ fn footer(app: &App, room: usize) -> Line<'static> {
             ("q", "leave, stop"),
             ("?", "help"),
             ("enter", "jobs"),
-            ("tab", "held, failed"),
+            ("tab", "others"),
             ("h", "hold"),
             ("r", "release"),
             ("c", "cancel"),

@@ -289,3 +289,14 @@ pub fn short(number: f64) -> String {
     };
     format!("{number:.decimals$}{unit}")
 }
+
+/// Three digits or four: `2.302`, `0.0412`, `3e-5`.
+pub fn loss(loss: f64) -> String {
+    match loss {
+        l if l >= 1000.0 => format!("{l:.0}"),
+        l if l >= 10.0 => format!("{l:.1}"),
+        l if l >= 0.1 => format!("{l:.3}"),
+        l if l >= 0.001 => format!("{l:.4}"),
+        l => format!("{l:.0e}"),
+    }
+}

@@ -170,6 +170,29 @@ impl Store {
         rows.iter().map(scheduler).collect()
     }
 
+    /// The command that last ran an experiment, where that is known.
+    pub async fn last_command(&self, experiment: &str) -> Result<Option<String>, Error> {
+        let mut connection = self.connection().await;
+        let own: Option<String> = sqlx::query_scalar(
+            "SELECT command FROM schedulers WHERE experiment = $1 AND command IS NOT NULL
+             ORDER BY started_ms DESC LIMIT 1",
+        )
+        .bind(experiment)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if own.is_some() {
+            return Ok(own);
+        }
+        // Of an older store. A job may have been run for another experiment, so it must name this one.
+        Ok(sqlx::query_scalar(
+            "SELECT a.command FROM experiment_jobs e JOIN attempts a ON a.job = e.job
+             WHERE e.experiment = $1 AND a.command LIKE '%' || $1 || '%' ORDER BY a.started_ms DESC LIMIT 1",
+        )
+        .bind(experiment)
+        .fetch_optional(&mut *connection)
+        .await?)
+    }
+
     /// How far a job is; none before its first epoch is over.
     pub async fn progress(&self, job: &JobId) -> Result<Option<Progress>, Error> {
         let mut connection = self.connection().await;

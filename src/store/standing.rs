@@ -68,7 +68,8 @@ impl Standing {
     /// `function-matching, 20 epochs, learning rate 0.003, seed 0`.
     pub fn label(&self) -> String {
         let Standing { teaching, epochs, learning_rate, seed, .. } = self;
-        format!("{teaching}, {epochs} epochs, learning rate {learning_rate}, seed {seed}")
+        // A rate of 1e30 has many digits otherwise.
+        format!("{teaching}, {epochs} epochs, learning rate {learning_rate:?}, seed {seed}")
     }
 }
 

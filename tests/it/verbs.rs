@@ -108,7 +108,10 @@ async fn jobs_are_looked_at_held_cancelled_and_tried_again() {
         assert!(why.contains(part), "`{part}` is not in\n{why}");
     }
     let why = place.json(&["why", &done]);
-    assert_eq!((why["shown"].as_str(), why["epoch"].as_u64(), why["attempts"].as_array().unwrap().len()), (Some("done"), Some(2), 1));
+    assert_eq!(
+        (why["shown"].as_str(), why["epoch"].as_u64(), why["attempts"].as_array().unwrap().len()),
+        (Some("done"), Some(2), 1)
+    );
     let logs = place.ok(&["logs", &done]);
     for part in ["started", "epoch 1/2: loss", "validation", "images/s", "finished"] {
         assert!(logs.contains(part), "`{part}` is not in\n{logs}");
@@ -206,7 +209,8 @@ async fn rubbish_is_removed_and_results_are_not() {
     assert!(rubbish.iter().all(|path| path.exists()));
 
     // A job that is run now, and one that a worker has locked.
-    force(&place, "UPDATE jobs SET lease_until_ms = 99999999999999, state = 'interrupted' WHERE state = 'failed'").await;
+    force(&place, "UPDATE jobs SET lease_until_ms = 99999999999999, state = 'interrupted' WHERE state = 'failed'")
+        .await;
     let lock = fs::File::create(job(&done, "lock")).unwrap();
     lock.lock().unwrap();
     place.ok(&["gc", "--all-checkpoints"]);
@@ -239,14 +243,19 @@ fn the_doctor_names_what_is_wrong() {
     let well = place.call(&["doctor", "mine.toml"]);
     let said = text(&well.stdout);
     assert_eq!(well.status.code(), Some(0), "{said}");
-    for part in ["processor", "memory", "gpu", "file system", "none yet at", "6 jobs, 6 of them open", "nothing is in the way"] {
+    for part in
+        ["processor", "memory", "gpu", "file system", "none yet at", "6 jobs, 6 of them open", "nothing is in the way"]
+    {
         assert!(said.contains(part), "`{part}` is not in\n{said}");
     }
     assert!(!place.path().join("runs").exists(), "the doctor made something");
     let ill = place.call(&["doctor", "fig1-duration", "size=box", "--json"]);
     let checks: Value = serde_json::from_slice(&ill.stdout).unwrap();
     let problem = checks.as_array().unwrap().iter().find(|check| check["verdict"] == "problem").unwrap();
-    assert!(problem["found"].as_str().unwrap().contains("not on this machine") && problem["hint"].is_string(), "{problem}");
+    assert!(
+        problem["found"].as_str().unwrap().contains("not on this machine") && problem["hint"].is_string(),
+        "{problem}"
+    );
     assert_eq!(ill.status.code(), Some(1));
     fs::create_dir(place.path().join("runs")).unwrap();
     fs::write(place.runs("store.sqlite"), "this is no database, and long enough to be none".repeat(100)).unwrap();

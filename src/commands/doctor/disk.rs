@@ -43,9 +43,17 @@ fn writable(root: &Path, place: &Path) -> Check {
     let written = fs::write(&probe, b"is this written?").and_then(|()| fs::read(&probe));
     let _ = fs::remove_file(&probe);
     match written {
-        Ok(bytes) if bytes == b"is this written?" && root.exists() => Check::ok("folder", format!("`{}`", root.display())),
-        Ok(bytes) if bytes == b"is this written?" => Check::ok("folder", format!("`{}` is not there yet", root.display())),
-        Ok(_) => Check::problem("folder", format!("`{}` forgets what is written", place.display()), "name another folder with `--folder`"),
+        Ok(bytes) if bytes == b"is this written?" && root.exists() => {
+            Check::ok("folder", format!("`{}`", root.display()))
+        }
+        Ok(bytes) if bytes == b"is this written?" => {
+            Check::ok("folder", format!("`{}` is not there yet", root.display()))
+        }
+        Ok(_) => Check::problem(
+            "folder",
+            format!("`{}` forgets what is written", place.display()),
+            "name another folder with `--folder`",
+        ),
         Err(error) => Check::problem(
             "folder",
             format!("`{}` cannot be written to: {error}", place.display()),
@@ -90,7 +98,9 @@ fn file_system(place: &Path) -> Check {
             format!("{name}, over the network: its locks do not keep a store whole"),
             "name a folder on a disk of this machine with `--folder`",
         ),
-        (None, Some("tmpfs")) => Check::note("file system", "tmpfs, in memory", "what is there is gone after a restart"),
+        (None, Some("tmpfs")) => {
+            Check::note("file system", "tmpfs, in memory", "what is there is gone after a restart")
+        }
         (None, Some(name)) => Check::ok("file system", name),
         (None, None) if kind == 0x6573_5546 => {
             Check::note("file system", "FUSE", "if it is over the network, name a local folder with `--folder`")

@@ -18,7 +18,8 @@ use crate::train::data::DATA_FOLDER;
 /// Where the paper's data sets are looked for, and which are there.
 pub fn data_folder() -> Check {
     let Some(place) = std::env::var_os(DATA_FOLDER) else {
-        let hint = format!("to use {} by name, lay them in folders of their names into one that {DATA_FOLDER} names", names());
+        let hint =
+            format!("to use {} by name, lay them in folders of their names into one that {DATA_FOLDER} names", names());
         return Check { hint: Some(hint), ..Check::ok("data", format!("{DATA_FOLDER} is not set")) };
     };
     let place = Path::new(&place);
@@ -27,7 +28,8 @@ pub fn data_folder() -> Check {
         return Check::problem("data", found, "name one that is there, or unset it");
     }
     let there: Vec<&str> = KNOWN.iter().map(|known| known.name).filter(|name| place.join(name).is_dir()).collect();
-    let found = format!("`{}` has {}", place.display(), if there.is_empty() { "none".to_owned() } else { there.join(", ") });
+    let found =
+        format!("`{}` has {}", place.display(), if there.is_empty() { "none".to_owned() } else { there.join(", ") });
     if there.is_empty() {
         return Check::note("data", found, format!("known there are {}", names()));
     }
@@ -43,7 +45,9 @@ pub async fn checks(wanted: &cli::Experiment, folder: &Folder) -> Vec<Check> {
     let looked = match look(wanted, folder).await {
         Ok(checks) => checks,
         Err(error) => vec![match error.downcast_ref::<crate::diagnostic::Report>() {
-            Some(report) => Check::problem("experiment", report.to_string(), report.advice().unwrap_or("mend the file").to_owned()),
+            Some(report) => {
+                Check::problem("experiment", report.to_string(), report.advice().unwrap_or("mend the file").to_owned())
+            }
             None => Check::error("experiment", &format!("{error:#}")),
         }],
     };
@@ -66,7 +70,9 @@ async fn look(wanted: &cli::Experiment, folder: &Folder) -> Result<Vec<Check>> {
         Check::ok("its needs", format!("{data} data sets and {weights} files of weights are there, and fit"))
     } else {
         let names: Vec<String> = absent.iter().map(|name| format!("`{name}`")).collect();
-        let hint = format!("data sets lie in folders of their names in {DATA_FOLDER}; weights of the hub are fetched by `run`");
+        let hint = format!(
+            "data sets lie in folders of their names in {DATA_FOLDER}; weights of the hub are fetched by `run`"
+        );
         Check::problem("its needs", format!("not on this machine: {}", names.join(", ")), hint)
     });
     // Checkpoints of what runs are in turns two, each of weights and two moments; not all jobs run at once.
