@@ -10,7 +10,10 @@
 //! The terminal is put back when it ends, when it panics and at SIGTERM or SIGHUP.
 
 pub mod app;
+mod curves;
+mod list;
 pub mod machine;
+mod popup;
 pub mod snapshot;
 mod spark;
 mod table;

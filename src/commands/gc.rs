@@ -157,7 +157,8 @@ impl Look<'_> {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let cohort = name.split('.').next().unwrap_or_default();
             // One that is about to be started has its manifest before its jobs name it.
-            if !needed.contains(cohort) && !(self.is_at_work && is_younger(&file, 10 * FRESH)) {
+            let may_start = self.is_at_work && is_younger(&file, 10 * FRESH);
+            if !needed.contains(cohort) && !may_start {
                 self.add(all, "manifests and logs of cohorts that are done", file);
             }
         }

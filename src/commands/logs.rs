@@ -32,8 +32,9 @@ pub async fn logs(arguments: cli::Logs) -> Result<ExitCode> {
         seen: HashSet::new(),
         id: job.id.clone(),
         epochs: job.epochs,
+        is_finished: false,
     };
-    let mut cohort = job.cohort.clone();
+    let cohort = job.cohort.clone();
     let last = |lines: Vec<String>| {
         let from = lines.len().saturating_sub(arguments.lines);
         lines[from..].iter().map(|line| format!("{line}\n")).collect::<String>()
@@ -44,25 +45,38 @@ pub async fn logs(arguments: cli::Logs) -> Result<ExitCode> {
     if !log_lines.is_empty() && !arguments.json {
         print(&format!("\n{}\n{}", log(&folder, cohort.as_deref().unwrap_or_default()).display(), last(log_lines)))?;
     }
-    while arguments.follow {
-        let now = choice::one(&store, job.id.as_str()).await?;
+    if arguments.follow {
+        follow(&store, &folder, &mut reader, cohort, arguments.json).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is new until the job has ended.
+async fn follow(
+    store: &Store,
+    folder: &Folder,
+    reader: &mut Reader,
+    mut cohort: Option<String>,
+    json: bool,
+) -> Result<()> {
+    loop {
         // Before the last look: what is written between the two is seen in it.
+        let now = choice::one(store, reader.id.as_str()).await?;
         let is_over = matches!(now.state, State::Done | State::Failed | State::Blocked);
         if now.cohort != cohort {
             cohort.clone_from(&now.cohort);
-            reader.log = cohort.as_deref().map(|cohort| Tail::new(log(&folder, cohort)));
+            reader.log = cohort.as_deref().map(|cohort| Tail::new(log(folder, cohort)));
         }
-        let mut lines = reader.events(&store, arguments.json).await?;
-        if !arguments.json {
+        let mut lines = reader.events(store, json).await?;
+        if !json {
             lines.extend(reader.log_lines().into_iter().map(|line| format!("  | {line}")));
         }
         print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
-        if is_over || reader.spool.is_finished {
-            break;
+        if is_over || reader.is_finished {
+            return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn log(folder: &Folder, cohort: &str) -> PathBuf {
@@ -77,6 +91,8 @@ struct Reader {
     seen: HashSet<(Option<u32>, i64, String)>,
     id: JobId,
     epochs: u32,
+    /// The spool says that it has finished, perhaps to nobody.
+    is_finished: bool,
 }
 
 #[derive(Serialize)]
@@ -97,7 +113,7 @@ impl Reader {
             if message.job != self.id {
                 continue;
             }
-            self.spool.is_finished = message.event == Event::Finished;
+            self.is_finished = message.event == Event::Finished;
             let (_, words) = said(&message.event, Some(self.epochs));
             let text = serde_json::json!(message.event).to_string();
             let kind = kind(&text);
@@ -136,12 +152,11 @@ fn kind(text: &str) -> String {
 struct Tail {
     path: PathBuf,
     from: u64,
-    is_finished: bool,
 }
 
 impl Tail {
     fn new(path: PathBuf) -> Tail {
-        Tail { path, from: 0, is_finished: false }
+        Tail { path, from: 0 }
     }
 
     /// The whole lines since the last time; none where there is no such file.

@@ -10,6 +10,7 @@ use super::super::{read_priced, table};
 use super::Check;
 use super::disk::{existing, free_bytes};
 use crate::cli;
+use crate::diagnostic::Report;
 use crate::folder::Folder;
 use crate::known::KNOWN;
 use crate::store::{self, Store};
@@ -42,16 +43,15 @@ fn names() -> String {
 
 /// Of one experiment. What `plan` and `run` say about it on standard error is said here, too.
 pub async fn checks(wanted: &cli::Experiment, folder: &Folder) -> Vec<Check> {
-    let looked = match look(wanted, folder).await {
-        Ok(checks) => checks,
-        Err(error) => vec![match error.downcast_ref::<crate::diagnostic::Report>() {
+    look(wanted, folder).await.unwrap_or_else(|error| {
+        vec![match error.downcast_ref::<Report>() {
             Some(report) => {
-                Check::problem("experiment", report.to_string(), report.advice().unwrap_or("mend the file").to_owned())
+                let hint = report.advice().unwrap_or("mend the file").to_owned();
+                Check::problem("experiment", report.message().to_owned(), hint)
             }
             None => Check::error("experiment", &format!("{error:#}")),
-        }],
-    };
-    looked
+        }]
+    })
 }
 
 async fn look(wanted: &cli::Experiment, folder: &Folder) -> Result<Vec<Check>> {
