@@ -71,7 +71,7 @@ pub struct How {
 #[command(after_help = SELECTORS)]
 pub struct Retry {
     /// Which jobs: ids, states, or an expression in quotes.
-    #[arg(required_unless_present = "failed", value_name = "SELECTOR")]
+    #[arg(value_name = "SELECTOR")]
     pub selector: Vec<String>,
     /// All that failed and all that are blocked by them; of those a selector names, if there is one.
     #[arg(long)]

@@ -53,6 +53,10 @@ pub async fn release(arguments: cli::Change) -> Result<ExitCode> {
 }
 
 pub async fn retry(arguments: cli::Retry) -> Result<ExitCode> {
+    if arguments.selector.is_empty() && !arguments.failed {
+        let hint = "`--failed` is for all that failed, `distillery retry ID` for one job";
+        return Err(Usage(format!("nothing is selected\nhint: {hint}")).into());
+    }
     let words = if arguments.selector.is_empty() { vec!["all".to_owned()] } else { arguments.selector };
     let asked = Asked::open(&words, arguments.how).await?;
     let is_failed = |one: &Standing| matches!(one.state, State::Failed | State::Blocked);
