@@ -46,7 +46,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use attempt::{Block, Ending, Provenance};
 pub use error::Error;
-pub use look::{Attempt, Curve, Noted, Progress, Scheduler};
+pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};
 pub use outcome::{Outcome, State};
 pub use query::QueryResult;
 pub use read::ExperimentSummary;

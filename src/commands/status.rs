@@ -11,12 +11,11 @@ use serde::Serialize;
 use super::{Usage, print, print_json, table};
 use crate::cli;
 use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
-use crate::event::Which;
 use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
 use crate::progress::{duration, loss as loss_text, short};
-use crate::store::{ExperimentSummary, Outcome, Standing, State, Store, Wish};
+use crate::store::{ExperimentSummary, LastRow, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
     let path = Folder::new(&arguments.place.folder).store();
@@ -68,7 +67,7 @@ struct Summary<'a> {
 async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
     let summaries = store.experiments().await?;
     let standings = store.standings().await?;
-    let snapshot = Camera::new(None).take(store).await?;
+    let snapshot = Camera::new(None).look(store, &standings).await?;
     let count = |name: &str, shown: &str| {
         let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name && !place.needed);
         standings.iter().filter(|one| one.shown() == shown).filter(here).count()
@@ -150,50 +149,44 @@ fn live(snapshot: &Snapshot) -> String {
 }
 
 async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
-    let outcomes = store.outcomes(name).await?;
     if json {
-        print_json(&outcomes)?;
+        print_json(&store.outcomes(name).await?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let standings = store.standings().await?;
+    let snapshot = Camera::new(Some(name.to_owned())).look(store, &standings).await?;
     let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
-    let snapshot = Camera::new(Some(name.to_owned())).take(store).await?;
-    let rows: Vec<Vec<String>> = outcomes
-        .iter()
-        .map(|outcome| match standings.get(&outcome.id) {
-            Some(one) if one.wish == Some(Wish::Cancel) && one.state == State::Running => row(outcome, "leaving"),
-            Some(one) => row(outcome, one.shown()),
-            None => row(outcome, outcome.state.name()),
-        })
-        .collect();
+    // Not the outcomes: thousands of jobs have millions of rows, and only the last of each is shown.
+    let last = store.last_rows(name).await?;
+    let listed: Vec<(&Standing, &LastRow)> =
+        last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
+    let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
     let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
     print(&format!("{table}{}", live(&snapshot)))?;
-    for outcome in &outcomes {
-        if let (State::Failed | State::Blocked, Some(message)) = (outcome.state, &outcome.message) {
-            eprintln!("{}: {message}", outcome.id);
+    let flags = store.flags(name).await?;
+    for (one, _) in listed {
+        if let (State::Failed | State::Blocked, Some(message)) = (one.state, &one.message) {
+            eprintln!("{}: {message}", one.id);
         }
-        for message in outcome.flags.values() {
-            eprintln!("warning: {} {message}", outcome.id);
+        for message in flags.get(&one.id).into_iter().flatten() {
+            eprintln!("warning: {} {message}", one.id);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(outcome: &Outcome, shown: &str) -> Vec<String> {
-    let last = outcome.epochs.last();
-    let accuracy = |which: Which| {
-        let rows = outcome.epochs.iter().rev().flat_map(|row| &row.evaluations);
-        let found = rows.into_iter().find(|evaluation| evaluation.split == which);
-        found.map_or(String::new(), |evaluation| format!("{:.1} %", evaluation.top1 * 100.0))
-    };
-    let axes: Vec<String> = outcome.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-    let grid = if axes.is_empty() { format!("{} (teacher)", outcome.job.student.label()) } else { axes.join(" ") };
+fn row(one: &Standing, last: &LastRow, experiment: &str) -> Vec<String> {
+    let accuracy = |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.1} %", share * 100.0));
+    let place = one.experiments.iter().find(|place| place.experiment == experiment);
+    let axes: Vec<String> =
+        place.into_iter().flat_map(|place| &place.axes).map(|(axis, value)| format!("{axis}={value}")).collect();
+    let is_leaving = one.wish == Some(Wish::Cancel) && one.state == State::Running;
     vec![
-        outcome.id.to_string(),
-        shown.to_owned(),
-        format!("{}/{}", last.map_or(0, |row| row.epoch), outcome.job.epochs),
-        accuracy(Which::Validation),
-        accuracy(Which::Test),
-        grid,
+        one.id.to_string(),
+        if is_leaving { "leaving" } else { one.shown() }.to_owned(),
+        format!("{}/{}", last.epoch, one.epochs),
+        accuracy(last.validation),
+        accuracy(last.test),
+        if axes.is_empty() { format!("{} (teacher)", one.student) } else { axes.join(" ") },
     ]
 }

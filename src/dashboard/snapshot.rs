@@ -113,11 +113,19 @@ impl Camera {
     /// # Errors
     /// When the store fails.
     pub async fn take(&mut self, store: &Store) -> Result<Snapshot, Error> {
-        let now_ms = now_ms();
         let standings = store.standings().await?;
+        self.look(store, &standings).await
+    }
+
+    /// The same, for whoever has all jobs already.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn look(&mut self, store: &Store, standings: &[Standing]) -> Result<Snapshot, Error> {
+        let now_ms = now_ms();
         let schedulers = alive::schedulers(store).await?;
         let running = store.running().await?;
-        let experiments = self.in_view(store, &standings, &schedulers).await?;
+        let experiments = self.in_view(store, standings, &schedulers).await?;
         let is_in_view =
             |standing: &Standing| standing.experiments.iter().any(|place| experiments.contains(&place.experiment));
         let view: Vec<&Standing> = standings.iter().filter(|standing| is_in_view(standing)).collect();

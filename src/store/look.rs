@@ -1,6 +1,6 @@
 //! What is asked about jobs one by one while they run or after they failed: attempts, events, how far they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use sqlx::Row;
@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::read::{count, json, small};
 use super::{Error, Store};
+use crate::event::Event;
 use crate::job::{Job, JobId};
 
 /// One start of a job.
@@ -71,6 +72,17 @@ pub struct Progress {
     /// Rows of the newest attempt, and when the first of them was written.
     pub rows: u32,
     pub first_ms: i64,
+}
+
+/// The last numbers of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastRow {
+    pub job: JobId,
+    /// 0 before the first is over.
+    pub epoch: u32,
+    /// Top-1 of the last evaluation, 0 to 1.
+    pub validation: Option<f64>,
+    pub test: Option<f64>,
 }
 
 /// A job's numbers over time, thinned out.
@@ -217,6 +229,50 @@ impl Store {
             rows: small(&row, 5)?,
             first_ms: row.try_get(6)?,
         }))
+    }
+
+    /// The last numbers of the jobs in an experiment's grid, in its order.
+    pub async fn last_rows(&self, experiment: &str) -> Result<Vec<LastRow>, Error> {
+        let rows = sqlx::query(
+            "SELECT e.job, (SELECT max(r.epoch) FROM epochs r WHERE r.job = e.job),
+                 (SELECT v.top1 FROM evaluations v WHERE v.job = e.job AND v.split = 'validation'
+                  ORDER BY v.epoch DESC LIMIT 1),
+                 (SELECT v.top1 FROM evaluations v WHERE v.job = e.job AND v.split = 'test'
+                  ORDER BY v.epoch DESC LIMIT 1)
+             FROM experiment_jobs e WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
+        )
+        .bind(experiment)
+        .fetch_all(&mut *self.connection().await)
+        .await?;
+        let last = |row: &SqliteRow| -> Result<LastRow, Error> {
+            let epoch: Option<i64> = row.try_get(1)?;
+            Ok(LastRow {
+                job: JobId::from_stored(row.try_get(0)?),
+                epoch: epoch.and_then(|epoch| u32::try_from(epoch).ok()).unwrap_or(0),
+                validation: row.try_get(2)?,
+                test: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(last).collect()
+    }
+
+    /// What a reader should know of the evaluations of an experiment's jobs, in words; each once.
+    pub async fn flags(&self, experiment: &str) -> Result<BTreeMap<JobId, BTreeSet<String>>, Error> {
+        let rows = sqlx::query(
+            "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
+             WHERE e.experiment = $1 AND r.kind = 'flagged' ORDER BY r.at_ms, r.id",
+        )
+        .bind(experiment)
+        .fetch_all(&mut *self.connection().await)
+        .await?;
+        let mut flags: BTreeMap<JobId, BTreeSet<String>> = BTreeMap::new();
+        for row in &rows {
+            let job: String = row.try_get(0)?;
+            if let Event::Flagged { message, .. } = json(row.try_get(1)?, || format!("an event of job `{job}`"))? {
+                flags.entry(JobId::from_stored(job)).or_default().insert(message);
+            }
+        }
+        Ok(flags)
     }
 
     /// A job's curves in about `points` points each.

@@ -135,11 +135,16 @@ async fn jobs_are_looked_at_held_cancelled_and_tried_again() {
 
     // Held: neither open for a person nor started.
     assert_eq!(place.ok(&["retry", "--failed"]), format!("1 job open again: {failed}\n"));
-    assert!(place.ok(&["why", &failed]).contains("no scheduler is running; `distillery run mine` goes on with it"));
+    assert!(
+        place
+            .ok(&["why", &failed])
+            .contains("no scheduler is running; `distillery run mine.toml --quiet --no-report` goes on")
+    );
     let held = place.json(&["hold", "state=open", "and", "learning-rate>1"]);
     assert_eq!(held["jobs"][0].as_str(), Some(failed.as_str()));
     assert!(place.ok(&["why", &failed]).contains("held by you: `distillery release"));
-    assert!(place.ok(&["status", "mine"]).contains("held"));
+    let status = place.ok(&["status", "mine"]);
+    assert!(status.contains("held") && status.contains("2/2") && status.contains(" %"), "{status}");
     assert_eq!(place.json(&["status"])[0]["held"], 1);
     assert!(place.refused(&["hold", &failed]).contains("is held: nothing to hold"));
     place.ok(&["cancel", "held"]);
