@@ -8,14 +8,15 @@ use super::Place;
 
 /// Which jobs.
 const SELECTORS: &str = "Selectors:
-  3fa2c1de                                  a job, by the beginning of its id; several are several jobs
-  failed                                    all in this state: open, running, interrupted, done, failed, blocked, held or
-                                            cancelled; `all` is every job
-  'mode=function-matching and epochs>=1000' all of which this is true
+  3fa2c1de      a job, by the beginning of its id; several are several jobs
+  failed        all in this state: open, running, interrupted, done, failed, blocked, held, cancelled
+  all           every job
+  'mode=function-matching and epochs>=1000'
+                all of which this is true
 
-Signs are = != < <= > >= and ~ (contains); words `and`, `or`, `not`, and brackets. Keys: mode, student, data, seed,
-epochs, resolution, batch, learning-rate, weight-decay, temperature, state, experiment, cohort, priority, and the axes of
-the experiments, as `optimizer` or `distance.kl.temperature`.";
+Signs are = != < <= > >= and ~ (contains); words `and`, `or`, `not`; brackets. Keys are mode, student, data, seed, \
+epochs, resolution, batch, learning-rate, weight-decay, temperature, state, experiment, cohort, priority, and the axes \
+of the experiments, as `optimizer` or `distance.kl.temperature`.";
 
 #[derive(Debug, Args)]
 pub struct Why {

@@ -221,7 +221,9 @@ fn measure(path: &Path) -> (u64, SystemTime) {
 /// Whether it was still there.
 fn remove(path: &Path) -> Result<bool> {
     let Ok(about) = path.symlink_metadata() else { return Ok(false) };
-    if is_locked(path) || is_locked(&path.join("lock")) {
+    // Of a file, that of its folder.
+    let beside = path.parent().is_some_and(|folder| is_locked(&folder.join("lock")));
+    if is_locked(path) || is_locked(&path.join("lock")) || beside {
         return Ok(false);
     }
     let done = if about.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
