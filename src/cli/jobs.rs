@@ -9,7 +9,8 @@ use super::Place;
 /// Which jobs.
 const SELECTORS: &str = "Selectors:
   3fa2c1de      a job, by the beginning of its id; several are several jobs
-  failed        all in this state: open, running, interrupted, done, failed, blocked, held, cancelled
+  failed        all in this state: open, running, interrupted, done, failed, blocked, held or
+                cancelled
   all           every job
   'mode=function-matching and epochs>=1000'
                 all of which this is true
