@@ -3,8 +3,12 @@
 mod axes;
 mod bench;
 mod catalogue;
+mod choice;
 mod data;
+mod doctor;
 mod evaluate;
+mod gc;
+mod logs;
 mod models;
 mod nominal;
 mod plan;
@@ -15,6 +19,8 @@ mod shared;
 mod shipped;
 mod status;
 mod table;
+mod why;
+mod wish;
 mod worker;
 
 use std::fmt;
@@ -32,6 +38,15 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Run(arguments) => block_on(run::run(arguments)),
         Verb::Plan(arguments) => block_on(plan::plan(arguments)),
         Verb::Status(arguments) => block_on(status::status(arguments)),
+        Verb::Why(arguments) => block_on(why::why(arguments)),
+        Verb::Logs(arguments) => block_on(logs::logs(arguments)),
+        Verb::Cancel(arguments) => block_on(wish::cancel(arguments)),
+        Verb::Hold(arguments) => block_on(wish::hold(arguments)),
+        Verb::Release(arguments) => block_on(wish::release(arguments)),
+        Verb::Retry(arguments) => block_on(wish::retry(arguments)),
+        Verb::Priority(arguments) => block_on(wish::priority(arguments)),
+        Verb::Doctor(arguments) => block_on(doctor::doctor(arguments)),
+        Verb::Gc(arguments) => block_on(gc::gc(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
         Verb::Axes(arguments) => axes::axes(&arguments),

@@ -105,6 +105,14 @@ fn drive<T: Send>(
     })
 }
 
+/// Whether the hub answers: the status it answers with. Fetches nothing.
+///
+/// # Errors
+/// When it cannot be reached.
+pub fn answers(settings: &Settings) -> Result<u16, Error> {
+    drive(&mut |_, _| {}, async |_| client::Client::new(settings)?.answers().await)
+}
+
 /// As [`fetch`], for a file that a repository may lack: `None` where it does. That a commit lacks it is remembered, so
 /// nobody need be asked twice.
 ///

@@ -21,8 +21,11 @@
 //!   ([`train::graph`], [`train::ops`]), run on the CPU image by image in a planned piece of memory ([`train::engine`]; with
 //!   BatchNorm, whose images meet, from one norm to the next), on a GPU layer by layer ([`train::cuda`], with the
 //!   feature `cuda`; the CPU's operations are its oracle).
-//! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer.
+//! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer, and wishes of whoever looks.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
+//!
+//! While it runs, people look and ask: [`select`] says which jobs are meant, [`alive`] who is at work, [`dashboard`] shows
+//! it; what they ask is written into the store, and the scheduler acts on it.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
 //! fault is shown, [`digest`] how content is named, [`source`] where a data set lies, [`known`] what the paper's data sets
@@ -45,8 +48,9 @@
 //! A test (`tests/it/fences.rs`) holds what the compiler cannot:
 //!
 //! 1. `candle` is named only under `train`, `cudarc` only under `train::cuda`, `sqlx` only under `store`, `plotters` and
-//!    `resvg` only under `report`, `hf_hub` and `reqwest` only under `hub`, `clap` only in `cli.rs` and `main.rs`.
-//! 2. `job`, `grid`, `plan` are pure: no clock, no network, no device.
+//!    `resvg` only under `report`, `hf_hub` and `reqwest` only under `hub`, `ratatui` only under `dashboard`, `clap` only
+//!    in `cli.rs`, `cli` and `main.rs`.
+//! 2. `job`, `grid`, `plan`, `select` are pure: no clock, no network, no device.
 //! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is stopped
 //!    by a flag.
 //! 4. `schedule` is generic over what runs a cohort, so its tests use a fake one under paused time.
@@ -56,9 +60,11 @@
 //! 7. Experiments do not know reports; a report names an experiment.
 //! 8. Every row in the store leads to the resolved text of the job that made it, and to the attempt.
 
+pub mod alive;
 pub mod card;
 pub mod cli;
 pub mod commands;
+pub mod dashboard;
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
@@ -71,6 +77,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+pub mod select;
 pub mod source;
 pub mod store;
 pub mod train;

@@ -5,9 +5,11 @@
 //! Elsewhere plain lines: when a job starts, ends or fails, and at most one every ten seconds for a cohort. There is no
 //! colour, so `NO_COLOR` has nothing to switch off. It decides nothing and keeps nothing: `status` reads the store.
 
+mod clock;
 mod live;
 mod plain;
 mod tally;
+mod words;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -16,7 +18,10 @@ use std::time::Instant;
 use crate::plan::Plan;
 use crate::schedule::Notice;
 
+pub use clock::{ago, clock, date};
 pub use plain::Plain;
+pub use tally::{duration, loss, short};
+pub use words::{Tone, jobs, noted, said};
 
 /// How much is shown, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! Input: experiments and their jobs, [`Message`](crate::event::Message)s, the starts and ends of attempts. Output:
 //! [`Outcome`]s for reports, counts for listings, rows for SQL that a reader types.
 //!
-//! **One writer.** The scheduler's process writes, everybody else opens [read only](Store::open_read_only). Take the
+//! **One writer.** The scheduler's process writes, everybody else opens [read only](Store::open_read_only), or
+//! [to ask](Store::open_to_ask) something of jobs and schedulers, which is a few columns and never their numbers. Take the
 //! scheduler's [`Lock`](crate::schedule::Lock) before [`Store::open`], which migrates: two processes that migrate one
 //! SQLite file at once get in each other's way. A store is one connection behind a mutex and not a pool: SQLite has one
 //! writer anyway, and readers are other processes.
@@ -27,11 +28,14 @@
 mod attempt;
 mod error;
 mod lease;
+mod look;
 mod outcome;
 mod query;
 mod read;
 mod record;
+mod standing;
 mod take;
+mod wish;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,12 +47,15 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use attempt::{Block, Claim, Ending, Provenance};
 pub use error::Error;
-pub use lease::{Order, Registered, Standing, Wish};
+pub use lease::{Registered, Tenure};
+pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};
 pub use outcome::{Outcome, State};
 pub use query::QueryResult;
 pub use read::ExperimentSummary;
 pub use record::Listed;
+pub use standing::{Place, Standing};
 pub use take::Taken;
+pub use wish::{SchedulerWish, Wish};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -98,6 +105,24 @@ impl Store {
         }
         let options =
             SqliteConnectOptions::new().filename(path).read_only(true).pragma("query_only", "ON").busy_timeout(BUSY);
+        let mut connection = connect(path, &options).await?;
+        check_version(path, &mut connection).await?;
+        Ok(Store { path: path.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    /// For people's [wishes](Wish), also while a scheduler writes: nothing is made and nothing migrated.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    pub async fn open_to_ask(path: &Path) -> Result<Store, Error> {
+        if !path.exists() {
+            return Err(Error::Missing { path: path.to_owned() });
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
         let mut connection = connect(path, &options).await?;
         check_version(path, &mut connection).await?;
         Ok(Store { path: path.to_owned(), connection: Mutex::new(connection) })

@@ -1,82 +1,192 @@
-//! `status`: how experiments, or the jobs of one, stand.
+//! `status`: how experiments, or the jobs of one, stand, and what runs.
 
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::{Usage, print, print_json, table};
 use crate::cli;
-use crate::event::Which;
+use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
 use crate::folder::Folder;
 use crate::grid::sized;
-use crate::store::{Outcome, State, Store};
+use crate::job::JobId;
+use crate::progress::{duration, loss as loss_text, short};
+use crate::store::{ExperimentSummary, LastRow, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
-    match arguments.name {
-        None => experiments(&store, arguments.json).await,
-        Some(name) => jobs(&store, &super::stem(&name), arguments.json).await,
+    let path = Folder::new(&arguments.place.folder).store();
+    let store = Store::open_read_only(&path).await?;
+    let name = match &arguments.name {
+        Some(name) => Some(recorded(&store, &super::stem(name)).await?),
+        None => None,
+    };
+    if arguments.watch {
+        store.close().await?;
+        return watch(&path, name).await;
     }
+    match name {
+        None => experiments(&store, arguments.json).await,
+        Some(name) => jobs(&store, &name, arguments.json).await,
+    }
+}
+
+async fn watch(path: &Path, name: Option<String>) -> Result<ExitCode> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        let hint = "without `--watch`, or with `--json`, it is for pipes and files, too";
+        return Err(Usage(format!("a dashboard wants a terminal\nhint: {hint}")).into());
+    }
+    crate::dashboard::watch(path, name).await
+}
+
+/// An experiment's name as the store has it: with the size that was recorded last.
+async fn recorded(store: &Store, name: &str) -> Result<String> {
+    let full = sized(name, super::report::size_in(store, name).await?);
+    let known: Vec<String> = store.experiments().await?.into_iter().map(|summary| summary.name).collect();
+    if !known.contains(&full) {
+        let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
+        return Err(Usage(format!("the store has no experiment `{name}`\nhint: it has {known}")).into());
+    }
+    Ok(full)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Summary<'a> {
+    #[serde(flatten)]
+    summary: &'a ExperimentSummary,
+    /// Of the jobs that are neither done nor running.
+    held: usize,
+    cancelled: usize,
+    running: Vec<&'a Cohort>,
 }
 
 async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
     let summaries = store.experiments().await?;
+    let standings = store.standings().await?;
+    let snapshot = Camera::new(None).look(store, &standings).await?;
+    let count = |name: &str, shown: &str| {
+        let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name && !place.needed);
+        standings.iter().filter(|one| one.shown() == shown).filter(here).count()
+    };
+    let summaries: Vec<Summary<'_>> = summaries
+        .iter()
+        .map(|summary| Summary {
+            summary,
+            held: count(&summary.name, "held"),
+            cancelled: count(&summary.name, "cancelled"),
+            running: running(&snapshot, &standings, &summary.name),
+        })
+        .collect();
     if json {
         print_json(&summaries)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = summaries
-        .iter()
-        .map(|summary| {
-            let counts = State::ALL.iter().map(|state| summary.jobs.get(state).map_or(String::new(), u64::to_string));
-            std::iter::once(summary.name.clone()).chain(counts).collect()
-        })
-        .collect();
-    let header: Vec<&str> = std::iter::once("experiment").chain(State::ALL.iter().map(|state| state.name())).collect();
-    print(&table::table(&header, &rows))?;
+    // For a person what is held is not open, too.
+    let all = State::ALL.iter().map(|state| state.name());
+    let asked = [
+        ("held", summaries.iter().any(|one| one.held > 0)),
+        ("cancelled", summaries.iter().any(|one| one.cancelled > 0)),
+    ];
+    let shown: Vec<&str> =
+        all.chain(asked.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name)).collect();
+    let row = |one: &Summary<'_>| {
+        let name = &one.summary.name;
+        let counts = shown.iter().map(|state| match count(name, state) {
+            0 => String::new(),
+            count => count.to_string(),
+        });
+        std::iter::once(name.clone()).chain(counts).collect()
+    };
+    let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
+    let header: Vec<&str> = std::iter::once("experiment").chain(shown.iter().copied()).collect();
+    print(&format!("{}{}", table::table(&header, &rows), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The running cohorts of an experiment.
+fn running<'a>(snapshot: &'a Snapshot, standings: &[Standing], name: &str) -> Vec<&'a Cohort> {
+    let here = |cohort: &&Cohort| {
+        standings.iter().any(|one| {
+            one.cohort.as_deref() == Some(&cohort.id) && one.experiments.iter().any(|place| place.experiment == name)
+        })
+    };
+    snapshot.cohorts.iter().filter(here).collect()
+}
+
+/// What runs, and who runs it; nothing where nothing does.
+fn live(snapshot: &Snapshot) -> String {
+    if snapshot.cohorts.is_empty() {
+        return String::new();
+    }
+    let row = |cohort: &Cohort| {
+        let number = |value: Option<f64>, text: fn(f64) -> String| value.map_or(String::new(), text);
+        vec![
+            short_id(&cohort.id),
+            cohort.teaching.clone(),
+            cohort.members.len().to_string(),
+            format!("{}/{}", cohort.epoch, cohort.epochs),
+            number(cohort.images_per_second, short),
+            number(cohort.loss.last().copied(), loss_text),
+            number(cohort.validation.last().copied(), |share| format!("{:.1} %", 100.0 * share)),
+            number(cohort.left_seconds, duration),
+            cohort.device.clone(),
+            cohort.by.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = snapshot.cohorts.iter().map(row).collect();
+    let header = ["cohort", "teaching", "jobs", "epoch", "images/s", "loss", "validation", "left", "device", "run by"];
+    let mut text = format!("\n{}", table::table(&header, &rows));
+    match (snapshot.schedulers.is_empty(), snapshot.left_seconds) {
+        (true, _) => text += "\nnobody is at work on it: the same `distillery run` goes on\n",
+        (false, Some(left)) => text += &format!("\n{} left\n", duration(left)),
+        (false, None) => {}
+    }
+    text
 }
 
 async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
-    let size = super::report::size_in(store, name).await?;
-    let outcomes = store.outcomes(&sized(name, size)).await?;
-    if outcomes.is_empty() {
-        let known: Vec<String> = store.experiments().await?.into_iter().map(|summary| summary.name).collect();
-        let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
-        return Err(Usage(format!("the store has no experiment `{name}`\nhint: it has {known}")).into());
-    }
     if json {
-        print_json(&outcomes)?;
+        print_json(&store.outcomes(name).await?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = outcomes.iter().map(row).collect();
-    print(&table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows))?;
-    for outcome in &outcomes {
-        if let (State::Failed | State::Blocked, Some(message)) = (outcome.state, &outcome.message) {
-            eprintln!("{}: {message}", outcome.id);
+    let standings = store.standings().await?;
+    let snapshot = Camera::new(Some(name.to_owned())).look(store, &standings).await?;
+    let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
+    // Not the outcomes: thousands of jobs have millions of rows, and only the last of each is shown.
+    let last = store.last_rows(name).await?;
+    let listed: Vec<(&Standing, &LastRow)> =
+        last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
+    let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
+    let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
+    print(&format!("{table}{}", live(&snapshot)))?;
+    let flags = store.flags(name).await?;
+    for (one, _) in listed {
+        if let (State::Failed | State::Blocked, Some(message)) = (one.state, &one.message) {
+            eprintln!("{}: {message}", one.id);
         }
-        for message in outcome.flags.values() {
-            eprintln!("warning: {} {message}", outcome.id);
+        for message in flags.get(&one.id).into_iter().flatten() {
+            eprintln!("warning: {} {message}", one.id);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(outcome: &Outcome) -> Vec<String> {
-    let last = outcome.epochs.last();
-    let accuracy = |which: Which| {
-        let rows = outcome.epochs.iter().rev().flat_map(|row| &row.evaluations);
-        let found = rows.into_iter().find(|evaluation| evaluation.split == which);
-        found.map_or(String::new(), |evaluation| format!("{:.1} %", evaluation.top1 * 100.0))
-    };
-    let axes: Vec<String> = outcome.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-    let grid = if axes.is_empty() { format!("{} (teacher)", outcome.job.student.label()) } else { axes.join(" ") };
+fn row(one: &Standing, last: &LastRow, experiment: &str) -> Vec<String> {
+    let accuracy = |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.1} %", share * 100.0));
+    let place = one.experiments.iter().find(|place| place.experiment == experiment);
+    let axes: Vec<String> =
+        place.into_iter().flat_map(|place| &place.axes).map(|(axis, value)| format!("{axis}={value}")).collect();
+    let is_leaving = one.wish == Some(Wish::Cancel) && one.state == State::Running;
     vec![
-        outcome.id.to_string(),
-        outcome.state.name().to_owned(),
-        format!("{}/{}", last.map_or(0, |row| row.epoch), outcome.job.epochs),
-        accuracy(Which::Validation),
-        accuracy(Which::Test),
-        grid,
+        one.id.to_string(),
+        if is_leaving { "leaving" } else { one.shown() }.to_owned(),
+        format!("{}/{}", last.epoch, one.epochs),
+        accuracy(last.validation),
+        accuracy(last.test),
+        if axes.is_empty() { format!("{} (teacher)", one.student) } else { axes.join(" ") },
     ]
 }

@@ -263,6 +263,16 @@ impl<'a> Client<'a> {
         Error::Unreachable { endpoint, reference: reference.to_string(), why: root(error) }
     }
 
+    /// The status that the endpoint answers with, to whoever asks.
+    pub async fn answers(&self) -> Result<u16, Error> {
+        let answer = self.asking.head(self.endpoint.clone()).send().await;
+        answer.map(|answer| answer.status().as_u16()).map_err(|error| Error::Unreachable {
+            endpoint: self.settings.endpoint.clone(),
+            reference: "anything".to_owned(),
+            why: root(&error),
+        })
+    }
+
     pub fn attempts(&self) -> u32 {
         self.settings.attempts.max(1)
     }

@@ -287,7 +287,7 @@ fn time_left(worked: f64, left: f64, elapsed: Duration) -> Option<String> {
 }
 
 /// `40 s`, `12 min`, `3.2 h`, `4.5 days`.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         ..99.5 => format!("{seconds:.0} s"),
         ..5970.0 => format!("{:.0} min", seconds / 60.0),
@@ -297,7 +297,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// Three digits: `85.1`, `851`, `8.51k`.
-fn short(number: f64) -> String {
+pub fn short(number: f64) -> String {
     let (number, unit) = if number < 1000.0 { (number, "") } else { (number / 1000.0, "k") };
     let decimals = match number {
         ..9.995 => 2,
@@ -305,4 +305,15 @@ fn short(number: f64) -> String {
         _ => 0,
     };
     format!("{number:.decimals$}{unit}")
+}
+
+/// Three digits or four: `2.302`, `0.0412`, `3e-5`.
+pub fn loss(loss: f64) -> String {
+    match loss {
+        l if l >= 1000.0 => format!("{l:.0}"),
+        l if l >= 10.0 => format!("{l:.1}"),
+        l if l >= 0.1 => format!("{l:.3}"),
+        l if l >= 0.001 => format!("{l:.4}"),
+        l => format!("{l:.0e}"),
+    }
 }

@@ -2,48 +2,25 @@
 //!
 //! A lease says that its owner works on a job until a time on the store's clock, which he moves on while he lives. Nobody
 //! takes a lease away by comparing that time with a clock of his own: clocks jump. Who wants a job that another has looks
-//! twice, a lease's length apart by a clock that only goes forward, and takes it if nothing moved ([`Standing::mark`]); the
+//! twice, a lease's length apart by a clock that only goes forward, and takes it if nothing moved ([`Tenure::mark`]); the
 //! statement that takes it names the attempt that was looked at. On one host it is faster: a scheduler holds a lock on a
 //! file as long as it lives, and what belongs to one that is gone is free at once.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::attempt::note;
 use super::read::state;
-use super::{Error, State, Store, begin, big};
+use super::{Error, SchedulerWish, State, Store, Wish, begin, big};
 use crate::job::JobId;
 use crate::store::Provenance;
 
-/// What a person wants of a job that is not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wish {
-    /// Not to be started.
-    Hold,
-    /// Nor to go on, if it runs.
-    Cancel,
-}
-
-/// What a person wants of a scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// Start nothing more.
-    Drain,
-    /// Save and end.
-    Stop,
-    /// End at once.
-    Now,
-}
-
-/// Where a job stands, and whose it is.
+/// Whose a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Tenure {
     pub job: JobId,
     pub state: State,
     pub attempt: u32,
@@ -54,7 +31,7 @@ pub struct Standing {
     pub message: Option<String>,
 }
 
-impl Standing {
+impl Tenure {
     /// What moves while the owner lives.
     pub fn mark(&self) -> (u32, Option<i64>) {
         (self.attempt, self.lease_until_ms)
@@ -70,13 +47,13 @@ pub struct Registered {
 }
 
 impl Store {
-    /// Where jobs stand: those of `jobs` that are recorded.
+    /// Whose jobs are: those of `jobs` that are recorded.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn standings(&self, jobs: &[JobId]) -> Result<Vec<Standing>, Error> {
+    pub async fn tenures(&self, jobs: &[JobId]) -> Result<Vec<Tenure>, Error> {
         let mut connection = self.connection().await;
-        let mut standings = Vec::with_capacity(jobs.len());
+        let mut tenures = Vec::with_capacity(jobs.len());
         for job in jobs {
             let row = sqlx::query(
                 "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs WHERE id = $1",
@@ -84,23 +61,23 @@ impl Store {
             .bind(job.as_str())
             .fetch_optional(&mut *connection)
             .await?;
-            standings.extend(row.as_ref().map(standing).transpose()?);
+            tenures.extend(row.as_ref().map(tenure).transpose()?);
         }
-        Ok(standings)
+        Ok(tenures)
     }
 
     /// All jobs that are running, wanted otherwise than usual, or more urgent than usual.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn unusual(&self) -> Result<Vec<Standing>, Error> {
+    pub async fn unusual(&self) -> Result<Vec<Tenure>, Error> {
         let rows = sqlx::query(
             "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs
              WHERE state = 'running' OR wish IS NOT NULL OR priority <> 0",
         )
         .fetch_all(&mut *self.connection().await)
         .await?;
-        rows.iter().map(standing).collect()
+        rows.iter().map(tenure).collect()
     }
 
     /// Moves on all leases of `owner`, and says that he lives.
@@ -187,15 +164,15 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn order(&self, owner: &str) -> Result<Option<Order>, Error> {
+    pub async fn order(&self, owner: &str) -> Result<Option<SchedulerWish>, Error> {
         let word: Option<Option<String>> = sqlx::query_scalar("SELECT wish FROM schedulers WHERE owner = $1")
             .bind(owner)
             .fetch_optional(&mut *self.connection().await)
             .await?;
         Ok(word.flatten().and_then(|word| match word.as_str() {
-            "drain" => Some(Order::Drain),
-            "stop" => Some(Order::Stop),
-            "now" => Some(Order::Now),
+            "drain" => Some(SchedulerWish::Drain),
+            "stop" => Some(SchedulerWish::Stop),
+            "now" => Some(SchedulerWish::Now),
             _ => None,
         }))
     }
@@ -286,10 +263,10 @@ pub(super) async fn clock(connection: &mut SqliteConnection) -> Result<i64, Erro
     Ok(sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)").fetch_one(connection).await?)
 }
 
-fn standing(row: &SqliteRow) -> Result<Standing, Error> {
+fn tenure(row: &SqliteRow) -> Result<Tenure, Error> {
     let attempt: i64 = row.try_get(2)?;
     let wish: Option<String> = row.try_get(5)?;
-    Ok(Standing {
+    Ok(Tenure {
         job: JobId::from_stored(row.try_get(0)?),
         state: state(row, 1)?,
         attempt: u32::try_from(attempt).unwrap_or(u32::MAX),

@@ -291,16 +291,16 @@ pub(super) fn state(row: &SqliteRow, column: usize) -> Result<State, Error> {
         .ok_or_else(|| Error::Unreadable { what: format!("the state `{name}`"), source: None })
 }
 
-fn json<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> String) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> String) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|source| Error::Unreadable { what: what(), source: Some(source) })
 }
 
-fn count(row: &SqliteRow, column: usize) -> Result<u64, Error> {
+pub(super) fn count(row: &SqliteRow, column: usize) -> Result<u64, Error> {
     let count: i64 = row.try_get(column)?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-fn small(row: &SqliteRow, column: usize) -> Result<u32, Error> {
+pub(super) fn small(row: &SqliteRow, column: usize) -> Result<u32, Error> {
     let count: i64 = row.try_get(column)?;
     Ok(u32::try_from(count).unwrap_or(0))
 }

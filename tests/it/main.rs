@@ -3,6 +3,7 @@
 mod cli;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
+mod dashboard;
 mod data;
 mod evaluate;
 mod fences;
@@ -22,4 +23,5 @@ mod small;
 mod start;
 mod store;
 mod train;
+mod verbs;
 mod views;

@@ -14,7 +14,7 @@ use super::Run;
 use super::trouble::Disk;
 use crate::event::Request;
 use crate::job::JobId;
-use crate::store::{self, Standing, State, Wish};
+use crate::store::{SchedulerWish, State, Tenure, Wish};
 
 /// Free space that is always left, unless that is more than a fiftieth of the disk.
 const RESERVE: u64 = 256 << 20;
@@ -37,9 +37,9 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             self.store.renew(&self.settings.provenance.owner, self.settings.watch.lease).await?;
         }
         match self.store.order(&self.settings.provenance.owner).await? {
-            Some(store::Order::Drain) => self.stop.raise(Level::Drain),
-            Some(store::Order::Stop) => self.stop.raise(Level::Finish),
-            Some(store::Order::Now) => self.stop.raise(Level::Now),
+            Some(SchedulerWish::Drain) => self.stop.raise(Level::Drain),
+            Some(SchedulerWish::Stop) => self.stop.raise(Level::Finish),
+            Some(SchedulerWish::Now) => self.stop.raise(Level::Now),
             None => {}
         }
         self.wishes().await?;
@@ -53,10 +53,10 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     /// What people want of jobs.
     async fn wishes(&mut self) -> Result<(), Error> {
         let unusual = self.store.unusual().await?;
-        let urgent = unusual.iter().filter(|standing| standing.priority != 0);
-        self.board.prioritize(urgent.map(|standing| (standing.job.clone(), standing.priority)).collect());
+        let urgent = unusual.iter().filter(|tenure| tenure.priority != 0);
+        self.board.prioritize(urgent.map(|tenure| (tenure.job.clone(), tenure.priority)).collect());
         let wished: HashMap<&JobId, Wish> =
-            unusual.iter().filter_map(|standing| Some((&standing.job, standing.wish?))).collect();
+            unusual.iter().filter_map(|tenure| Some((&tenure.job, tenure.wish?))).collect();
         for (job, wish) in &wished {
             match (self.board.place(job), wish) {
                 (Some(Place::Waiting | Place::Interrupted), _) => self.board.put(job, Place::Unwanted),
@@ -70,9 +70,9 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         // What failed is tried again when a person opened it anew.
         let given_up = [Place::Failed, Place::Blocked].map(|place| self.board.at(place)).concat();
         if !given_up.is_empty() {
-            let standings = self.store.standings(&given_up).await?;
+            let tenures = self.store.tenures(&given_up).await?;
             let open: Vec<JobId> =
-                standings.into_iter().filter(|standing| standing.state == State::Open).map(|s| s.job).collect();
+                tenures.into_iter().filter(|tenure| tenure.state == State::Open).map(|s| s.job).collect();
             self.board.again(&open);
         }
         Ok(())
@@ -99,17 +99,17 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         let hosts: HashMap<String, String> =
             self.store.registered().await?.into_iter().map(|other| (other.owner, other.host)).collect();
         let mut gone: HashSet<String> = HashSet::new();
-        for standing in self.store.standings(&elsewhere).await? {
-            match standing.state {
-                State::Done if self.settings.folder.student(&standing.job).exists() => self.board.done(&standing.job),
+        for tenure in self.store.tenures(&elsewhere).await? {
+            match tenure.state {
+                State::Done if self.settings.folder.student(&tenure.job).exists() => self.board.done(&tenure.job),
                 State::Failed | State::Blocked => {
-                    let why = standing.message.clone().unwrap_or_default();
-                    self.give_up(&standing.job, &why).await?;
+                    let why = tenure.message.clone().unwrap_or_default();
+                    self.give_up(&tenure.job, &why).await?;
                 }
-                State::Running => self.watch(&standing, &hosts, &mut gone),
+                State::Running => self.watch(&tenure, &hosts, &mut gone),
                 State::Open | State::Interrupted | State::Done => {
-                    self.others.marks.remove(&standing.job);
-                    self.board.again(std::slice::from_ref(&standing.job));
+                    self.others.marks.remove(&tenure.job);
+                    self.board.again(std::slice::from_ref(&tenure.job));
                 }
             }
         }
@@ -125,21 +125,21 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     }
 
     /// Whether the owner of a running job still lives.
-    fn watch(&mut self, standing: &Standing, hosts: &HashMap<String, String>, gone: &mut HashSet<String>) {
-        let Some(owner) = &standing.owner else { return };
+    fn watch(&mut self, tenure: &Tenure, hosts: &HashMap<String, String>, gone: &mut HashSet<String>) {
+        let Some(owner) = &tenure.owner else { return };
         if is_gone(&self.settings.folder, owner, hosts.get(owner).map(String::as_str)) {
             gone.insert(owner.clone());
             return;
         }
         let now = Instant::now();
-        let (mark, since) = self.others.marks.entry(standing.job.clone()).or_insert((standing.mark(), now));
-        if *mark != standing.mark() {
-            (*mark, *since) = (standing.mark(), now);
+        let (mark, since) = self.others.marks.entry(tenure.job.clone()).or_insert((tenure.mark(), now));
+        if *mark != tenure.mark() {
+            (*mark, *since) = (tenure.mark(), now);
         } else if since.elapsed() >= self.settings.watch.lease {
-            self.others.marks.remove(&standing.job);
-            self.others.dead.insert(standing.job.clone(), standing.attempt);
-            self.board.again(std::slice::from_ref(&standing.job));
-            self.note(format!("job {} has not been heard of for a lease's length: it is taken over", standing.job));
+            self.others.marks.remove(&tenure.job);
+            self.others.dead.insert(tenure.job.clone(), tenure.attempt);
+            self.board.again(std::slice::from_ref(&tenure.job));
+            self.note(format!("job {} has not been heard of for a lease's length: it is taken over", tenure.job));
         }
     }
 

@@ -1,0 +1,148 @@
+//! What people ask of jobs and of schedulers while they run. Whoever runs reads it and acts on it; nothing is done here.
+
+use sqlx::SqliteConnection;
+
+use super::attempt::note;
+use super::{Error, Store, begin};
+use crate::event::now_ms;
+use crate::job::JobId;
+
+/// What is asked of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Not to be started.
+    Hold,
+    /// Not to be started, and to be saved and left if it runs.
+    Cancel,
+}
+
+/// What is asked of a scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerWish {
+    /// Start nothing more; what runs goes on to its end.
+    Drain,
+    /// Save and end.
+    Stop,
+    /// End at once.
+    Now,
+}
+
+impl Wish {
+    /// As it stands in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wish::Hold => "hold",
+            Wish::Cancel => "cancel",
+        }
+    }
+}
+
+impl SchedulerWish {
+    /// As it stands in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            SchedulerWish::Drain => "drain",
+            SchedulerWish::Stop => "stop",
+            SchedulerWish::Now => "now",
+        }
+    }
+}
+
+impl Store {
+    /// Sets or, with none, takes back what is asked of jobs. Those that are done stay as they are. Returns the jobs that
+    /// changed.
+    pub async fn wish(&self, jobs: &[JobId], wish: Option<Wish>) -> Result<Vec<JobId>, Error> {
+        let text = serde_json::json!({ "wish": wish.map(Wish::name) }).to_string();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let mut changed = Vec::new();
+        for job in jobs {
+            let rows = sqlx::query(
+                "UPDATE jobs SET wish = $1 WHERE id = $2 AND state <> 'done' AND COALESCE(wish, '') <> COALESCE($1, '')",
+            )
+            .bind(wish.map(Wish::name))
+            .bind(job.as_str())
+            .execute(&mut *transaction)
+            .await?;
+            if rows.rows_affected() > 0 {
+                ask(&mut transaction, job, &text).await?;
+                changed.push(job.clone());
+            }
+        }
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    /// Who goes first: higher numbers. Returns the jobs that changed.
+    pub async fn prioritize(&self, jobs: &[JobId], priority: i64) -> Result<Vec<JobId>, Error> {
+        let text = serde_json::json!({ "priority": priority }).to_string();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let mut changed = Vec::new();
+        for job in jobs {
+            let rows =
+                sqlx::query("UPDATE jobs SET priority = $1 WHERE id = $2 AND state <> 'done' AND priority <> $1")
+                    .bind(priority)
+                    .bind(job.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+            if rows.rows_affected() > 0 {
+                ask(&mut transaction, job, &text).await?;
+                changed.push(job.clone());
+            }
+        }
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    /// Jobs that failed or are blocked become open; jobs that were cancelled, or wait for their next try, may start at
+    /// once. Returns the jobs that changed.
+    pub async fn retry(&self, jobs: &[JobId]) -> Result<Vec<JobId>, Error> {
+        let text = serde_json::json!({ "retry": true }).to_string();
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let mut changed = Vec::new();
+        for job in jobs {
+            let rows = sqlx::query(
+                "UPDATE jobs SET message = CASE WHEN state IN ('failed', 'blocked') THEN NULL ELSE message END,
+                     blocked_by = NULL, retry_at_ms = NULL,
+                     wish = CASE WHEN wish = 'cancel' THEN NULL ELSE wish END,
+                     state = CASE WHEN state IN ('failed', 'blocked') THEN 'open' ELSE state END
+                 WHERE id = $1 AND (state IN ('failed', 'blocked') OR wish = 'cancel' OR retry_at_ms IS NOT NULL)
+                     AND state <> 'done'",
+            )
+            .bind(job.as_str())
+            .execute(&mut *transaction)
+            .await?;
+            if rows.rows_affected() > 0 {
+                ask(&mut transaction, job, &text).await?;
+                changed.push(job.clone());
+            }
+        }
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    /// Asks every scheduler that has not ended. Returns how many that are.
+    pub async fn ask_schedulers(&self, wish: SchedulerWish) -> Result<u64, Error> {
+        let rows = sqlx::query("UPDATE schedulers SET wish = $1 WHERE ended_ms IS NULL")
+            .bind(wish.name())
+            .execute(&mut *self.connection().await)
+            .await?;
+        Ok(rows.rows_affected())
+    }
+
+    /// Takes out schedulers that ended, or were last seen, before `before_ms`. Returns how many.
+    pub async fn forget_schedulers(&self, before_ms: i64) -> Result<u64, Error> {
+        let rows = sqlx::query("DELETE FROM schedulers WHERE COALESCE(ended_ms, seen_ms) < $1")
+            .bind(before_ms)
+            .execute(&mut *self.connection().await)
+            .await?;
+        Ok(rows.rows_affected())
+    }
+}
+
+async fn ask(connection: &mut SqliteConnection, job: &JobId, text: &str) -> Result<(), Error> {
+    note(connection, job, None, now_ms(), "asked", text).await?;
+    Ok(())
+}
