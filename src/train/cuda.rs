@@ -41,6 +41,8 @@ mod transfer;
 mod trial;
 pub mod weights;
 
+pub use buffer::is_out_of_memory;
+
 /// Whether there is such a GPU, with the libraries it needs.
 ///
 /// # Errors

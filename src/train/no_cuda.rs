@@ -11,6 +11,11 @@ pub fn find(_ordinal: u32) -> Result<()> {
     bail!("this program was built without GPUs\nhint: build it with `--features cuda,cudnn`, or say `--device cpu`")
 }
 
+/// No error is a GPU's.
+pub fn is_out_of_memory(_error: &(dyn std::error::Error + 'static)) -> bool {
+    false
+}
+
 pub mod library {
     pub fn has_driver() -> bool {
         false
@@ -47,6 +52,10 @@ pub mod machine {
         }
 
         pub fn room(&self, _bytes: usize) -> Result<usize> {
+            match *self {}
+        }
+
+        pub fn cut(&self, _parts: u32) {
             match *self {}
         }
     }
