@@ -22,3 +22,5 @@ mod start;
 mod store;
 mod train;
 mod views;
+#[cfg(target_os = "linux")]
+mod worker;
