@@ -277,14 +277,16 @@ fn it_stops_in_order_and_lives_audibly() {
 fn a_second_signal_ends_it_at_once() {
     let (_place, folder) = folder();
     let mut job = Job { student: Model::BitResnet(BitResnet { depth: 50, width: 1 }), resolution: 224, ..labels(9) };
-    (job.batch, job.split.validation.end, job.split.test.end) = (96, 7001, 1);
+    (job.batch, job.split.train.end, job.split.validation.end, job.split.test.end) = (128, 1000, 7001, 1);
     let slow = Manifest { minitrain: 0, ..long(&[&job], 1) };
     let mut worker = Worker::start(&slow, &folder, &[]);
-    worker.hear(|message| matches!(message.event, Event::Started { .. }));
+    // The next one begins at once.
+    worker.hear(|message| matches!(message.event, Event::Step { .. }));
     worker.signal(Signal::SIGTERM);
     worker.signal(Signal::SIGTERM);
     std::thread::sleep(Duration::from_millis(2500));
-    assert!(worker.child.try_wait().unwrap().is_none(), "a step was shorter than the pause");
+    let ended = worker.child.try_wait().unwrap();
+    assert_eq!(ended, None, "a step was shorter than the pause: {:?}", worker.said.last());
     worker.signal(Signal::SIGTERM);
     let (status, said, _) = worker.end();
     assert_eq!((status.code(), stopped(&said, &job)), (Some(143), false));
@@ -378,8 +380,11 @@ fn a_full_disk_is_noticed_and_tears_nothing() {
         let folder = Folder::new(disk.0.path().join("runs"));
         fs::create_dir_all(folder.root()).unwrap();
         let mut worker = Worker::start(&long(&[&job], 1), &folder, &[]);
-        worker.hear(is_epoch);
+        // The state after the second is on disk then.
+        worker.hear(|message| matches!(&message.event, Event::Epoch(row) if row.epoch == 3));
+        worker.signal(Signal::SIGSTOP);
         let filler = disk.fill(left);
+        worker.signal(Signal::SIGCONT);
         let (status, first, _) = worker.end();
         let (class, why) = failure(&first, &job).unwrap();
         assert_eq!((status.code(), class), (Some(0), Failure::DiskFull), "{why}");
