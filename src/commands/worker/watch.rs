@@ -121,4 +121,27 @@ mod tests {
         let due = |before, saving| is_due(end, end - Duration::from_secs(before), Duration::from_secs(saving));
         assert!(!due(121, 0) && due(120, 0) && !due(121, 40) && due(300, 100) && !due(301, 100));
     }
+
+    #[test]
+    fn signals_at_once_are_one() {
+        let mut watch = Watch {
+            control: Arc::default(),
+            device: Device::Cpu,
+            every: Duration::MAX,
+            beaten: Some(Instant::now()),
+            end: None,
+            asked: Arc::default(),
+            asked_at: None,
+            at_once: Arc::default(),
+        };
+        let is_last = |watch: &mut Watch| {
+            watch.look();
+            watch.at_once.load(Ordering::Relaxed)
+        };
+        assert!(!is_last(&mut watch));
+        watch.asked.store(true, Ordering::Relaxed);
+        assert!(!is_last(&mut watch));
+        watch.asked_at = watch.asked_at.map(|at| at.checked_sub(APART).unwrap());
+        assert!(is_last(&mut watch));
+    }
 }
