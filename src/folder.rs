@@ -3,8 +3,10 @@
 //! ```text
 //! runs/
 //!   store.sqlite               jobs, attempts, epochs, events
-//!   jobs/<id>/                 job.json  spool.jsonl  log.txt  checkpoint-a.safetensors  checkpoint-b.safetensors
+//!   jobs/<id>/                 job.json  spool.jsonl  lock  checkpoint-a.safetensors  checkpoint-b.safetensors
 //!                              student.safetensors (the result)
+//!                              student.best.safetensors  student.epoch-N.safetensors (where they are asked for)
+//!                              student.json  student.best.json  student.epoch-N.json (what the weights are)
 //!   schedulers/<owner>.lock    held by a scheduler while it lives
 //!   cohorts/<id>.json          what a worker was asked to do
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
@@ -60,6 +62,21 @@ impl Folder {
         self.job(id).join("student.safetensors")
     }
 
+    /// The student where it was best on validation images, if that is kept.
+    pub fn best_student(&self, id: &JobId) -> PathBuf {
+        self.job(id).join("student.best.safetensors")
+    }
+
+    /// The student after so many epochs, if that is kept.
+    pub fn student_after(&self, id: &JobId, epoch: u32) -> PathBuf {
+        self.job(id).join(format!("student.epoch-{epoch}.safetensors"))
+    }
+
+    /// Held by the worker that trains the job.
+    pub fn job_lock(&self, id: &JobId) -> PathBuf {
+        self.job(id).join("lock")
+    }
+
     /// What a teacher answered to a stream of questions, by the stream's key.
     pub fn stream(&self, key: &str) -> PathBuf {
         let name = short_hash("distillery stream 1\n", key);
@@ -84,13 +101,15 @@ impl Folder {
 /// temporary name, synced, renamed, and the folder's entry synced.
 ///
 /// # Errors
-/// When any of that fails; the old file is then still there.
+/// When any of that fails; the old file is then still there, and nothing beside it.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("partial");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)?;
+    let written = File::create(&temporary).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()));
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+        // Half of a file would only take room.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => Ok(()),

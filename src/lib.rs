@@ -28,7 +28,7 @@
 //! it; what they ask is written into the store, and the scheduler acts on it.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`digest`] how content is named, [`source`] where a data set lies, [`known`] what the paper's data sets
+//! fault is shown, [`digest`] how content is named, [`disk`] what room is left, [`source`] where a data set lies, [`known`] what the paper's data sets
 //! are, [`card`] what a weights file holds, [`hub`] fetches weights and data sets of the Hugging Face hub, [`commands`] is
 //! one file a verb and the only place that knows every module.
 //!
@@ -67,6 +67,7 @@ pub mod commands;
 pub mod dashboard;
 pub mod diagnostic;
 pub mod digest;
+pub mod disk;
 pub mod event;
 pub mod folder;
 pub mod grid;

@@ -1,8 +1,8 @@
 //! Training: one cohort on one device, from its manifest to its students' weights.
 //!
 //! In: a [`Manifest`] and the folder of the sweep. Out: [`Event`]s through a sink, checkpoints and weights in the
-//! jobs' folders. All of candle is here. This module is synchronous, knows neither tokio nor the store, and is stopped
-//! by a flag that it looks at between steps.
+//! jobs' folders. All of candle is here. This module is synchronous, knows neither tokio nor the store, and is asked to
+//! stop, or to let some of its students go, by a [`Control`] that it looks at between steps.
 //!
 //! There is one loop: a job that runs alone is a cohort of one. Each step makes one batch, asks the teacher once, and
 //! lets every student that is due take its step, with its own view, loss, optimiser, schedule and end. Nothing a
@@ -12,6 +12,7 @@ pub mod augment;
 pub mod bench;
 pub mod buffers;
 pub mod checkpoint;
+pub mod control;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(not(feature = "cuda"))]
@@ -21,6 +22,7 @@ pub mod data;
 pub mod engine;
 pub mod evaluate;
 mod evaluation;
+pub mod failure;
 pub mod graph;
 pub mod memory;
 pub mod metric;
@@ -44,7 +46,6 @@ mod watch;
 pub mod weights;
 pub mod window;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -54,8 +55,10 @@ use crate::folder::Folder;
 use crate::job::{Data, Job, Objective};
 use crate::plan::{Manifest, Places, stream_key};
 use crate::source::{FASHION_MNIST_8K2K, Origin, Source};
+pub use control::Control;
 pub use probe::probe;
 
+use control::Asked;
 use data::DataSet;
 use evaluation::Evaluated;
 use metric::{Answers, is_chance};
@@ -68,9 +71,9 @@ use views::Views;
 /// How a cohort ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Every student finished or failed; each said so.
+    /// Every student finished, failed or was asked to leave; each said so.
     Complete,
-    /// The flag was raised; everything is saved.
+    /// All were asked to stop; everything is saved.
     Stopped,
 }
 
@@ -78,9 +81,12 @@ pub enum End {
 ///
 /// # Errors
 /// What concerns all students alike: data or teachers that cannot be read. A single student's failure is an event.
-pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut dyn FnMut(Message)) -> Result<End> {
+pub fn run(manifest: &Manifest, folder: &Folder, control: &Control, sink: &mut dyn FnMut(Message)) -> Result<End> {
     let job = &manifest.students.first().context("a cohort has students")?.job;
     let mut machine = Machine::open(manifest.device)?;
+    if let (Machine::Cuda(gpu), Some(parts)) = (&machine, manifest.parts) {
+        gpu.cut(parts);
+    }
     let open = |data: &Data| -> Result<DataSet> {
         let source = locate(data, &manifest.places)?;
         let set = data::open(&source)?;
@@ -132,63 +138,82 @@ pub fn run(manifest: &Manifest, folder: &Folder, stop: &AtomicBool, sink: &mut d
         if students.iter().all(|student| student.next_step().is_none()) {
             return Ok(End::Complete);
         }
-        if !teachers.prepare(&views, &key, &folder.stream(&stream), stop)? {
+        if !teachers.prepare(&views, &key, &folder.stream(&stream), control)? {
             return leave(&mut students, 0.0, sink);
         }
     }
-    let mut rest = &mut students[..];
-    while !rest.is_empty() {
-        let (group, after) = rest.split_at_mut(fitting(&machine, rest)?);
+    let mut begun = 0;
+    loop {
+        // Some may have left while they waited.
+        begun += students[begun..].iter().take_while(|student| student.next_step().is_none()).count();
+        let rest = &mut students[begun..];
+        if rest.is_empty() {
+            return Ok(End::Complete);
+        }
+        let count = fitting(&machine, rest, manifest.at_once)?;
+        memory::pretend(count)?;
+        let (group, waiting) = rest.split_at_mut(count);
         for student in group.iter_mut() {
             student.enter(&machine)?;
         }
-        let end = train(group, &mut machine, teachers.as_mut(), &views, &evaluated, manifest, stop, sink)?;
+        let end = train(group, waiting, &mut machine, teachers.as_mut(), &views, &evaluated, manifest, control, sink)?;
         group.iter_mut().for_each(Student::leave);
         if end == End::Stopped {
-            return leave(after, 0.0, sink);
+            return leave(waiting, 0.0, sink);
         }
-        rest = after;
+        begun += count;
     }
-    Ok(End::Complete)
 }
 
-/// How many of the first students fit on the machine at once, by the memory that is left; at least one.
-fn fitting(machine: &Machine, students: &[Student]) -> Result<usize> {
-    let Machine::Cuda(gpu) = machine else { return Ok(students.len()) };
+/// How many of the first students are trained at once: as many as are wanted and fit on the machine, by the memory that
+/// is left; at least one.
+fn fitting(machine: &Machine, students: &[Student], at_once: Option<u32>) -> Result<usize> {
+    let wanted = at_once.map_or(students.len(), |most| (most as usize).clamp(1, students.len()));
+    let Machine::Cuda(gpu) = machine else { return Ok(wanted) };
     let mut most = 0;
-    for (count, student) in students.iter().enumerate() {
+    for (count, student) in students.iter().enumerate().take(wanted) {
         most = student.bytes(gpu)?.max(most);
         if count > 0 && gpu.room(most)? <= count {
             eprintln!("note: {count} of {} students fit on the GPU at once; the others come after", students.len());
             return Ok(count);
         }
     }
-    Ok(students.len())
+    Ok(wanted)
 }
 
-/// Trains students that fit on the machine together.
+/// Trains students that fit on the machine together. Others wait; they may be asked to leave, too.
 #[expect(clippy::too_many_arguments, reason = "all of a cohort, and what it is told")]
 fn train(
     students: &mut [Student],
+    waiting: &mut [Student],
     machine: &mut Machine,
     mut teachers: Option<&mut Teachers>,
     views: &Views<'_>,
     evaluated: &[Evaluated<'_>],
     manifest: &Manifest,
-    stop: &AtomicBool,
+    control: &Control,
     sink: &mut dyn FnMut(Message),
 ) -> Result<End> {
     let end = students.iter().map(|student| student.job.total_steps()).max().unwrap_or(0);
     rayon::in_place_scope(|scope| {
         while let Some(step) = students.iter().filter_map(Student::next_step).min() {
-            if stop.load(Ordering::Relaxed) {
-                let asked = teachers
-                    .as_mut()
-                    .map_or(Ok(0.0), |teachers| teachers.finish().and_then(|()| teachers.seconds()))?;
-                return leave(students, asked, sink);
+            match control.take() {
+                Asked::Nothing => {}
+                Asked::Leave(jobs) => {
+                    let asked = seconds(teachers.as_deref())?;
+                    for student in students.iter_mut().chain(waiting.iter_mut()).filter(|one| jobs.contains(one.id())) {
+                        student.stop(asked, sink)?;
+                        student.leave();
+                    }
+                    continue;
+                }
+                Asked::Stop => {
+                    teachers.as_mut().map_or(Ok(()), |teachers| teachers.finish())?;
+                    return leave(students, seconds(teachers.as_deref())?, sink);
+                }
             }
             for student in students.iter_mut().filter(|student| student.next_step() == Some(step) && student.is_new()) {
-                student.begin(teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?);
+                student.begin(seconds(teachers.as_deref())?);
             }
             let started = Instant::now();
             let batch = views.batch(step);
@@ -197,6 +222,7 @@ fn train(
             let asked = started.elapsed();
             // Views that several students share are made once, but count for each: its time is what it would take alone.
             let mut shown: Vec<(views::Look, Shown, Duration)> = Vec::new();
+            let mut saved = false;
             for student in students.iter_mut().filter(|student| student.next_step() == Some(step)) {
                 let started = Instant::now();
                 let (images, showing) = match shown.iter().find(|(look, ..)| *look == student.look) {
@@ -217,14 +243,25 @@ fn train(
                 let shared = asked + showing;
                 student.step(machine, &images, &target, shared, sink)?;
                 if student.at_end_of_epoch() {
-                    let asked = teachers.as_ref().map_or(Ok(0.0), |teachers| teachers.seconds())?;
-                    student.finish_epoch(machine, evaluated, manifest.evaluations, asked, sink)?;
+                    student.finish_epoch(machine, evaluated, manifest, seconds(teachers.as_deref())?, sink)?;
+                    saved = true;
+                } else if student.is_to_save(&manifest.checkpoints) {
+                    student.save_between(seconds(teachers.as_deref())?, sink)?;
+                    saved = true;
                 }
+            }
+            if saved {
+                control.saved_in(students.iter().map(Student::saving).sum());
             }
         }
         teachers.map_or(Ok(()), Teachers::finish)?;
         Ok(End::Complete)
     })
+}
+
+/// That teachers spent on a GPU so far.
+fn seconds(teachers: Option<&Teachers>) -> Result<f64> {
+    teachers.map_or(Ok(0.0), Teachers::seconds)
 }
 
 /// Saves everyone. `asked` are the teachers' seconds on a GPU so far.

@@ -10,11 +10,13 @@ use super::span::Span;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Of training between two saves, at most, but for the step and the epoch that are under way.
+    /// Of training between two saves, at most, but for the step that is under way; nothing saves at the end of every
+    /// epoch.
     pub every: Span,
-    /// The weights that were best on validation images: `student.best.safetensors`.
+    /// The weights that were best on validation images, the first of equals: `student.best.safetensors`.
     pub best: bool,
-    /// The weights after these epochs: `student.epoch-N.safetensors`.
+    /// The weights after these epochs: `student.epoch-N.safetensors`. As for the result, they are the moving average where
+    /// there is one.
     pub epochs: Vec<u32>,
 }
 

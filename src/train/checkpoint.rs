@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::model::Blueprint;
 use super::watch::Watch;
 use crate::digest::hex;
+use crate::disk;
 use crate::folder::replace;
 
 const NAMES: [&str; 2] = ["checkpoint-a.safetensors", "checkpoint-b.safetensors"];
@@ -40,6 +41,9 @@ pub struct Place {
     pub seconds: f64,
     #[serde(default)]
     pub watch: Watch,
+    /// The best share of validation images so far, where the best weights are kept.
+    #[serde(default)]
+    pub best: Option<f64>,
 }
 
 /// A student's numbers.
@@ -142,8 +146,10 @@ fn parse(bytes: &[u8], job: &str) -> Result<Checkpoint> {
     Ok(Checkpoint { place, weights, moments: tensors })
 }
 
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+/// The old file stays until the new one is whole, and where there is no room for both.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    disk::ensure_room(path, bytes.len() as u64)?;
+    replace(path, bytes).map_err(|error| disk::explain(path, error))
 }
 
 /// Of the place and all numbers, tensors in the order of their names.

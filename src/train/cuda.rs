@@ -44,6 +44,8 @@ mod transfer;
 mod trial;
 pub mod weights;
 
+pub use buffer::is_out_of_memory;
+
 /// All GPUs that the driver shows (`CUDA_VISIBLE_DEVICES` chooses and numbers them), with the memory of each in bytes where
 /// the driver tells.
 ///

@@ -1,7 +1,8 @@
-//! The allocator's settings, and the memory and processor time a process used.
+//! The allocator's settings, the memory and processor time a process used, and the want of memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest value glibc takes for the size from which on an allocation gets pages of its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -24,6 +25,39 @@ pub fn peak_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Memory is wanted that is not there, of the host or of a GPU.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OutOfMemory(pub String);
+
+/// The most bytes that buffers of GPUs had at once in this process.
+static MOST_ON_GPU: AtomicU64 = AtomicU64::new(0);
+
+/// Notes how many bytes buffers of a GPU have.
+pub fn note_on_gpu(bytes: usize) {
+    MOST_ON_GPU.fetch_max(bytes as u64, Ordering::Relaxed);
+}
+
+/// The most bytes of a GPU that this process's buffers had at once; what driver and libraries take besides is not in it.
+pub fn most_on_gpu() -> u64 {
+    MOST_ON_GPU.load(Ordering::Relaxed)
+}
+
+/// For tests of what is done when memory is short: with `DISTILLERY_TEST_MEMORY=n` in the environment a machine is said
+/// to have no room for more than n students at once.
+///
+/// # Errors
+/// When it is set, and `students` are more.
+pub fn pretend(students: usize) -> Result<(), OutOfMemory> {
+    let most = std::env::var("DISTILLERY_TEST_MEMORY").ok().and_then(|text| text.parse().ok());
+    match most {
+        Some(most) if students > most => Err(OutOfMemory(format!(
+            "`DISTILLERY_TEST_MEMORY` leaves no room for {students} students at once, {most} would fit"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What new work may take without pushing others out, where the system says.

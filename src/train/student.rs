@@ -1,9 +1,9 @@
 //! One student of a cohort: its weights, its optimiser, its place in the run, and what it says.
 
 mod on_gpu;
+mod saving;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,11 +20,11 @@ use super::optimizer::{self, Layout};
 use super::teacher::weights_file;
 use super::views::{Look, student_look};
 use super::weights::{load_body, load_weights};
-use crate::card::Card;
+use crate::disk;
 use crate::event::{Epoch, Event, Failure, Message, Which, now_ms};
 use crate::folder::{Folder, replace};
 use crate::job::{Head, Init, Job, JobId, Objective};
-use crate::plan::{self, Evaluations, Places, teacher_flops};
+use crate::plan::{self, Manifest, Places, teacher_flops};
 
 /// The moving average's name in a checkpoint.
 const AVERAGE: &str = "ema";
@@ -47,8 +47,7 @@ pub struct Student {
     pub look: Look,
     id: JobId,
     attempt: u32,
-    folder: PathBuf,
-    result: PathBuf,
+    files: Folder,
     blueprint: Blueprint,
     layout: Layout,
     weights: Vec<f32>,
@@ -57,6 +56,10 @@ pub struct Student {
     place: Place,
     learning_rate: f64,
     ended: bool,
+    /// When it was last saved, or began; by a clock that nobody sets.
+    saved: Instant,
+    /// The longest that a save took.
+    saving: Duration,
     spoken: Option<Instant>,
     /// Where it is trained on a GPU; weights and moments here are then those of the last save.
     on_gpu: Option<Trained>,
@@ -77,15 +80,13 @@ impl Student {
         let own = folder.job(&id);
         fs::create_dir_all(&own).with_context(|| format!("cannot make `{}`", own.display()))?;
         let text = own.join("job.json");
-        replace(&text, job.canonical_text().as_bytes())
-            .with_context(|| format!("cannot write `{}`", text.display()))?;
+        replace(&text, job.canonical_text().as_bytes()).map_err(|error| disk::explain(&text, error))?;
         let blueprint = Blueprint::new(&job.student, job.input());
         let found = checkpoint::load(&own, id.as_str())?;
         let layout = Layout::new(&blueprint);
         let mut student = Student {
             look: student_look(&job),
             attempt: member.attempt,
-            result: folder.student(&id),
             weights: Vec::new(),
             gradient: Vec::new(),
             optimizer: optimizer::State::new(&job.optimizer, &layout),
@@ -93,10 +94,12 @@ impl Student {
             place: Place { job: id.as_str().to_owned(), ..Place::default() },
             learning_rate: 0.0,
             ended: false,
+            saved: Instant::now(),
+            saving: Duration::ZERO,
             spoken: None,
             on_gpu: None,
             asked_before: None,
-            folder: own,
+            files: folder.clone(),
             blueprint,
             id,
             job,
@@ -124,7 +127,7 @@ impl Student {
         }
         student.say(Event::Started { epoch: student.place.epoch }, sink);
         if student.place.step == student.job.total_steps() {
-            student.finish(sink)?;
+            student.finish(sink);
         }
         Ok(student)
     }
@@ -142,6 +145,10 @@ impl Student {
     /// What is measured, and what the job results in.
     fn result_weights(&self) -> &[f32] {
         self.optimizer.average.as_deref().unwrap_or(&self.weights)
+    }
+
+    pub fn id(&self) -> &JobId {
+        &self.id
     }
 
     /// The step it waits for; none when it has ended.
@@ -244,7 +251,7 @@ impl Student {
         &mut self,
         machine: &mut Machine,
         evaluated: &[Evaluated<'_>],
-        evaluations: Evaluations,
+        told: &Manifest,
         asked: f64,
         sink: &mut dyn FnMut(Message),
     ) -> Result<()> {
@@ -255,7 +262,7 @@ impl Student {
         }
         if self.at_end_of_epoch() {
             self.place.epoch += 1;
-            let due = evaluations.is_due(self.place.epoch, self.job.epochs);
+            let due = told.evaluations.is_due(self.place.epoch, self.job.epochs);
             let row = self.row(machine, if due { evaluated } else { &[] }, started)?;
             if !row.is_finite() {
                 self.diverge("an evaluation is not finite", sink);
@@ -263,9 +270,9 @@ impl Student {
             }
             let validation = row.evaluations.iter().find(|evaluation| evaluation.split == Which::Validation).cloned();
             self.say(Event::Epoch(row), sink);
-            if let Some(validation) = validation {
+            if let Some(validation) = &validation {
                 let Place { epoch, watch, .. } = &mut self.place;
-                let flags = watch.look(&validation, self.job.data.classes, *epoch, *epoch == self.job.epochs);
+                let flags = watch.look(validation, self.job.data.classes, *epoch, *epoch == self.job.epochs);
                 for (flag, message) in flags {
                     self.say(Event::Flagged { flag, message }, sink);
                 }
@@ -273,12 +280,9 @@ impl Student {
             let place = &mut self.place;
             (place.loss, place.gradient_norm, place.steps, place.seconds) = (0.0, 0.0, 0, 0.0);
             self.on_gpu.as_mut().map_or(Ok(()), Trained::forget)?;
-            if self.place.epoch == self.job.epochs {
-                self.save()?;
-                return self.finish(sink);
-            }
+            self.save_epoch(validation.as_ref(), &told.checkpoints, sink);
         }
-        self.save()
+        Ok(())
     }
 
     /// Logits `[N * classes]` of a split.
@@ -330,21 +334,6 @@ impl Student {
         })
     }
 
-    /// Saves in the middle of an epoch and says so.
-    ///
-    /// # Errors
-    /// The machine's, and the disk's.
-    pub fn stop(&mut self, asked: f64, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        if !self.ended {
-            self.settle(asked, sink)?;
-        }
-        if !self.ended {
-            self.save()?;
-            self.say(Event::Stopped { epoch: self.place.epoch, step: self.place.step }, sink);
-        }
-        Ok(())
-    }
-
     fn diverge(&mut self, what: &str, sink: &mut dyn FnMut(Message)) {
         let message = format!("{what} at step {}, learning rate {:e}", self.place.step, self.learning_rate);
         self.fail(Failure::NotFinite, message, sink);
@@ -360,32 +349,5 @@ impl Student {
 
     pub fn say(&self, event: Event, sink: &mut dyn FnMut(Message)) {
         sink(Message { job: self.id.clone(), attempt: self.attempt, at_ms: now_ms(), event });
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.place.serial += 1;
-        let moments = self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice()));
-        let average = self.optimizer.average.as_deref().map(|average| (AVERAGE, average));
-        let moments: Vec<(&str, &[f32])> = moments.chain(average).collect();
-        checkpoint::save(&self.folder, &self.place, &self.weights, &moments)
-    }
-
-    /// Weights with their card, which is there before them.
-    fn export(&self, path: &Path, weights: &[f32]) -> Result<()> {
-        let card = path.with_extension("json");
-        let text = serde_json::to_string_pretty(&Card::of(&self.job).to_json())?;
-        replace(&card, text.as_bytes()).with_context(|| format!("cannot write `{}`", card.display()))?;
-        checkpoint::save_student(path, &self.blueprint, weights, self.id.as_str())
-    }
-
-    /// The result first, then the word that it is there: whoever reads the word finds the file.
-    fn finish(&mut self, sink: &mut dyn FnMut(Message)) -> Result<()> {
-        if self.optimizer.average.is_some() {
-            self.export(&self.result.with_file_name(LAST_WEIGHTS), &self.weights)?;
-        }
-        self.export(&self.result, self.result_weights())?;
-        self.ended = true;
-        self.say(Event::Finished, sink);
-        checkpoint::remove(&self.folder)
     }
 }

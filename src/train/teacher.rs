@@ -5,7 +5,6 @@ mod recorded;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use sha2::{Digest, Sha256};
 
+use super::control::Control;
 use super::cuda::{self, frozen::Answers};
 use super::evaluation::{CHUNK, Evaluated};
 use super::model::Blueprint;
@@ -230,15 +230,15 @@ impl Teachers {
 
     /// Asks what is asked once, before the first step. What was answered is kept in `file` and not asked again.
     ///
-    /// False if `stop` was raised on the way.
-    pub fn prepare(&mut self, views: &Views, key: &str, file: &Path, stop: &AtomicBool) -> Result<bool> {
+    /// False if a stop was asked for on the way.
+    pub fn prepare(&mut self, views: &Views, key: &str, file: &Path, control: &Control) -> Result<bool> {
         let Asked::Once(still) = self.asked else { return Ok(true) };
         let mut chunks: Vec<Tensor> = kept::load(file, key).into_iter().collect();
         let mut done = chunks.first().map_or(Ok(0), |answers| answers.dim(0))? as u32;
         let mut saved = Instant::now();
         while done < views.count() {
             let range = done..(done + CHUNK as u32).min(views.count());
-            let Some(answers) = self.answer_still(views, still, range.clone(), stop)? else {
+            let Some(answers) = self.answer_still(views, still, range.clone(), control)? else {
                 kept::save(file, key, &chunks)?;
                 return Ok(false);
             };
@@ -261,7 +261,7 @@ impl Teachers {
         views: &Views,
         still: Still,
         range: Range<u32>,
-        stop: &AtomicBool,
+        control: &Control,
     ) -> Result<Option<Tensor>> {
         let answer = |crop: u32| -> Result<Tensor> {
             let mut logits = Vec::new();
@@ -271,7 +271,7 @@ impl Teachers {
             self.target(logits)
         };
         match still {
-            Still::Window(_) if stop.load(Ordering::Relaxed) => Ok(None),
+            Still::Window(_) if control.is_stopped() => Ok(None),
             Still::Window(_) => answer(0).map(Some),
             // The mean of probabilities: the paper does not say which mean (paper.md 3.2), and a mean of logits would
             // let one confused crop outvote the rest.
@@ -279,9 +279,9 @@ impl Teachers {
                 // Of every teacher by itself where the student is given all.
                 let rows = range.len() * self.width / self.classes;
                 let answer = |crop| Ok((answer(crop)?.reshape((rows, self.classes))?, 1.0));
-                let mut answers = (0..crops).map_while(|crop| (!stop.load(Ordering::Relaxed)).then(|| answer(crop)));
+                let mut answers = (0..crops).map_while(|crop| (!control.is_stopped()).then(|| answer(crop)));
                 let mean = mean_probabilities(&mut answers);
-                if stop.load(Ordering::Relaxed) {
+                if control.is_stopped() {
                     return Ok(None);
                 }
                 Ok(Some(mean?.reshape((range.len(), self.width))?))

@@ -25,3 +25,5 @@ mod store;
 mod train;
 mod verbs;
 mod views;
+#[cfg(target_os = "linux")]
+mod worker;

@@ -490,7 +490,7 @@ fn a_set_that_changes_is_noticed() {
     assert_eq!(rows(&train(&manifest, &folder), &job).len(), 1);
     fs::remove_dir_all(folder.job(&job.id())).unwrap();
     fs::copy(own.join("dark/1.png"), own.join("dark/2.png")).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = distillery::train::Control::default();
     let error = distillery::train::run(&manifest, &folder, &stop, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("`own` is no longer what it was"), "{error:#}");
 }

@@ -1,15 +1,14 @@
 //! Jobs small enough for tests, on the data set in the binary.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
-use distillery::event::{Event, Message};
+use distillery::event::{Event, Line, Message};
 use distillery::folder::Folder;
 use distillery::job::*;
 use distillery::plan::{Manifest, Plan, Student};
 use distillery::source::{Origin, Source};
 use distillery::train::data;
-use distillery::train::{self, End};
+use distillery::train::{self, Control, End};
 
 pub fn data() -> Data {
     static DATA: OnceLock<Data> = OnceLock::new();
@@ -109,9 +108,19 @@ pub fn manifest(jobs: &[&Job], attempt: u32) -> Manifest {
 /// Trains to the end and returns what was said.
 pub fn train(manifest: &Manifest, folder: &Folder) -> Vec<Message> {
     let mut messages = Vec::new();
-    let end = train::run(manifest, folder, &AtomicBool::new(false), &mut |message| messages.push(message)).unwrap();
+    let end = train::run(manifest, folder, &Control::default(), &mut |message| messages.push(message)).unwrap();
     assert_eq!(end, End::Complete);
     messages
+}
+
+/// What a worker said on its standard output, but for its heartbeat.
+pub fn messages(said: &str) -> Vec<Message> {
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("`{line}`")));
+    let messages = lines.filter_map(|line| match line {
+        Line::Message(message) => Some(*message),
+        Line::Beat { .. } => None,
+    });
+    messages.collect()
 }
 
 /// The rows of one job without its times, as text: equal texts are equal bits.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use distillery::card::Card;
 use distillery::event::{Event, Message};
@@ -12,7 +11,7 @@ use distillery::job::*;
 use distillery::plan::{Manifest, Plan};
 use distillery::train::model::{Blueprint, Role};
 use distillery::train::weights::{load_body, load_weights};
-use distillery::train::{self, End};
+use distillery::train::{self, Control, End};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -98,7 +97,7 @@ fn a_head_of_other_classes_is_replaced_only_when_that_is_said() {
         (job, manifest)
     };
     let (_, kept) = with(Head::Keep);
-    let error = format!("{:#}", train::run(&kept, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err());
+    let error = format!("{:#}", train::run(&kept, &folder, &Control::default(), &mut |_| {}).unwrap_err());
     assert!(error.contains("`head.fc.weight` is F32 [7, 16, 1, 1], expected F32 [10, 16, 1, 1]"), "{error}");
     assert!(error.contains("head = \"reset\""), "{error}");
     let (job, reset) = with(Head::Reset);
@@ -153,13 +152,13 @@ fn a_moving_average_is_what_a_job_results_in() {
 fn stopped_at_every_step(job: &Job, folder: &Folder) -> Vec<Message> {
     let mut said = Vec::new();
     for attempt in 1..=200 {
-        let stop = AtomicBool::new(false);
+        let stop = Control::default();
         let manifest: Manifest = manifest(&[job], attempt);
         let mut steps = 0;
         let end = train::run(&manifest, folder, &stop, &mut |message| {
             steps += u32::from(matches!(message.event, Event::Step { .. }));
             if steps > 0 || attempt % 3 == 0 {
-                stop.store(true, Ordering::Relaxed);
+                stop.stop();
             }
             said.push(message);
         });

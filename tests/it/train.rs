@@ -1,14 +1,13 @@
 //! The cohort loop: company, threads, interruptions and teachers.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use distillery::event::{Event, Failure, Message, Which};
 use distillery::folder::Folder;
 use distillery::job::*;
-use distillery::train::{self, End, network, optimizer, teacher};
+use distillery::train::{self, Control, End, network, optimizer, teacher};
 
-use crate::small::{MODES, distil, labels, manifest, rows, train};
+use crate::small::{MODES, distil, labels, manifest, messages, rows, train};
 
 fn folder() -> (tempfile::TempDir, Folder) {
     let place = tempfile::tempdir().unwrap();
@@ -113,14 +112,16 @@ fn cut_everywhere(both: [&Job; 2], undisturbed: &Folder) {
     // The flag is raised at the first word after each start: one step more is made, or none.
     loop {
         attempt += 1;
-        let stop = AtomicBool::new(false);
+        let stop = Control::default();
         let mut words = 0;
         // The scheduler does not start what is finished.
         let open: Vec<&Job> = both.into_iter().filter(|job| !disturbed.student(&job.id()).is_file()).collect();
         let end = train::run(&manifest(&open, attempt), &disturbed, &stop, &mut |message| {
             if matches!(message.event, Event::Step { .. } | Event::Epoch(_)) {
                 words += 1;
-                stop.store(words >= attempt % 3, Ordering::Relaxed);
+                if words >= attempt % 3 {
+                    stop.stop();
+                }
             }
             said.push(message);
         });
@@ -145,10 +146,12 @@ fn a_torn_checkpoint_costs_an_epoch_and_nothing_else() {
     let job = labels(4);
     let expected = train(&manifest(&[&job], 1), &undisturbed);
     let (_place, disturbed) = folder();
-    let stop = AtomicBool::new(false);
+    let stop = Control::default();
     let mut said = Vec::new();
     let end = train::run(&manifest(&[&job], 1), &disturbed, &stop, &mut |message| {
-        stop.store(matches!(&message.event, Event::Epoch(epoch) if epoch.epoch == 3), Ordering::Relaxed);
+        if matches!(&message.event, Event::Epoch(epoch) if epoch.epoch == 3) {
+            stop.stop();
+        }
         said.push(message);
     });
     assert_eq!(end.unwrap(), End::Stopped);
@@ -220,13 +223,13 @@ fn a_teacher_that_is_asked_once_can_be_stopped() {
     let mut stopped = 0;
     let mut said = Vec::new();
     loop {
-        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let stop = std::sync::Arc::new(Control::default());
         let presser = std::sync::Arc::clone(&stop);
         // Longer each time, until everything is answered.
         let patience = std::time::Duration::from_millis(150 * (1 + stopped));
         let pressing = std::thread::spawn(move || {
             std::thread::sleep(patience);
-            presser.store(true, Ordering::Relaxed);
+            presser.stop();
         });
         let end = train::run(&manifest(&[&job], 1), &folder, &stop, &mut |message| said.push(message)).unwrap();
         pressing.join().unwrap();
@@ -351,7 +354,7 @@ fn weights_on_disk_teach() {
     assert_eq!(by_file, rows(&train(&manifest(&[&by_job], 1), &folder), &by_job));
 
     let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 14, width: 4 }));
-    let error = train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let error = train::run(&wrong, &folder, &Control::default(), &mut |_| {}).unwrap_err();
     let error = format!("{error:#}");
     assert!(
         error.contains("missing: `stages.0.blocks.1.norm1.weight`")
@@ -359,7 +362,7 @@ fn weights_on_disk_teach() {
         "{error}"
     );
     let (_, wrong) = from_file(Model::BitResnetSmall(BitResnetSmall { depth: 8, width: 8 }));
-    let error = format!("{:#}", train::run(&wrong, &folder, &AtomicBool::new(false), &mut |_| {}).unwrap_err());
+    let error = format!("{:#}", train::run(&wrong, &folder, &Control::default(), &mut |_| {}).unwrap_err());
     assert!(error.contains("expected F32 [8, 1, 3, 3]"), "{error}");
 }
 
@@ -520,9 +523,11 @@ fn a_recorded_stream_is_the_live_teacher() {
 
     let (_place, folder, _) = taught();
     // Another student records the first epoch only, and a bit.
-    let stop = AtomicBool::new(false);
+    let stop = Control::default();
     let end = train::run(&recorded(&other), &folder, &stop, &mut |message| {
-        stop.fetch_or(matches!(message.event, Event::Epoch(_)), Ordering::Relaxed);
+        if matches!(message.event, Event::Epoch(_)) {
+            stop.stop();
+        }
     });
     assert_eq!(end.unwrap(), End::Stopped);
     let path = folder.recording(&distillery::plan::stream_key(&job));
@@ -585,8 +590,7 @@ fn bits_are_those_of_lesser_processors() {
                 .unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let messages: Vec<_> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            rows(&messages, &job)
+            rows(&messages(&said), &job)
         };
         let all = with("");
         assert_eq!(all.len(), 1);

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail};
 use cudarc::driver::{DriverError, result, sys};
 
 pub use super::argument::{Argument, Channels, Spread};
-use super::buffer::{Buffer, OutOfMemory, write_floats};
+use super::buffer::{Buffer, out_of_memory, write_floats};
 use super::library;
 use super::mark::Recorded;
 use super::source;
+use crate::train::memory;
 
 /// A place in the GPU's memory.
 pub type Address = u64;
@@ -165,10 +166,11 @@ impl Gpu {
             Ok(address) => {
                 let (now, most) = self.held.get();
                 self.held.set((now + bytes, most.max(now + bytes)));
+                memory::note_on_gpu(now + bytes);
                 Ok(Buffer::new(self, address, bytes))
             }
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                Err(anyhow::Error::new(OutOfMemory { wanted: bytes, free: self.memory().map_or(0, |(free, _)| free) }))
+                Err(out_of_memory(bytes, self.memory().map_or(0, |(free, _)| free)).into())
             }
             Err(error) => Err(error).context("cannot allocate memory of the GPU"),
         }

@@ -1,12 +1,12 @@
 //! A GPU at a cohort's service: views made on it, networks planned for it, memory shared among them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
-use super::buffer::{Buffer, OutOfMemory, floats, write_floats};
+use super::buffer::{Buffer, floats, is_out_of_memory, out_of_memory, write_floats};
 use super::device::{Address, Argument, Gpu, Number, Spread};
 use super::libraries::Libraries;
 use super::loader::Loader;
@@ -14,6 +14,7 @@ use super::mark::Recorded;
 use super::operation::{Numbers, u32_of};
 use super::program::{Program, passes};
 use crate::job::{Input, Model, Precision};
+use crate::train::memory::OutOfMemory;
 use crate::train::mixing::{Mixed, in_box};
 use crate::train::model::graph;
 use crate::train::moment::Moment;
@@ -32,6 +33,8 @@ pub struct Machine {
     looks: RefCell<Vec<Shown>>,
     /// Images that come from the host.
     staging: RefCell<Option<Buffer>>,
+    /// Passes that a training batch takes, at least.
+    parts: Cell<usize>,
 }
 
 /// The memory of a step, of whichever program is the largest.
@@ -98,6 +101,7 @@ impl Machine {
             programs: RefCell::default(),
             looks: RefCell::default(),
             staging: RefCell::default(),
+            parts: Cell::new(1),
         }))
     }
 
@@ -126,6 +130,12 @@ impl Machine {
         }
         let address = piece.buffer.as_ref().map(|buffer| buffer.address);
         Ok((address.context("the piece was just made")?, piece.generation))
+    }
+
+    /// Batches of training steps that are planned from now on take so many passes, at least, where their images do not
+    /// meet.
+    pub fn cut(&self, parts: u32) {
+        self.parts.set(parts.max(1) as usize);
     }
 
     /// Bytes that are free, the shared piece among them.
@@ -168,10 +178,11 @@ impl Machine {
         let room = room.saturating_sub(beside);
         let gathers = network.steps.iter().any(|step| step.layer.gathers() > 0);
         let whole = task == Task::WholeSteps || training && gathers;
+        let least = if training && !whole { self.parts.get().min(batch) } else { 1 };
         let mut fitting = None;
         let cut = passes(batch, |images| {
             let cut = batch / images;
-            if images > MOST_IMAGES || whole && cut > 1 {
+            if images > MOST_IMAGES || whole && cut > 1 || cut < least {
                 return Ok(false);
             }
             match Program::new(&self.libraries, &network, number(precision), images, cut, training) {
@@ -180,7 +191,9 @@ impl Machine {
                     Ok(true)
                 }
                 Ok(_) => Ok(false),
-                Err(error) if error.chain().any(|cause| cause.is::<OutOfMemory>()) => Ok(false),
+                Err(error) if error.chain().any(|cause| cause.is::<OutOfMemory>() || is_out_of_memory(cause)) => {
+                    Ok(false)
+                }
                 Err(error) => Err(error),
             }
         })?;
@@ -190,14 +203,14 @@ impl Machine {
                     true => ("BatchNorm", "a network with GroupNorm"),
                     false => ("such a loss", "another distance"),
                 };
-                bail!(
+                return Err(OutOfMemory(format!(
                     "{who} needs all {batch} images of a step at once, and the GPU has no room for them ({} MiB are \
                      free)\nhint: give it a smaller batch or cohort, or {or}",
                     room >> 20
-                )
+                ))
+                .into());
             }
-            return Err(OutOfMemory { wanted: room + 1, free: room })
-                .context("not even one image fits beside the network");
+            return Err(out_of_memory(room + 1, room)).context("not even one image fits beside the network");
         };
         let planned = Planned { program: Rc::new(program), passes };
         self.piece(planned.program.bytes)?;

@@ -21,11 +21,12 @@ impl Student {
         trained::bytes(machine, &self.job)
     }
 
-    /// Moves to the machine it is trained on.
+    /// Moves to the machine it is trained on, where its clock begins.
     ///
     /// # Errors
     /// When there is no room.
     pub fn enter(&mut self, machine: &Machine) -> Result<()> {
+        self.saved = Instant::now();
         if let (Machine::Cuda(machine), false) = (machine, self.ended) {
             let Place { loss, gradient_norm: norm, steps, .. } = self.place;
             let sums = Sums { loss, norm, steps };

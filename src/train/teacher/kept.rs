@@ -13,6 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
+use crate::disk;
 use crate::folder::replace;
 
 const NAME: &str = "logits";
@@ -27,9 +28,8 @@ pub(super) fn save(file: &Path, key: &str, chunks: &[Tensor]) -> Result<()> {
     let view = TensorView::new(Dtype::F32, all.dims().to_vec(), &bytes)?;
     let bytes = safetensors::serialize([(NAME, view)], Some(metadata))?;
     let folder = file.parent().context("a file lies in a folder")?;
-    fs::create_dir_all(folder)
-        .and_then(|()| replace(file, &bytes))
-        .with_context(|| format!("cannot write `{}`", file.display()))
+    disk::ensure_room(file, bytes.len() as u64)?;
+    fs::create_dir_all(folder).and_then(|()| replace(file, &bytes)).map_err(|error| disk::explain(file, error))
 }
 
 pub(super) fn load(file: &Path, key: &str) -> Option<Tensor> {

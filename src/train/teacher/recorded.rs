@@ -5,6 +5,7 @@
 //! length, each with a checksum over key, step and numbers. A record that is missing, torn or of another stream is
 //! asked for and written again, and an interrupted run leaves nothing to repair.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::disk;
+
 const CHECKSUM_BYTES: usize = 16;
+/// Written between two looks at the room that is left.
+const LOOK_EVERY_BYTES: u64 = 8 << 20;
 
 /// The answers to one stream.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub struct Recording {
     key: String,
     /// Of a record: batch times classes.
     numbers: usize,
+    /// Bytes that may be written before the next look at the room that is left.
+    room: Cell<u64>,
 }
 
 impl Recording {
@@ -37,7 +44,7 @@ impl Recording {
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
         };
         let file = open().with_context(|| format!("cannot open `{}`", path.display()))?;
-        Ok(Recording { file, path: path.to_owned(), key: key.to_owned(), numbers })
+        Ok(Recording { file, path: path.to_owned(), key: key.to_owned(), numbers, room: Cell::new(0) })
     }
 
     /// The logits of a step, if they were recorded.
@@ -67,9 +74,14 @@ impl Recording {
         let logits: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
         let mut bytes = self.checksum(step, &logits);
         bytes.extend(logits);
-        self.file
-            .write_all_at(&bytes, step * self.length() as u64)
-            .with_context(|| format!("cannot write `{}`", self.path.display()))
+        let wanted = bytes.len() as u64;
+        if self.room.get() < wanted {
+            let some = LOOK_EVERY_BYTES.max(wanted);
+            disk::ensure_room(&self.path, some)?;
+            self.room.set(some);
+        }
+        self.room.set(self.room.get() - wanted);
+        self.file.write_all_at(&bytes, step * self.length() as u64).map_err(|error| disk::explain(&self.path, error))
     }
 
     fn length(&self) -> usize {
