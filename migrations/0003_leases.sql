@@ -11,9 +11,8 @@ ALTER TABLE jobs ADD COLUMN priority BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN retry_at_ms BIGINT;
 CREATE INDEX jobs_owner ON jobs (owner);
 
--- Most that a worker had in memory, and what it was expected to take.
+-- Most that a worker had in memory, and how long its cohort was expected to take.
 ALTER TABLE attempts ADD COLUMN memory_bytes BIGINT;
-ALTER TABLE attempts ADD COLUMN expected_memory_bytes BIGINT;
 ALTER TABLE attempts ADD COLUMN expected_seconds DOUBLE PRECISION;
 
 -- Processes that start workers. One that was killed never ends here; its leases do.
@@ -29,18 +28,4 @@ CREATE TABLE schedulers (
     ended_ms BIGINT,
     -- 'drain': start nothing more; 'stop': save and end; 'now': end at once.
     wish TEXT CHECK (wish IN ('drain', 'stop', 'now'))
-);
-
--- What short trials measured, by shape of the work and device.
-CREATE TABLE probes (
-    shape TEXT NOT NULL,
-    device TEXT NOT NULL,
-    host TEXT NOT NULL,
-    version TEXT NOT NULL,
-    at_ms BIGINT NOT NULL,
-    -- Of a step: middle, and how far the quartiles lie apart.
-    step_seconds DOUBLE PRECISION NOT NULL,
-    spread_seconds DOUBLE PRECISION NOT NULL,
-    memory_bytes BIGINT,
-    PRIMARY KEY (shape, device, host, version)
 );

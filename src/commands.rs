@@ -12,6 +12,7 @@ mod logs;
 mod models;
 mod nominal;
 mod plan;
+mod price;
 mod query;
 mod report;
 mod run;

@@ -121,6 +121,8 @@ pub struct Settings {
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,
+    /// Floating-point operations that one thread did in a second so far, where that is known.
+    pub flops_per_second: Option<f64>,
     /// Hours of devices after which everything is saved and left.
     pub budget: Option<f64>,
     pub watch: Watch,

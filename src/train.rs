@@ -56,7 +56,7 @@ use crate::job::{Data, Job, Objective};
 use crate::plan::{Manifest, Places, stream_key};
 use crate::source::{FASHION_MNIST_8K2K, Origin, Source};
 pub use control::Control;
-pub use probe::probe;
+pub use probe::{Probe, probe};
 
 use control::Asked;
 use data::DataSet;

@@ -1,38 +1,39 @@
 //! `plan`: what `run` would do, and its price. Runs nothing and writes nothing.
 
 use std::collections::{BTreeSet, HashMap};
-use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::price::{Known, Price};
 use super::run::plan_of;
 use super::{print, print_json, read_priced, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::{Plan, Planned, cohort_cost, job_cost};
+use crate::plan::{Plan, cohort_cost, job_cost};
 use crate::store::{self, Store};
-use crate::train;
 
 pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
     let (experiment, absent) = read_priced(&arguments.experiment)?;
     let folder = Folder::new(&arguments.place.folder);
-    let (done, rate) = match Store::open_read_only(&folder.store()).await {
-        Ok(store) => (store.done().await?, store.flops_per_second().await?),
-        Err(store::Error::Missing { .. }) => (BTreeSet::new(), None),
+    let (done, known) = match Store::open_read_only(&folder.store()).await {
+        Ok(store) => (store.done().await?, Known::of(&store).await?),
+        Err(store::Error::Missing { .. }) => (BTreeSet::new(), Known::default()),
         Err(error) => return Err(error.into()),
     };
     let plan = plan_of(&experiment, &folder, done);
-    let rate = Rate::new(&plan, rate, absent.is_empty(), f64::from(arguments.gpu_tflops))?;
+    // What could not be run here need not be known for how long.
+    let price = if absent.is_empty() { Price::of(&plan, &known)? } else { None };
+    let tflops = f64::from(arguments.gpu_tflops);
     if arguments.json {
-        print_json(&Listing { not_here: &absent, ..Listing::new(&experiment, &plan, &rate) })?;
+        print_json(&Listing { not_here: &absent, ..Listing::new(&experiment, &plan, price, tflops) })?;
     } else {
         let rows = if plan.jobs.len() > MOST_ROWS && !arguments.all { groups(&plan) } else { rows(&experiment, &plan) };
-        print(&format!("{rows}{}", text(&plan, &rate)))?;
+        print(&format!("{rows}{}", text(&plan, price.as_ref(), tflops)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -40,40 +41,9 @@ pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
 /// More jobs are told by their kinds.
 const MOST_ROWS: usize = 100;
 
-/// What one core computes in a second, and who says so; and a GPU, as was told.
-struct Rate {
-    flops_per_second: Option<f64>,
-    source: &'static str,
-    cores: usize,
-    gpu_tflops: f64,
-}
-
-impl Rate {
-    /// `here` is whether it could be run here: else nobody needs to know for how long.
-    fn new(plan: &Plan, stored: Option<f64>, here: bool, gpu_tflops: f64) -> Result<Rate> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        // The cheapest says what a small network reaches, and is soon asked.
-        let cheapest = plan.open().min_by(|a, b| {
-            let of = |planned: &Planned| planned.job.student.training_flops(planned.job.input());
-            of(a).total_cmp(&of(b))
-        });
-        let (flops_per_second, source) = match (stored, cheapest) {
-            (Some(rate), Some(_)) if here => (Some(rate), "the store's epochs"),
-            (None, Some(planned)) if here => (Some(train::probe(&planned.job)?), "a probe of half a second"),
-            // Nothing is open, or cannot be done.
-            _ => (None, "nothing"),
-        };
-        Ok(Rate { flops_per_second, source, cores, gpu_tflops })
-    }
-
-    fn seconds(&self, plan: &Plan) -> Option<f64> {
-        let cores = self.cores.min(plan.cohorts.len()).max(1) as f64;
-        self.flops_per_second.map(|rate| plan.cost().total() / rate / cores)
-    }
-
-    fn gpu_hours(&self, plan: &Plan) -> f64 {
-        plan.cost().total() / self.gpu_tflops / 1e12 / 3600.0
-    }
+/// GPU-hours at so many TFLOP/s.
+fn gpu_hours(plan: &Plan, tflops: f64) -> f64 {
+    plan.cost().total() / tflops / 1e12 / 3600.0
 }
 
 #[derive(Serialize)]
@@ -88,8 +58,8 @@ struct Listing<'a> {
     open: usize,
     student_flops: f64,
     teacher_flops: f64,
-    seconds: Option<f64>,
-    rate_from: &'a str,
+    /// On this machine.
+    price: Option<Price>,
     gpu_hours: f64,
     gpu_tflops: f64,
     disk_bytes: f64,
@@ -119,7 +89,7 @@ struct Group<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn new(experiment: &'a Experiment, plan: &'a Plan, rate: &'a Rate) -> Listing<'a> {
+    fn new(experiment: &'a Experiment, plan: &'a Plan, price: Option<Price>, tflops: f64) -> Listing<'a> {
         let cost = plan.cost();
         Listing {
             experiment: &experiment.name,
@@ -158,10 +128,9 @@ impl<'a> Listing<'a> {
             open: plan.open().count(),
             student_flops: cost.student_flops,
             teacher_flops: cost.teacher_flops,
-            seconds: rate.seconds(plan),
-            rate_from: rate.source,
-            gpu_hours: rate.gpu_hours(plan),
-            gpu_tflops: rate.gpu_tflops,
+            price,
+            gpu_hours: gpu_hours(plan, tflops),
+            gpu_tflops: tflops,
             disk_bytes: plan.bytes(),
             not_here: &[],
         }
@@ -238,7 +207,7 @@ fn groups(plan: &Plan) -> String {
     table::table(&["data", "teaching", "student", "epochs", "jobs", "open", "alone"], &rows)
 }
 
-fn text(plan: &Plan, rate: &Rate) -> String {
+fn text(plan: &Plan, price: Option<&Price>, tflops: f64) -> String {
     let mut text = String::new();
     let (all, open) = (plan.jobs.len(), plan.open().count());
     text += &format!("\n{all} jobs, {} done, {open} open in {} cohorts\n", all - open, plan.cohorts.len());
@@ -251,21 +220,42 @@ fn text(plan: &Plan, rate: &Rate) -> String {
             table::flops(shared.teacher_flops),
             table::flops(alone.total()),
         );
-        if let (Some(seconds), Some(rate_here)) = (rate.seconds(plan), rate.flops_per_second) {
-            text += &format!(
-                "about {} on {} cores, evaluations not counted, at {}/s a core by {}\n",
-                table::duration(Duration::from_secs_f64(seconds.min(1e12))),
-                rate.cores,
-                table::flops(rate_here),
-                rate.source,
-            );
+        if let Some(price) = price {
+            text += &here(price);
         }
         text += &format!(
             "{} GPU-hours at {} TFLOP/s; {} on disk\n",
-            grouped(rate.gpu_hours(plan)),
-            rate.gpu_tflops,
+            grouped(gpu_hours(plan, tflops)),
+            tflops,
             table::bytes(plan.bytes()),
         );
+    }
+    text
+}
+
+/// How long it takes on this machine, and how that is known.
+fn here(price: &Price) -> String {
+    let [least, middle, most] = [price.least_seconds, price.seconds, price.most_seconds]
+        .map(|seconds| table::duration(Duration::from_secs_f64(seconds.min(1e12))));
+    let span = if least == most { String::new() } else { format!(" ({least} to {most})") };
+    let of = |count: usize| if count == 1 { "1 kind".to_owned() } else { format!("{count} kinds") };
+    let sources = match (price.from_store, price.from_trials) {
+        (kinds, 0) => format!("the store's epochs of {} of student", of(kinds)),
+        (0, kinds) => format!("short trials of {} of student", of(kinds)),
+        (stored, tried) => format!("the store's epochs of {} of student and short trials of {}", of(stored), of(tried)),
+    };
+    let mut text = format!(
+        "about {middle}{span} on {} cores, evaluations not counted, at {}/s a core by {sources}\n",
+        price.cores,
+        table::flops(price.flops_per_second),
+    );
+    if price.share != 1.0 {
+        let came =
+            format!("{} cohorts took {:.2} times what was expected, in the middle", price.expectations, price.share);
+        text += &format!("{came}: that is in it\n");
+    }
+    if let Some(bytes) = price.bytes {
+        text += &format!("about {} of memory for the students of the largest cohort\n", table::bytes(bytes as f64));
     }
     text
 }

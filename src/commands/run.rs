@@ -60,6 +60,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             places: experiment.places.clone(),
             folder: folder.clone(),
             provenance: provenance(&names.join(","), threads),
+            flops_per_second: store.flops_per_second().await?,
             budget: arguments.budget,
             watch: watch()?,
         };

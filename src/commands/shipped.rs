@@ -35,6 +35,7 @@ pub const EXPERIMENTS: Shipped = shipped!("experiments":
     "fig7-labels"
     "figs9-12-consistency"
     "mixup-strength"
+    "other-sets"
     "precision"
     "quickstart"
     "replayed-views"

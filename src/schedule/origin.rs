@@ -22,6 +22,7 @@ pub fn provenance(device: &str, threads: u32) -> Provenance {
         binary_sha256: binary_sha256().unwrap_or_default(),
         git_commit: git_commit(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
+        expected_ms: None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::stop::{Level, Stop};
 use super::{Ended, Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
 use crate::event::{Event, Line, Message};
 use crate::job::{Job, JobId};
-use crate::plan::{CohortId, Device, Manifest, Plan, Student};
+use crate::plan::{CohortId, Device, Manifest, Plan, Student, cohort_cost};
 use crate::store::{Claim, Provenance, Store, Taken};
 use look::Others;
 use trouble::{Disk, Resting, Shape, Stall};
@@ -265,7 +265,12 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         threads: u32,
     ) -> Result<Vec<Student>, Error> {
         let jobs: Vec<JobId> = students.iter().map(|(job, _)| job.clone()).collect();
-        let provenance = Provenance { threads, device: device.to_string(), ..self.settings.provenance.clone() };
+        let expected = self.settings.flops_per_second.filter(|_| !device.is_cuda()).map(|rate| {
+            let seconds = cohort_cost(&self.plan.cohorts[cohort]).total() / rate / f64::from(threads);
+            (1e3 * seconds) as u64
+        });
+        let own = self.settings.provenance.clone();
+        let provenance = Provenance { threads, device: device.to_string(), expected_ms: expected, ..own };
         let (lease, dead) = (self.settings.watch.lease, &self.others.dead);
         let claims = self.store.claim(&jobs, &self.id(cohort), &provenance, lease, dead).await?;
         let mut ours = Vec::new();

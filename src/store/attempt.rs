@@ -32,6 +32,8 @@ pub struct Provenance {
     pub git_commit: Option<String>,
     /// As typed.
     pub command: String,
+    /// How long the cohort of an attempt is expected to take.
+    pub expected_ms: Option<u64>,
 }
 
 /// How the scheduler ends an attempt whose worker did not.
@@ -247,8 +249,8 @@ async fn begin_one(
     .await?;
     sqlx::query(
         "INSERT INTO attempts (job, attempt, owner, cohort, host, pid, device, threads, version, binary_sha256,
-             git_commit, command, started_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             git_commit, command, started_ms, expected_seconds)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(job.as_str())
     .bind(attempt)
@@ -263,6 +265,7 @@ async fn begin_one(
     .bind(&provenance.git_commit)
     .bind(&provenance.command)
     .bind(now)
+    .bind(provenance.expected_ms.map(|expected| expected as f64 / 1e3))
     .execute(&mut *connection)
     .await?;
     Ok(Claim::Begun(u32::try_from(attempt).unwrap_or(u32::MAX)))

@@ -212,7 +212,7 @@ impl DataSet {
 }
 
 /// Where what was found out and decoded is kept: `$DISTILLERY_CACHE`, or the user's cache.
-fn cache_folder() -> Option<PathBuf> {
+pub fn cache_folder() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("DISTILLERY_CACHE")
         .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("distillery")))

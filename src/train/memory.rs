@@ -21,8 +21,17 @@ pub fn keep_freed_pages() {
 
 /// The most resident memory this process had so far, where the system says.
 pub fn peak_bytes() -> Option<u64> {
+    of_status("VmHWM:")
+}
+
+/// The resident memory of this process, where the system says.
+pub fn resident_bytes() -> Option<u64> {
+    of_status("VmRSS:")
+}
+
+fn of_status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -75,7 +75,7 @@ fn a_new_user_finds_the_way() {
 
     let plan = json(&["plan", "mine", "--json"]);
     assert_eq!((plan["open"].as_u64(), plan["done"].as_u64()), (Some(9), Some(0)));
-    assert!(plan["seconds"].as_f64().unwrap() > 0.0);
+    assert!(plan["price"]["seconds"].as_f64().unwrap() > 0.0);
     assert!(!place.path().join("runs").exists(), "plan wrote something");
 
     let table = ok(&["run", "mine", "--quiet"]);

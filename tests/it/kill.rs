@@ -29,18 +29,18 @@ teaching = ["fixed/cc", "consistent/ic", "function-matching"]
 epochs = [6, 20]
 "#;
 
-struct Sweep {
-    place: tempfile::TempDir,
+pub struct Sweep {
+    pub place: tempfile::TempDir,
 }
 
 impl Sweep {
-    fn new() -> Sweep {
+    pub fn new() -> Sweep {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("killed.toml"), EXPERIMENT).unwrap();
         Sweep { place }
     }
 
-    fn command(&self, verb: &str) -> Command {
+    pub fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_distillery"));
         command.current_dir(self.place.path()).arg(verb).stdin(Stdio::null());
         command
@@ -52,12 +52,12 @@ impl Sweep {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    fn finish(&self) {
+    pub fn finish(&self) {
         let output = self.start().wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn query(&self, sql: &str) -> Vec<Value> {
+    pub fn query(&self, sql: &str) -> Vec<Value> {
         let output = self.command("query").args([sql, "--json"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -84,7 +84,20 @@ impl Sweep {
         files.collect()
     }
 
-    fn compare(&self, undisturbed: &Sweep) {
+    /// Whether every job is.
+    pub fn is_done(&self) -> bool {
+        if !self.place.path().join("runs/store.sqlite").exists() {
+            return false;
+        }
+        let output =
+            self.command("query").args(["SELECT id FROM jobs WHERE state <> 'done'", "--json"]).output().unwrap();
+        let jobs: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let any = self.command("query").args(["SELECT id FROM jobs LIMIT 1", "--json"]).output().unwrap();
+        let any: Vec<Value> = serde_json::from_slice(&any.stdout).unwrap_or_default();
+        output.status.success() && jobs.is_empty() && !any.is_empty()
+    }
+
+    pub fn compare(&self, undisturbed: &Sweep) {
         for (sql, rows) in undisturbed.numbers() {
             assert!(!rows.is_empty(), "{sql}");
             assert_eq!(self.numbers()[&sql], rows, "{sql}");
@@ -94,7 +107,7 @@ impl Sweep {
 }
 
 /// Processes of this system whose command line names `place`, workers and schedulers alike.
-fn processes(place: &Path) -> Vec<(u32, String)> {
+pub fn processes(place: &Path) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -107,21 +120,25 @@ fn processes(place: &Path) -> Vec<(u32, String)> {
     found
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
+    signal(pid, "KILL");
+}
+
+pub fn signal(pid: u32, name: &str) {
     // It may be gone already: the moment is random.
-    let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// Moments of no particular meaning, different at every call and for every process.
-struct Moments(u64);
+pub struct Moments(pub u64);
 
 impl Moments {
-    fn next(&mut self, most_ms: u64) -> Duration {
+    pub fn next(&mut self, most_ms: u64) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis((self.0 >> 33) % most_ms)
     }
 
-    fn new() -> Moments {
+    pub fn new() -> Moments {
         Moments(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64)
     }
 }

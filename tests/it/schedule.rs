@@ -153,6 +153,7 @@ impl Bench {
             places: Default::default(),
             folder: self.folder.clone(),
             provenance: Provenance::default(),
+            flops_per_second: None,
             budget: None,
             watch: Watch::default(),
         }

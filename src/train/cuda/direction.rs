@@ -88,7 +88,7 @@ impl Direction {
             self.tables = None;
             let tables = match &self.optimizer {
                 Optimizer::Shampoo(of) => Tables::Shampoo(shampoo::Tables::new(gpu, of, &self.layout, places)?),
-                Optimizer::Muon(of) => Tables::Muon(muon::Tables::new(gpu, of, &self.layout, places)?),
+                Optimizer::Muon(_) => Tables::Muon(muon::Tables::new(gpu, &self.layout, places)?),
                 _ => unreachable!("it has a direction"),
             };
             self.tables = Some((generation, tables));

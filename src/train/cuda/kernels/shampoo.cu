@@ -11,7 +11,7 @@ KERNEL slope_rows(const Row* rows, const float* gradient, const float* weights, 
         to[i] = fmaf(coupled, weights[i], gradient[i] * clip);
 }
 
-// One side's statistic [n, n], its root, and room for the iteration: M, T and the two places of X, which take turns.
+// One side's statistic [n, n], n at most 8192, its root, and room for the iteration: M, T and the two places of X, which take turns.
 struct Side {
     const float* of;
     float* root;
@@ -49,7 +49,7 @@ __device__ __forceinline__ float length_of(const float* v, u32 n, double* room) 
 // The largest eigenvalue of `of`, by power iteration; `v` and `to` have room for n numbers each.
 __device__ float largest_eigenvalue(const float* of, u32 n, float* v, float* to, float* room, double* wide) {
     float size = 0.f;
-    for (u64 i = threadIdx.x; i < (u64)n * n; i += blockDim.x)
+    for (u32 i = threadIdx.x; i < n * n; i += blockDim.x)
         size = fmaxf(size, isfinite(of[i]) ? fabsf(of[i]) : LARGEST);
     size = largest_of(size, room);
     if (!(size < LARGEST && size > 0.f)) return size;
@@ -64,7 +64,7 @@ __device__ float largest_eigenvalue(const float* of, u32 n, float* v, float* to,
         // A warp takes a row.
         for (u32 row = threadIdx.x / 32; row < n; row += blockDim.x / 32) {
             float sum = 0.f;
-            for (u32 k = threadIdx.x % 32; k < n; k += 32) sum = fmaf(of[(u64)row * n + k], v[k], sum);
+            for (u32 k = threadIdx.x % 32; k < n; k += 32) sum = fmaf(of[row * n + k], v[k], sum);
             sum = warp_sum(sum);
             if (threadIdx.x % 32 == 0) to[row] = unit * sum;
         }
@@ -85,19 +85,18 @@ KERNEL root_begin(const Side* sides, Progress* progress, float epsilon, const St
     __shared__ double wide[32];
     if (status->failed) return;
     Side side = sides[blockIdx.x];
-    u32 n = side.n;
-    u64 numbers = (u64)n * n;
+    u32 n = side.n, numbers = n * n;
     // The iteration's places are free until it begins.
     float largest = largest_eigenvalue(side.of, n, side.m, side.t, room, wide);
     __syncthreads();
     if (!isfinite(largest) || largest < NOTHING) {
-        for (u64 i = threadIdx.x; i < numbers; i += blockDim.x)
+        for (u32 i = threadIdx.x; i < numbers; i += blockDim.x)
             side.root[i] = !isfinite(largest) ? __uint_as_float(0x7fc00000u) : i % (n + 1) ? 0.f : 1.f;
         if (threadIdx.x == 0) progress[blockIdx.x].done = 1;
         return;
     }
     float factor = 2.5f / (largest * (1.f + epsilon)), start = sqrtf(sqrtf(factor)), error = 0.f;
-    for (u64 i = threadIdx.x; i < numbers; i += blockDim.x) {
+    for (u32 i = threadIdx.x; i < numbers; i += blockDim.x) {
         bool diagonal = i % (n + 1) == 0;
         float m = (side.of[i] + (diagonal ? epsilon * largest : 0.f)) * factor;
         float distance = fabsf(m - (diagonal ? 1.f : 0.f));
@@ -109,7 +108,7 @@ KERNEL root_begin(const Side* sides, Progress* progress, float epsilon, const St
     error = largest_of(error, room);
     bool done = error <= CLOSE;
     if (done)
-        for (u64 i = threadIdx.x; i < numbers; i += blockDim.x) side.root[i] = i % (n + 1) ? 0.f : start;
+        for (u32 i = threadIdx.x; i < numbers; i += blockDim.x) side.root[i] = i % (n + 1) ? 0.f : start;
     if (threadIdx.x == 0) progress[blockIdx.x] = {done, error};
 }
 
@@ -119,9 +118,9 @@ KERNEL root_judge(const Side* sides, Progress* progress, u32 from, u32 last, con
     __shared__ float room[32];
     if (status->failed || progress[blockIdx.x].done) return;
     Side side = sides[blockIdx.x];
-    u64 numbers = (u64)side.n * side.n;
+    u32 numbers = side.n * side.n;
     float before = progress[blockIdx.x].error, error = 0.f;
-    for (u64 i = threadIdx.x; i < numbers; i += blockDim.x) {
+    for (u32 i = threadIdx.x; i < numbers; i += blockDim.x) {
         float distance = fabsf(side.m[i] - (i % (side.n + 1) ? 0.f : 1.f));
         error = fmaxf(error, isfinite(distance) ? distance : LARGEST);
     }
@@ -132,9 +131,9 @@ KERNEL root_judge(const Side* sides, Progress* progress, u32 from, u32 last, con
     bool done = worse || error <= CLOSE || last;
     const float* x = side.x[worse ? from : 1 - from];
     if (done && error < FAR)
-        for (u64 i = threadIdx.x; i < numbers; i += blockDim.x) side.root[i] = x[i];
+        for (u32 i = threadIdx.x; i < numbers; i += blockDim.x) side.root[i] = x[i];
     if (!done)
-        for (u64 i = threadIdx.x; i < numbers; i += blockDim.x) side.t[i] = turned(side.m[i], i % (side.n + 1) == 0);
+        for (u32 i = threadIdx.x; i < numbers; i += blockDim.x) side.t[i] = turned(side.m[i], i % (side.n + 1) == 0);
     if (threadIdx.x == 0) progress[blockIdx.x] = {done, error};
 }
 
@@ -164,8 +163,8 @@ KERNEL block_lengths(const Block* blocks, const float* direction, const float* p
     if (status->failed) return;
     Block block = blocks[blockIdx.x];
     double wanted = 0, found = 0;
-    for (u64 i = threadIdx.x; i < (u64)block.rows * block.columns; i += blockDim.x) {
-        float a = direction[block.at + i / block.columns * block.stride + i % block.columns];
+    for (u32 i = threadIdx.x; i < block.rows * block.columns; i += blockDim.x) {
+        float a = direction[block.at + (u64)(i / block.columns) * block.stride + i % block.columns];
         float b = preconditioned[block.packed + i];
         wanted += (double)a * a;
         found += (double)b * b;
@@ -205,7 +204,7 @@ KERNEL lay_blocks(const Block* blocks, const float* preconditioned, const float*
     Block block = blocks[blockIdx.x];
     float factor = factors[block.matrix];
     if (factor < 0.f) return;
-    for (u64 i = threadIdx.x; i < (u64)block.rows * block.columns; i += blockDim.x)
-        direction[block.at + i / block.columns * block.stride + i % block.columns] =
+    for (u32 i = threadIdx.x; i < block.rows * block.columns; i += blockDim.x)
+        direction[block.at + (u64)(i / block.columns) * block.stride + i % block.columns] =
             preconditioned[block.packed + i] * factor;
 }
