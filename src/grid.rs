@@ -214,6 +214,12 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
             axes.push(axis.name.clone());
         }
     }
+    if let Some(halving) = &document.run.halving {
+        let wrong = |why| Fault::new(document.run_span.clone(), why);
+        halving.check(&axes, document.run.evaluations).map_err(|why| {
+            wrong(why).hint("for instance `halving = { axes = [\"learning-rate\"], at = [30, 100], keep = 0.5 }`")
+        })?;
+    }
     let ids: BTreeSet<&str> = collected.places.keys().map(JobId::as_str).collect();
     let ids: Vec<&str> = ids.into_iter().collect();
     let stem = stem(&source.name);

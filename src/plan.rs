@@ -7,6 +7,7 @@ mod cohort;
 mod cost;
 mod device;
 mod evaluations;
+mod halving;
 mod retries;
 mod span;
 
@@ -25,6 +26,7 @@ use cost::cohort_bytes;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 pub use device::{Device, Devices};
 pub use evaluations::Evaluations;
+pub use halving::{Ended as Halved, Halving, Halvings};
 pub use retries::{Backoff, Retries, Retry};
 pub use span::Span;
 

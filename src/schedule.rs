@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use crate::event::{Failure, Line, Message, Request};
 use crate::folder::Folder;
 use crate::job::JobId;
-use crate::plan::{Checkpoints, CohortId, Device, Evaluations, Manifest, Places, Plan, Retries};
+use crate::plan::{Checkpoints, CohortId, Device, Evaluations, Halvings, Manifest, Places, Plan, Retries};
 use crate::source::Keep;
 use crate::store::{self, Provenance, Store};
 
@@ -121,6 +121,8 @@ pub struct Settings {
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,
+    /// Who is ended early, where that is wanted.
+    pub halving: Option<Halvings>,
     /// Floating-point operations that one thread did in a second so far, where that is known.
     pub flops_per_second: Option<f64>,
     /// Hours of devices after which everything is saved and left.

@@ -51,7 +51,7 @@ pub use lease::{Registered, Tenure};
 pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};
 pub use outcome::{Outcome, State};
 pub use query::QueryResult;
-pub use read::ExperimentSummary;
+pub use read::{ExperimentSummary, Rows};
 pub use record::Listed;
 pub use standing::{Place, Standing};
 pub use take::Taken;

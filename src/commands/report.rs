@@ -12,7 +12,7 @@ use crate::cli;
 use crate::folder::Folder;
 use crate::grid::{SIZES, sized};
 use crate::report::{self, Source, Theme};
-use crate::store::{Outcome, Store};
+use crate::store::{Outcome, Rows, Store};
 
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     let folder = Folder::new(&arguments.place.folder);
@@ -32,7 +32,8 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         None => size_in(&store, &experiment).await?,
     };
     let recorded = sized(&experiment, size);
-    let outcomes = store.outcomes(&recorded).await?;
+    let has_curves = named.as_ref().is_ok_and(|source| report::read(source).is_ok_and(|report| report.has_curves()));
+    let outcomes = store.outcomes_with(&recorded, if has_curves { Rows::All } else { Rows::Last }).await?;
     let source = match named {
         Err(error) if outcomes.is_empty() && arguments.size.is_none() => return Err(error),
         _ if outcomes.is_empty() => anyhow::bail!(

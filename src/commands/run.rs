@@ -15,10 +15,11 @@ use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
-use crate::plan::{Device, Devices, Plan};
+use crate::plan::{Device, Devices, Halvings, Plan};
 use crate::progress::{Mode, Progress};
+use crate::report::Source;
 use crate::schedule::{self, LocalEngine, Lock, Presence, STOPPED, Settings, Summary, ingest_spools, provenance};
-use crate::store::{Outcome, State, Store};
+use crate::store::{Outcome, Rows, State, Store};
 use crate::train::cuda;
 
 pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
@@ -60,6 +61,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
             places: experiment.places.clone(),
             folder: folder.clone(),
             provenance: provenance(&names.join(","), threads),
+            halving: halving(&experiment),
             flops_per_second: store.flops_per_second().await?,
             budget: arguments.budget,
             watch: watch()?,
@@ -78,8 +80,16 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         drop(presence);
         summary
     };
-    let outcomes = store.outcomes(&experiment.name).await?;
-    let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &folder) };
+    let mut outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
+    let figures = if arguments.no_report {
+        Vec::new()
+    } else {
+        let sources = shipped::reports_of(&experiment.stem, experiment.title.as_deref(), &outcomes);
+        if sources.iter().any(|source| crate::report::read(source).is_ok_and(|report| report.has_curves())) {
+            outcomes = store.outcomes(&experiment.name).await?;
+        }
+        draw(&experiment, &sources, &outcomes, &folder)
+    };
     store.close().await?;
     tell(&experiment, &outcomes, &figures, arguments.json)?;
     let failed = summary.failed + summary.blocked > 0
@@ -89,6 +99,13 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(STOPPED as u8),
     })
+}
+
+/// Who is compared with whom, where jobs are ended early.
+fn halving(experiment: &Experiment) -> Option<Halvings> {
+    let rule = experiment.run.halving.clone()?;
+    let groups = rule.groups(experiment.jobs.iter().map(|cell| (&cell.id, &cell.axes)));
+    Some(Halvings::new(rule, groups))
 }
 
 /// What to train on, each with its memory where that is known: what was asked for, if it is there; else all GPUs, or the CPU.
@@ -184,11 +201,11 @@ fn jobs(experiment: &Experiment) -> Vec<(JobId, Arc<Job>)> {
 }
 
 /// Draws every report of the experiment. A report that cannot be drawn is told and does not hide the results.
-fn draw(experiment: &Experiment, outcomes: &[Outcome], folder: &Folder) -> Vec<report::Drawn> {
+fn draw(experiment: &Experiment, sources: &[Source], outcomes: &[Outcome], folder: &Folder) -> Vec<report::Drawn> {
     let mut drawn = Vec::new();
     let size = experiment.size.as_deref();
-    for source in shipped::reports_of(&experiment.stem, experiment.title.as_deref(), outcomes) {
-        match report::draw(&source, size, outcomes, &folder.reports(), crate::report::Theme::Light) {
+    for source in sources {
+        match report::draw(source, size, outcomes, &folder.reports(), crate::report::Theme::Light) {
             Ok(one) => drawn.push(one),
             // Nothing to draw yet.
             Err(error) if matches!(error.downcast_ref(), Some(crate::report::Error::Empty(_))) => {}

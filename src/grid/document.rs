@@ -13,7 +13,7 @@ use super::merge::{self, Key, merge};
 use super::size;
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
-use crate::plan::{Checkpoints, Evaluations, Retries};
+use crate::plan::{Checkpoints, Evaluations, Halving, Retries};
 use crate::source::Keep;
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
@@ -30,6 +30,7 @@ pub struct RunSettings {
     pub images: Keep,
     pub checkpoints: Checkpoints,
     pub retries: Retries,
+    pub halving: Option<Halving>,
 }
 
 pub(super) struct Document<'t> {
@@ -37,6 +38,8 @@ pub(super) struct Document<'t> {
     /// Of the file's sizes, the one that was asked for, or the first.
     pub size: Option<String>,
     pub run: RunSettings,
+    /// Where that is said, for what only the whole can tell is wrong with it.
+    pub run_span: Range<usize>,
     /// By name, in file order.
     pub teachers: Vec<(Key<'t>, Section<'t>)>,
     pub base: Section<'t>,
@@ -108,7 +111,8 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
         lay_override(table, &mut run.table, &mut teachers.table, &mut overrides)?;
     }
     let teachers = sections_by_name(teachers.table)?;
-    Ok(Document { title, size, run: read_run(run)?, teachers, base, blocks, overrides, defaults })
+    let run_span = run.span.clone();
+    Ok(Document { title, size, run: read_run(run)?, run_span, teachers, base, blocks, overrides, defaults })
 }
 
 impl<'t> Section<'t> {
@@ -229,6 +233,7 @@ struct RunText {
     images: Keep,
     checkpoints: Checkpoints,
     retries: Retries,
+    halving: Option<Halving>,
 }
 
 #[derive(Deserialize)]
@@ -252,5 +257,6 @@ fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
         images: text.images,
         checkpoints: text.checkpoints,
         retries: text.retries,
+        halving: text.halving,
     })
 }

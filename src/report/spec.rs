@@ -107,6 +107,13 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
     Ok(report)
 }
 
+impl Report {
+    /// Whether it shows more of a job than its end.
+    pub fn has_curves(&self) -> bool {
+        self.panels.iter().any(|panel| matches!(panel.kind, Kind::Curves(_)))
+    }
+}
+
 impl Panel {
     pub fn value(&self) -> Value {
         match &self.kind {

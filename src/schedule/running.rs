@@ -1,6 +1,7 @@
 //! One run of a plan: the loop that starts and listens. What becomes of failures is in `trouble.rs`, what is looked at from
 //! time to time in `look.rs`.
 
+mod halve;
 mod look;
 mod trouble;
 
@@ -19,7 +20,7 @@ use super::stop::{Level, Stop};
 use super::{Ended, Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
 use crate::event::{Event, Line, Message};
 use crate::job::{Job, JobId};
-use crate::plan::{CohortId, Device, Manifest, Plan, Student, cohort_cost};
+use crate::plan::{CohortId, Device, Halvings, Manifest, Plan, Student, cohort_cost};
 use crate::store::{Claim, Provenance, Store, Taken};
 use look::Others;
 use trouble::{Disk, Resting, Shape, Stall};
@@ -52,6 +53,7 @@ pub(super) struct Run<'a, E, O> {
     resting: Vec<Resting>,
     others: Others,
     disk: Option<Disk>,
+    halving: Option<Halvings>,
     /// Device time of cohorts that ended.
     spent: Duration,
     /// When leases were last renewed.
@@ -105,6 +107,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             resting: Vec::new(),
             others: Others::default(),
             disk: None,
+            halving: settings.halving.clone(),
             spent: Duration::ZERO,
             renewed: Instant::now(),
             done: 0,
@@ -117,6 +120,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         let mut batch = Vec::new();
         let mut stop = self.stop.clone();
         let mut level = Level::Go;
+        self.recall().await?;
         // The first tick comes at once: what people want is known before anything starts.
         self.look().await?;
         let mut looks = interval(self.settings.watch.look);
@@ -340,7 +344,10 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             return Ok(());
         }
         match event {
-            Event::Epoch(row) => self.stalls.entry(job).or_default().seen(row.step),
+            Event::Epoch(row) => {
+                self.stalls.entry(job.clone()).or_default().seen(row.step);
+                self.measured(&job, &row).await?;
+            }
             Event::Finished => self.finished(&job),
             Event::Stopped { step, .. } => {
                 self.stalls.entry(job.clone()).or_default().seen(step);

@@ -307,12 +307,17 @@ pub(super) async fn end(
     if changed.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query("UPDATE jobs SET state = $1, message = $2, owner = NULL, lease_until_ms = NULL WHERE id = $3")
-        .bind(state)
-        .bind(class.map(|_| message))
-        .bind(job.as_str())
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        // Why a person, or halving, wanted it ended stays.
+        "UPDATE jobs SET state = $1, owner = NULL, lease_until_ms = NULL,
+             message = COALESCE($2, CASE WHEN wish = 'cancel' THEN message END)
+         WHERE id = $3",
+    )
+    .bind(state)
+    .bind(class.map(|_| message))
+    .bind(job.as_str())
+    .execute(connection)
+    .await?;
     Ok(true)
 }
 

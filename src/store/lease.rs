@@ -242,6 +242,48 @@ impl Store {
 }
 
 impl Store {
+    /// Shares of the validation images that are right, after these epochs, of all jobs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn validation_after(&self, epochs: &[u32]) -> Result<Vec<(JobId, u32, f64)>, Error> {
+        let mut connection = self.connection().await;
+        let mut all = Vec::new();
+        for &epoch in epochs {
+            let rows: Vec<(String, f64)> = sqlx::query_as(
+                "SELECT job, top1 FROM evaluations WHERE epoch = $1 AND split = 'validation' AND top1 IS NOT NULL",
+            )
+            .bind(i64::from(epoch))
+            .fetch_all(&mut *connection)
+            .await?;
+            all.extend(rows.into_iter().map(|(job, top1)| (JobId::from_stored(job), epoch, top1)));
+        }
+        Ok(all)
+    }
+
+    /// Writes down that a job is ended early, so that nobody starts it again. Whether that was news.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn halve(&self, job: &JobId, why: &str) -> Result<bool, Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let changed = sqlx::query(
+            "UPDATE jobs SET wish = 'cancel', message = $1 WHERE id = $2 AND state <> 'done' AND wish IS NULL",
+        )
+        .bind(why)
+        .bind(job.as_str())
+        .execute(&mut *transaction)
+        .await?;
+        if changed.rows_affected() > 0 {
+            let now = clock(&mut transaction).await?;
+            let text = serde_json::json!({ "message": why }).to_string();
+            note(&mut transaction, job, None, now, "halved", &text).await?;
+        }
+        transaction.commit().await?;
+        Ok(changed.rows_affected() > 0)
+    }
+
     /// Writes something down about attempts: `kind` in a word, `text` as JSON.
     ///
     /// # Errors

@@ -133,6 +133,14 @@ impl Store {
     /// The grid's jobs of an experiment with all their numbers, in the grid's order; jobs that are only teachers are
     /// not among them. Empty for an experiment that was never run.
     pub async fn outcomes(&self, experiment: &str) -> Result<Vec<Outcome>, Error> {
+        self.outcomes_with(experiment, Rows::All).await
+    }
+
+    /// The same with fewer numbers: ten thousand jobs have millions of rows, and most readers want the last of each.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn outcomes_with(&self, experiment: &str, which: Rows) -> Result<Vec<Outcome>, Error> {
         let mut connection = self.connection().await;
         let rows = sqlx::query(
             "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
@@ -157,8 +165,8 @@ impl Store {
                 id: JobId::from_stored(id),
             });
         }
-        read_epochs(&mut connection, experiment, &positions, &mut outcomes).await?;
-        read_evaluations(&mut connection, experiment, &positions, &mut outcomes).await?;
+        read_epochs(&mut connection, experiment, which, &positions, &mut outcomes).await?;
+        read_evaluations(&mut connection, experiment, which, &positions, &mut outcomes).await?;
         read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
         read_flags(&mut connection, experiment, &positions, &mut outcomes).await?;
         Ok(outcomes)
@@ -170,6 +178,14 @@ impl Store {
     }
 }
 
+/// Of a job's epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    All,
+    /// That of the last epoch, where the job came to its end.
+    Last,
+}
+
 /// Place of a job in the list of outcomes.
 type Positions = HashMap<String, usize>;
 
@@ -178,16 +194,18 @@ type Positions = HashMap<String, usize>;
 async fn read_epochs(
     connection: &mut SqliteConnection,
     experiment: &str,
+    which: Rows,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.epoch, r.step, r.images, r.training_loss, r.learning_rate, r.gradient_norm, r.student_flops,
              r.teacher_flops, r.seconds, r.images_per_second
-         FROM experiment_jobs e JOIN epochs r ON r.job = e.job
+         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $2
          WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
     .bind(experiment)
+    .bind(i64::from(which == Rows::Last))
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -212,16 +230,19 @@ async fn read_epochs(
 async fn read_evaluations(
     connection: &mut SqliteConnection,
     experiment: &str,
+    which: Rows,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement, r.agreement5, r.distance,
              r.entropy, r.teacher_entropy, r.calibration_error, r.correct
-         FROM experiment_jobs e JOIN evaluations r ON r.job = e.job
+         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN evaluations r ON r.job = e.job
+             AND r.epoch >= j.epochs * $2
          WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
     .bind(experiment)
+    .bind(i64::from(which == Rows::Last))
     .fetch_all(connection)
     .await?;
     for row in rows {

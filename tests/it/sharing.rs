@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use distillery::event::Failure;
 use distillery::job::{Job, JobId};
-use distillery::plan::{Plan, Retry, Span};
+use distillery::plan::{Halving, Halvings, Plan, Retry, Span};
 use distillery::schedule::*;
-use distillery::store::{Claim, Provenance, State, Store};
+use distillery::store::{Claim, Provenance, State, Store, Wish};
 
 use crate::schedule::{Bench, Fake, Fate, go};
 use crate::store::{labels_job, student_job};
@@ -248,4 +248,82 @@ async fn a_full_disk_starts_nothing_until_somebody_stops() {
     assert!(engine.started.take().is_empty());
     let told = bench.notices.take();
     assert!(told.iter().any(|notice| matches!(notice, Notice::Note(text) if text.starts_with("paused: "))), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn halving_ends_what_does_badly_and_writes_down_why() {
+    let bench = Bench::new().await;
+    let teacher = labels_job(0, 1);
+    let jobs: Vec<Job> = (1..5).map(|at| student_job(&teacher, 0.01 * f64::from(at), 6)).collect();
+    let ids: Vec<JobId> = jobs.iter().map(Job::id).collect();
+    let plan = bench.plan(&jobs).await;
+    let top1 = ids.iter().cloned().zip([0.4, 0.7, 0.6, 0.5]).collect();
+    let engine = Fake { top1, ..Fake::default() };
+    let rule = Halving { axes: vec!["learning-rate".into()], at: vec![2, 4], keep: 0.5 };
+    let halving = Some(Halvings::new(rule, vec![ids.clone()]));
+    let settings = Settings { halving: halving.clone(), ..bench.settings(1) };
+    let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+    assert_eq!(summary, Summary { done: 2, unwanted: 3, ..Summary::default() });
+    let (mut states, mut lengths) = (Vec::new(), Vec::new());
+    for job in &jobs {
+        let outcome = bench.outcome(job).await;
+        lengths.push(outcome.epochs.len());
+        states.push((outcome.state, outcome.message.unwrap_or_default()));
+    }
+    assert_eq!(states[1], (State::Done, String::new()));
+    let why = |rank, of, epochs| {
+        format!("ended early by successive halving: {rank} of {of} on validation images after {epochs} epochs")
+    };
+    assert_eq!([0, 2, 3].map(|at| states[at].1.clone()), [why(4, 4, 2), why(2, 2, 4), why(3, 4, 2)]);
+    assert!(lengths[0] < 6 && lengths[2] >= 4 && lengths[1] == 6, "{lengths:?}");
+    // They stay ended in the next run, whether it halves or not.
+    for halving in [halving, None] {
+        engine.started.take();
+        let plan = bench.plan(&jobs).await;
+        let settings = Settings { halving, ..bench.settings(1) };
+        let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+        assert_eq!(summary, Summary { unwanted: 3, ..Summary::default() });
+        assert!(engine.started.take().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_people_wish_is_heeded_while_it_runs() {
+    let bench = Bench::new().await;
+    let jobs = [labels_job(0, 30), labels_job(0, 31), labels_job(1, 3)];
+    let plan = bench.plan(&jobs).await;
+    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    asking.wish(&[jobs[2].id()], Some(Wish::Hold)).await.unwrap();
+    let engine = Fake { epoch: Some(Duration::from_millis(30)), ..Fake::default() };
+    let settings = Settings { watch: hasty(), ..bench.settings(2) };
+    let ask = async {
+        while engine.started.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        asking.wish(&[jobs[1].id()], Some(Wish::Cancel)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        asking.wish(&[jobs[2].id()], None).await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, go()), ask);
+    assert_eq!(summary, Summary { done: 2, unwanted: 1, ..Summary::default() });
+    assert_eq!(bench.outcome(&jobs[1]).await.state, State::Interrupted);
+    assert!(bench.outcome(&jobs[1]).await.epochs.len() < 20, "it was left");
+    assert_eq!(bench.outcome(&jobs[0]).await.epochs.len(), 30, "its company went on");
+    let started = engine.started.take();
+    assert_eq!(started, [vec![jobs[0].id(), jobs[1].id()], vec![jobs[2].id()]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_wants_first_starts_first_with_what_it_needs() {
+    let bench = Bench::new().await;
+    let teacher = labels_job(3, 1);
+    let urgent = student_job(&teacher, 0.1, 1);
+    let jobs = [labels_job(0, 2), labels_job(1, 2), urgent.clone()];
+    let plan = bench.plan(&jobs).await;
+    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    asking.prioritize(&[urgent.id()], 5).await.unwrap();
+    let engine = Fake::default();
+    bench.run(&plan, 1, &engine, go()).await;
+    let order: Vec<JobId> = engine.started.take().concat();
+    assert_eq!(order, [teacher.id(), urgent.id(), jobs[0].id(), jobs[1].id()]);
 }

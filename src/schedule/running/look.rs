@@ -78,7 +78,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         Ok(())
     }
 
-    fn ask_to_leave(&mut self, job: &JobId) {
+    pub(super) fn ask_to_leave(&mut self, job: &JobId) {
         let Some(&(cohort, _)) = self.started.get(job) else { return };
         let Some(working) = self.working.get_mut(&cohort) else { return };
         if working.asked.insert(job.clone()) {

@@ -146,7 +146,8 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     /// A running job came to its end for this run.
     pub(super) async fn give_up(&mut self, job: &JobId, why: &str) -> Result<(), Error> {
         let blocked = self.board.failed(job);
-        self.block(&blocked, why).await
+        self.block(&blocked, why).await?;
+        Box::pin(self.not_measured(job)).await
     }
 
     pub(super) async fn block(&mut self, blocked: &[Blocked], why: &str) -> Result<(), Error> {
