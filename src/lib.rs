@@ -21,7 +21,8 @@
 //!   ([`train::graph`], [`train::ops`]), run on the CPU image by image in a planned piece of memory ([`train::engine`]; with
 //!   BatchNorm, whose images meet, from one norm to the next), on a GPU layer by layer ([`train::cuda`], with the
 //!   feature `cuda`; the CPU's operations are its oracle).
-//! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. One writer, and wishes of whoever looks.
+//! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. Schedulers write, and
+//!   hold jobs by leases; whoever looks may leave wishes.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
 //!
 //! While it runs, people look and ask: [`select`] says which jobs are meant, [`alive`] who is at work, [`dashboard`] shows
@@ -51,8 +52,8 @@
 //!    `resvg` only under `report`, `hf_hub` and `reqwest` only under `hub`, `ratatui` only under `dashboard`, `clap` only
 //!    in `cli.rs`, `cli` and `main.rs`.
 //! 2. `job`, `grid`, `plan`, `select` are pure: no clock, no network, no device.
-//! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is stopped
-//!    by a flag.
+//! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is told
+//!    by flags when to stop.
 //! 4. `schedule` is generic over what runs a cohort, so its tests use a fake one under paused time.
 //! 5. `report` only reads: rendering again gives the same bytes.
 //! 6. Identity is content: the same resolved job has the same id on every machine. Paths, devices, intervals of

@@ -3,11 +3,10 @@
 //! Input: experiments and their jobs, [`Message`](crate::event::Message)s, the starts and ends of attempts. Output:
 //! [`Outcome`]s for reports, counts for listings, rows for SQL that a reader types.
 //!
-//! **One writer.** The scheduler's process writes, everybody else opens [read only](Store::open_read_only), or
-//! [to ask](Store::open_to_ask) something of jobs and schedulers, which is a few columns and never their numbers. Take the
-//! scheduler's [`Lock`](crate::schedule::Lock) before [`Store::open`], which migrates: two processes that migrate one
-//! SQLite file at once get in each other's way. A store is one connection behind a mutex and not a pool: SQLite has one
-//! writer anyway, and readers are other processes.
+//! **Writers.** Schedulers write, one or several of this machine, each by one connection behind a mutex and not a pool:
+//! SQLite has one writer at a time anyway. Who only looks opens [read only](Store::open_read_only), who asks something of jobs
+//! that run [to ask](Store::open_to_ask). Take the folder's [`Lock`](crate::schedule::Lock) before [`Store::open`], which
+//! migrates: two processes that migrate one SQLite file at once get in each other's way.
 //!
 //! **Attempts and the fence.** Each start of a job is an attempt, numbered from 1, begun here before its worker is
 //! started. `jobs.attempt` holds the newest. What an attempt says about the job's *state* (it ended, it failed) counts
@@ -21,9 +20,11 @@
 //! when the power fails, and then an attempt's number could be given out twice while the first one's spool exists. A
 //! fence must not go back, and one sync a batch of messages is far below what training takes.
 //!
-//! **Several machines** (PostgreSQL, leases) are not built. The SQL is common to both databases, `$1` parameters and
-//! BIGINT times; an owner's lease becomes columns of `jobs` beside `attempt`. There is no `query!` macro, so nothing
-//! needs a database to compile, and no `Any` driver, so a pool of the other kind becomes a variant here.
+//! **Whose a job is.** An attempt has a lease, on the store's clock, that its scheduler renews while it lives (`lease.rs`).
+//!
+//! **Several machines** (PostgreSQL) are not built. The SQL is common to both databases but for the clock, with `$1` parameters
+//! and BIGINT times. There is no `query!` macro, so nothing needs a database to compile, and no `Any` driver, so a pool of the
+//! other kind becomes a variant here.
 
 mod attempt;
 mod error;
