@@ -8,7 +8,7 @@
 //!                              student.best.safetensors  student.epoch-N.safetensors (where they are asked for)
 //!                              student.json  student.best.json  student.epoch-N.json (what the weights are)
 //!   schedulers/<owner>.lock    held by a scheduler while it lives
-//!   cohorts/<id>.json          what a worker was asked to do
+//!   cohorts/<id>.<scheduler>-<attempt>.json  what a worker was asked to do; <id>.log what it said to people
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
 //!   streams/<key>.logits       what live teachers answered, where that is recorded
 //!   reports/                   what `run` and `report` draw

@@ -214,6 +214,13 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+impl Error {
+    /// What is in the way, where trying again may help.
+    pub fn passing(&self) -> Option<&'static str> {
+        if let Error::Store(error) = self { error.passing() } else { None }
+    }
+}
+
 /// Runs what the plan has open. Returns when nothing is left that can run, or a stop was heeded.
 ///
 /// # Errors

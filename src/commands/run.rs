@@ -92,6 +92,12 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     };
     store.close().await?;
     tell(&experiment, &outcomes, &figures, arguments.json)?;
+    if summary.unwanted > 0 {
+        eprintln!(
+            "{} are held, cancelled or ended early: `distillery release` or `retry` lets them go on",
+            if summary.unwanted == 1 { "1 job".to_owned() } else { format!("{} jobs", summary.unwanted) }
+        );
+    }
     let failed = summary.failed + summary.blocked > 0
         || outcomes.iter().any(|outcome| matches!(outcome.state, State::Failed | State::Blocked));
     Ok(match summary.interrupted + summary.open + summary.unwanted {

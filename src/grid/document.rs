@@ -244,11 +244,16 @@ enum AtChance {
 }
 
 fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {
+    let span = section.span.clone();
     let table = Spanned::new(section.span, section.table);
     let text = RunText::deserialize(toml::Deserializer::from(table)).map_err(|error| {
         Fault::from_toml(&error)
             .or_hint("for instance `evaluate-every = 1` or `{ per-decade = 10 }`, `minitrain = 512`, `teacher-at-chance = \"stop\"`, `record-teacher = true`, `images = \"auto\"`, `checkpoints = { every = \"10min\", best = true }` and `retries = { lost = { count = 2 } }`")
     })?;
+    if text.retries.no_progress == 0 {
+        return Err(Fault::new(span, "`no-progress` is at least 1: the first attempt is one")
+            .hint("`lost = { count = 0 }` and `io = { count = 0 }` try nothing again"));
+    }
     Ok(RunSettings {
         evaluations: text.evaluate_every,
         minitrain: text.minitrain,

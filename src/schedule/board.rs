@@ -16,6 +16,8 @@ use crate::plan::{Cohort, Plan, cohort_cost};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Waiting,
+    /// Until it is tried again.
+    Resting,
     Running,
     /// Another scheduler has it.
     Elsewhere,
@@ -130,10 +132,13 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// Takes the next cohort to start, with those of its jobs that nobody has run or is running. They are running now.
-    pub fn next(&mut self) -> Option<(usize, Vec<&'a (JobId, Arc<Job>)>)> {
+    /// Takes the next cohort to start, with those of its jobs that nobody has run or is running. They are running now. One
+    /// that is busy stays ready: its worker has its files, and its jobs come after.
+    pub fn next(&mut self, is_busy: impl Fn(usize) -> bool) -> Option<(usize, Vec<&'a (JobId, Arc<Job>)>)> {
         loop {
-            let cohort = self.ranked[self.ready.pop_first()?];
+            let rank = *self.ready.iter().find(|&&rank| !is_busy(self.ranked[rank]))?;
+            self.ready.remove(&rank);
+            let cohort = self.ranked[rank];
             let students: Vec<&(JobId, Arc<Job>)> =
                 self.cohorts[cohort].jobs.iter().filter(|(job, _)| self.places[job] == Place::Waiting).collect();
             if students.is_empty() {
@@ -183,9 +188,12 @@ impl<'a> Board<'a> {
         self.places.insert(job.clone(), place);
     }
 
-    /// Puts jobs back that are to be started again, with their cohorts.
+    /// Puts jobs back that are to be started again, with their cohorts; not what is done or running.
     pub fn again(&mut self, jobs: &[JobId]) {
         for job in jobs {
+            if matches!(self.places.get(job), Some(Place::Done | Place::Running)) {
+                continue;
+            }
             self.places.insert(job.clone(), Place::Waiting);
             if let Some(cohort) = self.cohort_of(job)
                 && self.unmet[cohort] == 0
@@ -203,7 +211,7 @@ impl<'a> Board<'a> {
         while let Some(need) = stack.pop() {
             for &cohort in self.dependants.get(&need).map_or(&[][..], Vec::as_slice) {
                 for (dependant, _) in &self.cohorts[cohort].jobs {
-                    if matches!(self.places[dependant], Place::Waiting | Place::Unwanted) {
+                    if matches!(self.places[dependant], Place::Waiting | Place::Resting | Place::Unwanted) {
                         self.places.insert(dependant.clone(), Place::Blocked);
                         blocked.push(Blocked { job: dependant.clone(), by: job.clone() });
                         stack.push(dependant.clone());

@@ -57,7 +57,10 @@ impl LocalEngine {
     }
 
     fn start(&self, manifest: &Manifest, log: &Path) -> io::Result<Child> {
-        let file = self.folder.cohorts().join(format!("{}.json", manifest.cohort));
+        // Another scheduler may have other jobs of the same cohort.
+        let attempt = manifest.students.first().map_or(0, |student| student.attempt);
+        let name = format!("{}.{}-{attempt}.json", manifest.cohort, std::process::id());
+        let file = self.folder.cohorts().join(name);
         fs::create_dir_all(self.folder.cohorts())?;
         replace(&file, serde_json::json!(manifest).to_string().as_bytes())?;
         let log = OpenOptions::new().create(true).append(true).open(log)?;

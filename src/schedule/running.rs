@@ -29,8 +29,31 @@ use trouble::{Disk, Resting, Shape, Stall};
 const CHANNEL: usize = 1024;
 /// Messages of one transaction.
 const BATCH: usize = 256;
+/// Between two tries of what the store could not do.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Of a GPU's memory, what cohorts that share it may take together.
 const SHARE: f64 = 0.9;
+
+/// Does something with the store again and again while it is locked or the disk is full: neither is a reason to end a
+/// sweep, and workers wait as long as nobody takes their words. Ends with the error when all is to end at once.
+macro_rules! patiently {
+    ($run:ident, $what:expr) => {{
+        let mut told = false;
+        loop {
+            let result = $what.await.map_err(Error::from);
+            match result {
+                Err(error) if error.passing().is_some() && $run.stop.level() < Level::Now => {
+                    if !std::mem::replace(&mut told, true) {
+                        $run.note(format!("waiting: {}", error.passing().unwrap_or_default()));
+                    }
+                    tokio::time::sleep(PATIENCE).await;
+                }
+                result => break result?,
+            }
+        }
+    }};
+}
+use patiently;
 
 pub(super) struct Run<'a, E, O> {
     plan: &'a Plan,
@@ -54,8 +77,10 @@ pub(super) struct Run<'a, E, O> {
     others: Others,
     disk: Option<Disk>,
     halving: Option<Halvings>,
-    /// Device time of cohorts that ended.
+    /// Time of devices that had something to do.
     spent: Duration,
+    /// When it last looked.
+    looked: Instant,
     /// When leases were last renewed.
     renewed: Instant,
     done: u64,
@@ -66,7 +91,6 @@ struct Working {
     jobs: Vec<JobId>,
     device: Device,
     orders: mpsc::UnboundedSender<Order>,
-    since: Instant,
     /// When it last said something. By a clock that does not jump, and not by tokio's, which tests stop.
     heard: Instant,
     /// Whether it has begun to train: until then nobody knows what it takes.
@@ -109,6 +133,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             disk: None,
             halving: settings.halving.clone(),
             spent: Duration::ZERO,
+            looked: Instant::now(),
             renewed: Instant::now(),
             done: 0,
         }
@@ -161,8 +186,9 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             done: self.done,
             failed: self.board.count(Place::Failed),
             blocked: self.board.count(Place::Blocked),
-            interrupted: self.board.count(Place::Interrupted),
-            open: self.board.count(Place::Waiting) + self.board.count(Place::Elsewhere),
+            // Nothing runs any more: what was left running was left.
+            interrupted: self.board.count(Place::Interrupted) + self.board.count(Place::Running),
+            open: [Place::Waiting, Place::Resting, Place::Elsewhere].map(|place| self.board.count(place)).iter().sum(),
             unwanted: self.board.count(Place::Unwanted),
         })
     }
@@ -216,7 +242,9 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             let slots = (self.settings.slots * self.settings.devices.len()).max(1);
             let sharing = (self.working.len() + self.board.ready()).clamp(1, slots);
             let threads = (self.settings.threads / u32::try_from(sharing).unwrap_or(u32::MAX)).max(1);
-            let Some((cohort, students)) = self.board.next() else { return Ok(None) };
+            let Some((cohort, students)) = self.board.next(|cohort| self.working.contains_key(&cohort)) else {
+                return Ok(None);
+            };
             let students = self.claim(cohort, &students, device, threads).await?;
             if students.is_empty() {
                 continue;
@@ -245,7 +273,6 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 jobs: jobs.clone(),
                 device,
                 orders,
-                since: now,
                 heard: now,
                 begun: false,
                 memory_bytes: 0,
@@ -276,7 +303,8 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         let own = self.settings.provenance.clone();
         let provenance = Provenance { threads, device: device.to_string(), expected_ms: expected, ..own };
         let (lease, dead) = (self.settings.watch.lease, &self.others.dead);
-        let claims = self.store.claim(&jobs, &self.id(cohort), &provenance, lease, dead).await?;
+        let (id, dead) = (self.id(cohort), dead.clone());
+        let claims = patiently!(self, self.store.claim(&jobs, &id, &provenance, lease, &dead));
         let mut ours = Vec::new();
         for ((id, job), claim) in students.iter().zip(claims) {
             match claim {
@@ -318,7 +346,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 }
             }
         }
-        let answers = self.store.take_all(&messages).await?;
+        let answers = patiently!(self, self.store.take_all(&messages));
         for (message, taken) in messages.into_iter().zip(answers) {
             let Some(&(cohort, attempt)) = self.started.get(&message.job) else { continue };
             if let Taken::Refused { .. } = taken

@@ -58,7 +58,8 @@ async fn wait(left: Option<Duration>) {
 /// Until the margin before the end begins.
 fn time_left(end: &str, now: SystemTime) -> Option<Duration> {
     let end = UNIX_EPOCH + Duration::from_secs(end.trim().parse().ok()?);
-    Some(end.duration_since(now).unwrap_or_default().saturating_sub(MARGIN))
+    // One that is over is another job's, left in the environment.
+    Some(end.duration_since(now).ok()?.saturating_sub(MARGIN))
 }
 
 #[cfg(test)]
@@ -70,7 +71,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
         assert_eq!(time_left("1300", now), Some(Duration::from_secs(120)));
         assert_eq!(time_left("1100\n", now), Some(Duration::ZERO), "it is time already");
-        assert_eq!(time_left("900", now), Some(Duration::ZERO));
+        assert_eq!(time_left("900", now), None, "it is over");
         assert_eq!(time_left("NONE", now), None);
     }
 }

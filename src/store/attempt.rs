@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::lease::clock;
+use super::lease::{Mark, clock};
 use super::{Error, Store, Taken, begin, big};
 use crate::event::Failure;
 use crate::event::now_ms;
@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Begins the next attempt of those of `jobs` that may be begun, in one transaction, and leases them. `dead` are
-    /// attempts whose owners are known to be gone.
+    /// attempts whose owners are known to be gone, if nothing has moved since.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -103,7 +103,7 @@ impl Store {
         cohort: &CohortId,
         provenance: &Provenance,
         lease: Duration,
-        dead: &HashMap<JobId, u32>,
+        dead: &HashMap<JobId, Mark>,
     ) -> Result<Vec<Claim>, Error> {
         let mut connection = self.connection().await;
         let mut transaction = begin(&mut connection).await?;
@@ -210,19 +210,23 @@ async fn begin_one(
     cohort: &CohortId,
     provenance: &Provenance,
     (now, lease_until): (i64, i64),
-    dead: Option<u32>,
+    dead: Option<Mark>,
 ) -> Result<Claim, Error> {
     let row = sqlx::query(
         "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
              lease_until_ms = $3, retry_at_ms = NULL
          WHERE id = $1 AND state <> 'done' AND wish IS NULL
-             AND (state <> 'running' OR owner IS NULL OR owner = $2 OR attempt = $4)
+             AND (state <> 'running' OR owner IS NULL OR owner = $2
+                  OR attempt = $4 AND COALESCE(lease_until_ms, -1) = $5)
+             AND (retry_at_ms IS NULL OR retry_at_ms <= $6 OR owner = $2)
          RETURNING attempt",
     )
     .bind(job.as_str())
     .bind(&provenance.owner)
     .bind(lease_until)
-    .bind(dead.map(i64::from))
+    .bind(dead.map(|(attempt, _)| i64::from(attempt)))
+    .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
+    .bind(now)
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else {

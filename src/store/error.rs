@@ -51,6 +51,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is in the way, where trying again may help.
+    pub fn passing(&self) -> Option<&'static str> {
+        let Error::Sql(error) = self else { return None };
+        match sqlite_code(error)? {
+            // SQLITE_BUSY and SQLITE_LOCKED
+            5 | 6 => Some("somebody else has locked the store"),
+            // SQLITE_FULL
+            13 => Some("there is no room on the store's disk"),
+            _ => None,
+        }
+    }
+
     pub(super) fn opening(path: &Path, source: sqlx::Error) -> Error {
         let path = path.to_owned();
         match sqlite_code(&source) {

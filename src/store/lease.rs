@@ -6,7 +6,7 @@
 //! statement that takes it names the attempt that was looked at. On one host it is faster: a scheduler holds a lock on a
 //! file as long as it lives, and what belongs to one that is gone is free at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
@@ -17,6 +17,9 @@ use super::read::state;
 use super::{Error, SchedulerWish, State, Store, Wish, begin, big};
 use crate::job::JobId;
 use crate::store::Provenance;
+
+/// What moves while an owner lives: his attempt, and until when it is his.
+pub type Mark = (u32, Option<i64>);
 
 /// Whose a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +35,7 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// What moves while the owner lives.
-    pub fn mark(&self) -> (u32, Option<i64>) {
+    pub fn mark(&self) -> Mark {
         (self.attempt, self.lease_until_ms)
     }
 }
@@ -80,24 +82,49 @@ impl Store {
         rows.iter().map(tenure).collect()
     }
 
-    /// Moves on all leases of `owner`, and says that he lives.
+    /// Moves on all leases of `owner`, and says that he lives. Returns the jobs that are his.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn renew(&self, owner: &str, lease: Duration) -> Result<(), Error> {
+    pub async fn renew(&self, owner: &str, lease: Duration) -> Result<HashSet<JobId>, Error> {
         let mut connection = self.connection().await;
         let mut transaction = begin(&mut connection).await?;
         let now = clock(&mut transaction).await?;
-        sqlx::query("UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running'")
-            .bind(now + big(lease.as_millis() as u64))
-            .bind(owner)
-            .execute(&mut *transaction)
-            .await?;
+        let ours: Vec<String> = sqlx::query_scalar(
+            "UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running' RETURNING id",
+        )
+        .bind(now + big(lease.as_millis() as u64))
+        .bind(owner)
+        .fetch_all(&mut *transaction)
+        .await?;
         sqlx::query("UPDATE schedulers SET seen_ms = $1 WHERE owner = $2")
             .bind(now)
             .bind(owner)
             .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
+        Ok(ours.into_iter().map(JobId::from_stored).collect())
+    }
+
+    /// Jobs that failed in a way that may pass: they are `owner`'s to try again after a while, and then anybody's.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn rest(&self, jobs: &[JobId], owner: &str, after: Duration) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        let now = clock(&mut transaction).await?;
+        for job in jobs {
+            sqlx::query(
+                "UPDATE jobs SET state = 'interrupted', owner = $1, retry_at_ms = $2
+                 WHERE id = $3 AND state NOT IN ('done', 'running')",
+            )
+            .bind(owner)
+            .bind(now + big(after.as_millis() as u64))
+            .bind(job.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        }
         transaction.commit().await?;
         Ok(())
     }

@@ -327,3 +327,73 @@ async fn what_a_person_wants_first_starts_first_with_what_it_needs() {
     let order: Vec<JobId> = engine.started.take().concat();
     assert_eq!(order, [teacher.id(), urgent.id(), jobs[0].id(), jobs[1].id()]);
 }
+
+/// A cohort has one worker at a time, whoever wants what of its jobs meanwhile.
+#[tokio::test]
+async fn what_is_wanted_again_waits_for_its_cohort() {
+    let bench = Bench::new().await;
+    let jobs = [labels_job(0, 20), labels_job(0, 60)];
+    let plan = bench.plan(&jobs).await;
+    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    let engine = Fake { epoch: Some(Duration::from_millis(20)), ..Fake::default() };
+    let settings = Settings { watch: hasty(), ..bench.settings(2) };
+    let ask = async {
+        while engine.started.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        asking.wish(&[jobs[0].id()], Some(Wish::Cancel)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        asking.wish(&[jobs[0].id()], None).await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, go()), ask);
+    assert_eq!(summary, Summary { done: 2, ..Summary::default() });
+    assert_eq!(engine.most.get(), 1);
+    assert_eq!(engine.started.take(), [vec![jobs[0].id(), jobs[1].id()], vec![jobs[0].id()]]);
+    assert_eq!(bench.outcome(&jobs[1]).await.epochs.len(), 60);
+}
+
+/// A second try that is due while others of the cohort rest takes only what is due, and nothing twice.
+#[tokio::test(start_paused = true)]
+async fn what_rests_is_tried_at_its_own_time() {
+    let bench = Bench::new().await;
+    let teachers = [labels_job(0, 30), labels_job(0, 31)];
+    let jobs = [student_job(&teachers[0], 0.1, 2), student_job(&teachers[1], 0.1, 2)];
+    let plan = bench.plan(&jobs).await;
+    let fails = |job: &Job, times| (job.id(), Fate::FailsAtFirst(Failure::Io, times));
+    let engine = Fake { fates: [fails(&teachers[0], 2), fails(&teachers[1], 3)].into(), ..Fake::default() };
+    let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(2) };
+    settings.retries.no_progress = 99;
+    let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+    assert_eq!(summary, Summary { done: 4, ..Summary::default() });
+    let started = engine.started.take().concat();
+    let times = |job: &Job| started.iter().filter(|started| **started == job.id()).count();
+    assert_eq!([&teachers[0], &teachers[1], &jobs[0], &jobs[1]].map(times), [3, 4, 1, 1]);
+}
+
+#[tokio::test]
+async fn another_run_waits_for_what_rests_and_blocks_nothing() {
+    let bench = Bench::new().await;
+    let teacher = labels_job(0, 40);
+    let plan = bench.plan(&[student_job(&teacher, 0.1, 2)]).await;
+    let second = Store::open(bench.store.path()).await.unwrap();
+    let fates = BTreeMap::from([(teacher.id(), Fate::FailsAtFirst(Failure::Io, 1))]);
+    let engines =
+        [(); 2].map(|()| Fake { fates: fates.clone(), epoch: Some(Duration::from_millis(5)), ..Fake::default() });
+    let _presences = ["a", "b"].map(|name| Presence::take(&bench.folder, name).unwrap());
+    let settings = ["a", "b"].map(|name| {
+        let mut settings = Settings { provenance: owner(name), watch: hasty(), ..bench.settings(1) };
+        settings.retries.io = Retry { delay: Span(Duration::from_millis(700)), jitter: false, ..settings.retries.io };
+        settings
+    });
+    for job in plan.jobs.iter() {
+        std::fs::create_dir_all(bench.folder.job(&job.id)).unwrap();
+        std::fs::write(bench.folder.student(&job.id), "weights").unwrap();
+    }
+    let (one, two) = tokio::join!(
+        schedule(&plan, &settings[0], &bench.store, &engines[0], |_| {}, go()),
+        schedule(&plan, &settings[1], &second, &engines[1], |_| {}, go()),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.done + two.done, 2, "{one:?} {two:?}");
+    assert_eq!([one.failed, one.blocked, two.failed, two.blocked], [0; 4]);
+}

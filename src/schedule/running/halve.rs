@@ -2,8 +2,9 @@
 //! the reason, like a person's wish; such a job has no last epoch, so no figure takes it for one that was trained to its end.
 
 use super::super::board::Place;
+use super::super::stop::Level;
 use super::super::{Engine, Error, Notice};
-use super::Run;
+use super::{PATIENCE, Run, patiently};
 use crate::event::{Epoch, Which};
 use crate::job::JobId;
 use crate::plan::Halved;
@@ -12,7 +13,10 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     /// Takes in what earlier runs measured.
     pub(super) async fn recall(&mut self) -> Result<(), Error> {
         let Some(halving) = &self.halving else { return Ok(()) };
-        let measured = self.store.validation_after(halving.epochs()).await?;
+        let measured = {
+            let epochs = halving.epochs().to_vec();
+            patiently!(self, self.store.validation_after(&epochs))
+        };
         for (job, epoch, top1) in measured {
             let ended = self.halving.as_mut().map(|halving| halving.measured(&job, epoch, top1)).unwrap_or_default();
             self.halve(ended).await?;
@@ -41,7 +45,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             }
             let why =
                 format!("ended early by successive halving: {rank} of {of} on validation images after {epoch} epochs");
-            if self.store.halve(&job, &why).await? {
+            if patiently!(self, self.store.halve(&job, &why)) {
                 self.note(format!("job {job} {why}"));
             }
             match self.board.place(&job) {

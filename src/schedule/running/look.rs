@@ -10,11 +10,12 @@ use super::super::presence::{bury, is_gone};
 use super::super::spool::ingest_spool;
 use super::super::stop::Level;
 use super::super::{Engine, Error, Notice, Order};
-use super::Run;
 use super::trouble::Disk;
+use super::{PATIENCE, Run, patiently};
 use crate::event::Request;
 use crate::job::JobId;
-use crate::store::{SchedulerWish, State, Tenure, Wish};
+use crate::plan::Span;
+use crate::store::{Mark, SchedulerWish, State, Tenure, Wish};
 
 /// Free space that is always left, unless that is more than a fiftieth of the disk.
 const RESERVE: u64 = 256 << 20;
@@ -23,20 +24,33 @@ const RESERVE: u64 = 256 << 20;
 #[derive(Default)]
 pub(super) struct Others {
     /// What moves while the owner lives, and since when it has not.
-    marks: HashMap<JobId, ((u32, Option<i64>), Instant)>,
+    marks: HashMap<JobId, (Mark, Instant)>,
     /// Attempts whose owners are gone.
-    pub dead: HashMap<JobId, u32>,
+    pub dead: HashMap<JobId, Mark>,
+    /// Jobs that were failed when they were last looked at: their owner may be about to try them again.
+    failed: HashSet<JobId>,
     /// Whether somebody was told that others are waited for.
     told: bool,
 }
 
 impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     pub(super) async fn look(&mut self) -> Result<(), Error> {
-        if self.renewed.elapsed() >= self.settings.watch.lease / 3 {
+        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        self.money(since);
+        let (owner, lease) = (self.settings.provenance.owner.clone(), self.settings.watch.lease);
+        if self.renewed.elapsed() >= lease / 3 {
             self.renewed = Instant::now();
-            self.store.renew(&self.settings.provenance.owner, self.settings.watch.lease).await?;
+            let ours = patiently!(self, self.store.renew(&owner, lease));
+            let running =
+                self.working.iter().flat_map(|(cohort, working)| working.jobs.iter().map(|job| (job.clone(), *cohort)));
+            let lost: Vec<(JobId, usize)> = running
+                .filter(|(job, _)| self.board.place(job) == Some(Place::Running) && !ours.contains(job))
+                .collect();
+            for (job, cohort) in lost {
+                self.taken_away(&job, cohort);
+            }
         }
-        match self.store.order(&self.settings.provenance.owner).await? {
+        match patiently!(self, self.store.order(&owner)) {
             Some(SchedulerWish::Drain) => self.stop.raise(Level::Drain),
             Some(SchedulerWish::Stop) => self.stop.raise(Level::Finish),
             Some(SchedulerWish::Now) => self.stop.raise(Level::Now),
@@ -44,22 +58,21 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         }
         self.wishes().await?;
         self.others().await?;
-        self.frozen();
+        self.frozen(since);
         self.room();
-        self.money();
         Ok(())
     }
 
     /// What people want of jobs.
     async fn wishes(&mut self) -> Result<(), Error> {
-        let unusual = self.store.unusual().await?;
+        let unusual = patiently!(self, self.store.unusual());
         let urgent = unusual.iter().filter(|tenure| tenure.priority != 0);
         self.board.prioritize(urgent.map(|tenure| (tenure.job.clone(), tenure.priority)).collect());
         let wished: HashMap<&JobId, Wish> =
             unusual.iter().filter_map(|tenure| Some((&tenure.job, tenure.wish?))).collect();
         for (job, wish) in &wished {
             match (self.board.place(job), wish) {
-                (Some(Place::Waiting | Place::Interrupted), _) => self.board.put(job, Place::Unwanted),
+                (Some(Place::Waiting | Place::Resting | Place::Interrupted), _) => self.board.put(job, Place::Unwanted),
                 (Some(Place::Running), Wish::Cancel) => self.ask_to_leave(job),
                 _ => {}
             }
@@ -70,7 +83,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         // What failed is tried again when a person opened it anew.
         let given_up = [Place::Failed, Place::Blocked].map(|place| self.board.at(place)).concat();
         if !given_up.is_empty() {
-            let tenures = self.store.tenures(&given_up).await?;
+            let tenures = patiently!(self, self.store.tenures(&given_up));
             let open: Vec<JobId> =
                 tenures.into_iter().filter(|tenure| tenure.state == State::Open).map(|s| s.job).collect();
             self.board.again(&open);
@@ -97,11 +110,15 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             self.note(format!("waiting for {} jobs of another run on this folder", elsewhere.len()));
         }
         let hosts: HashMap<String, String> =
-            self.store.registered().await?.into_iter().map(|other| (other.owner, other.host)).collect();
+            patiently!(self, self.store.registered()).into_iter().map(|other| (other.owner, other.host)).collect();
         let mut gone: HashSet<String> = HashSet::new();
-        for tenure in self.store.tenures(&elsewhere).await? {
+        let failed = std::mem::take(&mut self.others.failed);
+        for tenure in patiently!(self, self.store.tenures(&elsewhere)) {
             match tenure.state {
                 State::Done if self.settings.folder.student(&tenure.job).exists() => self.board.done(&tenure.job),
+                State::Failed | State::Blocked if !failed.contains(&tenure.job) => {
+                    self.others.failed.insert(tenure.job.clone());
+                }
                 State::Failed | State::Blocked => {
                     let why = tenure.message.clone().unwrap_or_default();
                     self.give_up(&tenure.job, &why).await?;
@@ -115,10 +132,10 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         }
         for owner in gone {
             for job in &elsewhere {
-                ingest_spool(&self.settings.folder, self.store, job).await?;
+                patiently!(self, ingest_spool(&self.settings.folder, self.store, job));
             }
-            let orphans = self.store.interrupt_orphans(&owner).await?;
-            bury(&self.settings.folder, self.store).await?;
+            let orphans = patiently!(self, self.store.interrupt_orphans(&owner));
+            patiently!(self, bury(&self.settings.folder, self.store));
             self.note(format!("another run is gone; its {orphans} unfinished jobs are taken over"));
         }
         Ok(())
@@ -137,15 +154,18 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             (*mark, *since) = (tenure.mark(), now);
         } else if since.elapsed() >= self.settings.watch.lease {
             self.others.marks.remove(&tenure.job);
-            self.others.dead.insert(tenure.job.clone(), tenure.attempt);
+            self.others.dead.insert(tenure.job.clone(), tenure.mark());
             self.board.again(std::slice::from_ref(&tenure.job));
             self.note(format!("job {} has not been heard of for a lease's length: it is taken over", tenure.job));
         }
     }
 
-    /// Ends workers that give no sign of life.
-    fn frozen(&mut self) {
+    /// Ends workers that give no sign of life. Not those that nobody listened to, since this process was frozen itself.
+    fn frozen(&mut self, since: Duration) {
         let lease = self.settings.watch.lease;
+        if since > lease / 2 {
+            self.working.values_mut().for_each(|working| working.heard = Instant::now());
+        }
         for working in self.working.values_mut() {
             if !working.frozen && working.heard.elapsed() > lease {
                 working.frozen = true;
@@ -199,12 +219,14 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     }
 
     /// Whether what may be spent is spent.
-    fn money(&mut self) {
+    fn money(&mut self, since: Duration) {
+        let busy = |device| self.working.values().any(|working| working.device == device);
+        let devices = self.settings.devices.iter().filter(|(device, _)| busy(*device)).count();
+        self.spent += since * u32::try_from(devices).unwrap_or(1);
         let Some(budget) = self.settings.budget else { return };
-        let running: Duration = self.working.values().map(|working| working.since.elapsed()).sum();
-        let hours = (self.spent + running).as_secs_f64() / 3600.0;
-        if hours >= budget && self.stop.level() < Level::Finish {
-            self.note(format!("the budget of {budget} device-hours is spent"));
+        if self.spent.as_secs_f64() >= 3600.0 * budget && self.stop.level() < Level::Finish {
+            let spent = Span(Duration::from_secs(self.spent.as_secs()));
+            self.note(format!("the budget is spent: devices worked for {spent}"));
             self.stop.raise(Level::Finish);
         }
     }

@@ -9,7 +9,7 @@ use super::super::board::{Blocked, Place};
 use super::super::spool::ingest_spool;
 use super::super::stop::Level;
 use super::super::{Ended, Engine, Error, How, Notice, Order, STOPPED, memory, read_spool};
-use super::{Run, Working};
+use super::{PATIENCE, Run, Working, patiently};
 use crate::event::{Event, Failure};
 use crate::job::JobId;
 use crate::plan::Device;
@@ -95,10 +95,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
                 Ok(())
             }
             _ => match self.next_try(&job, if class == Failure::DiskFull { Failure::Io } else { class }) {
-                Ok(after) => {
-                    self.rest(cohort, vec![job], class, after);
-                    Ok(())
-                }
+                Ok(after) => self.rest(cohort, vec![job], class, after).await,
                 Err(given_up) => self.give_up(&job, &with(&message, given_up)).await,
             },
         }
@@ -118,29 +115,30 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         retry.delay(*tries, draw).ok_or_else(|| (*tries > 1).then(|| format!("it was tried {tries} times")))
     }
 
-    fn rest(&mut self, cohort: usize, jobs: Vec<JobId>, class: Failure, after: Duration) {
+    async fn rest(&mut self, cohort: usize, jobs: Vec<JobId>, class: Failure, after: Duration) -> Result<(), Error> {
         for job in &jobs {
-            self.board.put(job, Place::Waiting);
+            self.board.put(job, Place::Resting);
         }
+        // So that others know that it is not given up, and a person when it goes on.
+        let (owner, again) = (self.settings.provenance.owner.clone(), jobs.clone());
+        patiently!(self, self.store.rest(&again, &owner, after));
         let cohort = self.id(cohort);
         self.tell(&Notice::Again { cohort, jobs: jobs.clone(), class, after });
         self.resting.push(Resting { until: Instant::now() + after, jobs });
+        Ok(())
     }
 
-    /// Puts back what has rested, but for cohorts that still have a worker: it would write to the same files.
+    /// Puts back what has rested, if nothing else became of it meanwhile.
     pub(super) fn wake(&mut self) {
         let now = Instant::now();
-        let (due, mut rest): (Vec<_>, Vec<_>) =
+        let (due, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.resting).into_iter().partition(|resting| resting.until <= now);
-        for Resting { jobs, .. } in due {
-            let busy = |job: &JobId| self.board.cohort_of(job).is_some_and(|cohort| self.working.contains_key(&cohort));
-            let (busy, free): (Vec<JobId>, Vec<JobId>) = jobs.into_iter().partition(busy);
-            self.board.again(&free);
-            if !busy.is_empty() {
-                rest.push(Resting { until: now + Duration::from_secs(1), jobs: busy });
-            }
-        }
         self.resting = rest;
+        for Resting { jobs, .. } in due {
+            let rested: Vec<JobId> =
+                jobs.into_iter().filter(|job| self.board.place(job) == Some(Place::Resting)).collect();
+            self.board.again(&rested);
+        }
     }
 
     /// A running job came to its end for this run.
@@ -163,7 +161,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
                 message: format!("needs job `{by}`, which failed: {first}"),
             })
             .collect();
-        self.store.block(&blocks).await?;
+        patiently!(self, self.store.block(&blocks));
         for Blocked { job, by } in blocked {
             self.tell(&Notice::Blocked { job: job.clone(), by: by.clone() });
         }
@@ -178,11 +176,10 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         }
         let left: Vec<JobId> = students.into_iter().filter(|job| running(self, job)).collect();
         let Some(mut working) = self.working.remove(&cohort) else { return Ok(()) };
-        self.spent += working.since.elapsed();
         let attempts: Vec<(JobId, u32)> =
             working.jobs.iter().filter_map(|job| Some((job.clone(), self.started.get(job)?.1))).collect();
         if working.memory_bytes > 0 {
-            self.store.record_memory(&attempts, working.memory_bytes).await?;
+            patiently!(self, self.store.record_memory(&attempts, working.memory_bytes));
         }
         if !left.is_empty() {
             self.unfinished(cohort, left, ended, &mut working).await?;
@@ -198,7 +195,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     /// What the worker wrote down but did not live to say.
     async fn read_spool(&mut self, job: &JobId) -> Result<(), Error> {
         let Some(&(cohort, attempt)) = self.started.get(job) else { return Ok(()) };
-        ingest_spool(&self.settings.folder, self.store, job).await?;
+        patiently!(self, ingest_spool(&self.settings.folder, self.store, job));
         let (messages, _) = read_spool(&self.settings.folder, job)?;
         for message in messages.iter().filter(|message| message.attempt == attempt) {
             if let Event::Epoch(row) = &message.event {
@@ -264,8 +261,11 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         self.tell(&Notice::Lost { cohort: id, jobs, why, again: !again.is_empty() });
         match (again.is_empty(), after.is_zero()) {
             (true, _) => {}
-            (false, true) => self.board.again(&again),
-            (false, false) => self.rest(cohort, again, class, after),
+            (false, true) => {
+                again.iter().for_each(|job| self.board.put(job, Place::Interrupted));
+                self.board.again(&again);
+            }
+            (false, false) => self.rest(cohort, again, class, after).await?,
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     async fn end_all(&mut self, jobs: &[JobId], ending: &Ending) -> Result<(), Error> {
         for job in jobs {
             if let Some(&(_, attempt)) = self.started.get(job) {
-                self.store.end_attempt(job, attempt, ending).await?;
+                patiently!(self, self.store.end_attempt(job, attempt, ending));
             }
         }
         Ok(())
@@ -301,7 +301,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         let attempts: Vec<(JobId, u32)> =
             jobs.iter().filter_map(|job| Some((job.clone(), self.started.get(job)?.1))).collect();
         let event = serde_json::json!({ "message": text, "at-once": smaller.at_once, "parts": smaller.parts });
-        self.store.note(&attempts, "split", &event.to_string()).await?;
+        patiently!(self, self.store.note(&attempts, "split", &event.to_string()));
         self.shapes.insert(likeness, smaller);
         let id = self.id(cohort);
         self.note(format!("cohort {:.8}: {text}", id.as_str()));
