@@ -176,6 +176,10 @@ impl View {
 
     async fn waiting(&self, store: &Store, one: &Standing, job: &Job) -> Result<Vec<String>> {
         let mut reasons: Vec<String> = asked(one).into_iter().collect();
+        if !reasons.is_empty() {
+            // Whatever else is so, it does not start.
+            return Ok(reasons);
+        }
         if let Some(at) = one.retry_at_ms.filter(|at| *at > now_ms()) {
             reasons.push(until(at));
         }
@@ -261,7 +265,10 @@ fn asked(one: &Standing) -> Option<String> {
         (Wish::Hold, State::Running) => Some("held by you: it will not be started again".to_owned()),
         (Wish::Hold, _) => Some(format!("held by you: `distillery release {id:.8}` lets it start")),
         (Wish::Cancel, State::Running) => Some("cancelled by you: it is saved and left within seconds".to_owned()),
-        (Wish::Cancel, _) => Some(format!("cancelled by you: `distillery retry {id:.8}` opens it again")),
+        (Wish::Cancel, _) => {
+            let why = one.message.as_deref().unwrap_or("cancelled by you");
+            Some(format!("{why}: `distillery retry {id:.8}` opens it again"))
+        }
     }
 }
 

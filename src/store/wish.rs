@@ -104,7 +104,7 @@ impl Store {
         let mut changed = Vec::new();
         for job in jobs {
             let rows = sqlx::query(
-                "UPDATE jobs SET message = CASE WHEN state IN ('failed', 'blocked') THEN NULL ELSE message END,
+                "UPDATE jobs SET message = NULL,
                      blocked_by = NULL, retry_at_ms = NULL,
                      wish = CASE WHEN wish = 'cancel' THEN NULL ELSE wish END,
                      state = CASE WHEN state IN ('failed', 'blocked') THEN 'open' ELSE state END
