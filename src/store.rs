@@ -79,14 +79,7 @@ impl Store {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY);
-        let mut connection = connect(path, &options).await?;
+        let mut connection = connect(path, &of_a_writer(path).create_if_missing(true)).await?;
         MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
             MigrateError::VersionMissing(_) => Error::Newer { path: path.to_owned() },
             MigrateError::VersionMismatch(version) => Error::Changed { path: path.to_owned(), version },
@@ -138,9 +131,28 @@ impl Store {
         Ok(self.connection.into_inner().close().await?)
     }
 
+    /// Begins a new connection: one whose transaction could not be ended, for want of room on the disk, is of no more use.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; the old connection then stays.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        let fresh = connect(&self.path, &of_a_writer(&self.path)).await?;
+        *self.connection.lock().await = fresh;
+        Ok(())
+    }
+
     async fn connection(&self) -> MutexGuard<'_, SqliteConnection> {
         self.connection.lock().await
     }
+}
+
+fn of_a_writer(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
 }
 
 /// Every transaction that writes takes the write lock at its start: one that reads first and then wants to write is

@@ -47,6 +47,8 @@ macro_rules! patiently {
                         $run.note(format!("waiting: {}", error.passing().unwrap_or_default()));
                     }
                     tokio::time::sleep(PATIENCE).await;
+                    // If that is not possible now, it is the next time.
+                    let _ = $run.store.reconnect().await;
                 }
                 result => break result?,
             }

@@ -15,9 +15,8 @@ const STILL: u32 = 5;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Watch {
-    /// Whether it was clearly better than guessing, and whether it was better at all the last time.
+    /// Whether it was clearly better than guessing.
     learnt: bool,
-    better: bool,
     /// The loss, and how many evaluations in a row had it.
     loss: Option<f64>,
     same: u32,
@@ -31,10 +30,10 @@ impl Watch {
         let Evaluation { top1, images, loss, .. } = *validation;
         let mut found = Vec::new();
         let at_chance = is_chance(top1, images, classes);
-        // Twice in a row, or far: no flicker of a student that has not begun to learn.
+        // Three times as good as guessing, or a good part of the way from it to perfection where classes are few: what is less
+        // may be the flicker of a student that has not begun to learn.
         let chance = 1.0 / f64::from(classes);
-        self.learnt |= !at_chance && (self.better || top1 > chance + 0.25 * (1.0 - chance));
-        self.better = !at_chance;
+        self.learnt |= !at_chance && top1 > (3.0 * chance).min(chance + 0.25 * (1.0 - chance));
         let percent = 100.0 * top1;
         if at_chance && self.learnt {
             let message = format!("fell to chance by epoch {epoch}: {percent:.1} % of the validation images");
@@ -93,6 +92,12 @@ mod tests {
         // Of two classes, half right is chance.
         assert_eq!(flags_of(2, &[0.52, 0.92, 1.0, 0.49, 0.51], falling), [(4, Flag::Collapsed)]);
         assert_eq!(flags_of(2, &[0.52, 0.54, 0.51], falling), [(3, Flag::AtChance)]);
+        // Beginnings of students that went on to learn: 17 classes of which few images are looked at, and 10.
+        assert_eq!(flags_of(17, &[0.119, 0.119, 0.128, 0.128, 0.05, 0.2, 0.642], falling), []);
+        assert_eq!(flags(&[0.154, 0.151, 0.096, 0.173], falling), []);
+        assert_eq!(flags(&[0.14, 0.143, 0.102, 0.277], falling), []);
+        // Of many classes a small share is much.
+        assert_eq!(flags_of(1000, &[0.05, 0.1, 0.001], falling), [(3, Flag::Collapsed)]);
         // Seen only now and then.
         assert_eq!(flags(&[0.8, 0.1], falling), [(2, Flag::Collapsed)]);
     }
