@@ -280,8 +280,9 @@ fn a_second_signal_ends_it_at_once() {
     (job.batch, job.split.train.end, job.split.validation.end, job.split.test.end) = (40, 1000, 7001, 1);
     let slow = Manifest { minitrain: 0, ..long(&[&job], 1) };
     let mut worker = Worker::start(&slow, &folder, &[]);
-    // The next one begins at once.
+    // The next one begins at once, and takes longer than both pauses.
     worker.hear(|message| matches!(message.event, Event::Step { .. }));
+    std::thread::sleep(Duration::from_millis(500));
     worker.signal(Signal::SIGTERM);
     std::thread::sleep(Duration::from_millis(1500));
     let ended = worker.child.try_wait().unwrap();
