@@ -35,6 +35,8 @@ pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
         let rows = if plan.jobs.len() > MOST_ROWS && !arguments.all { groups(&plan) } else { rows(&experiment, &plan) };
         print(&format!("{rows}{}", text(&plan, price.as_ref(), tflops)))?;
     }
+    // The program ends here, and taking a hundred thousand jobs apart first is a tenth of its time.
+    std::mem::forget((plan, experiment));
     Ok(ExitCode::SUCCESS)
 }
 
