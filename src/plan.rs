@@ -21,7 +21,7 @@ use crate::job::{Job, JobId};
 use crate::source::Source;
 
 pub use checkpoints::Checkpoints;
-pub use cohort::{Cohort, CohortId, Manifest, Student, stream_key};
+pub use cohort::{Cohort, CohortId, Manifest, Member, Student, stream_key};
 use cost::cohort_bytes;
 pub use cost::{Cost, cohort_cost, job_cost, teacher_flops};
 pub use device::{Device, Devices};

@@ -16,12 +16,15 @@ use super::{Checkpoints, Device, Evaluations, Places, Planned};
 use crate::job::{Distil, Init, Job, JobId, NetworkSource, Objective, Teaching, canonical_text, short_hash};
 use crate::source::Keep;
 
+/// A job and its id.
+pub type Member = (JobId, Arc<Job>);
+
 /// Jobs that are trained together by one worker on one device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cohort {
     pub id: CohortId,
     /// At least one; same stream key, in the experiment's order.
-    pub jobs: Vec<(JobId, Arc<Job>)>,
+    pub jobs: Vec<Member>,
     /// Jobs that must be done before this cohort can start.
     pub needs: Vec<JobId>,
 }
@@ -127,7 +130,7 @@ pub(super) fn gather(jobs: &[Planned]) -> Vec<Cohort> {
     // What is in the key is said quickly by most jobs in the same words; only for new words the key itself is made.
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut keys: HashMap<String, usize> = HashMap::new();
-    let mut groups: Vec<(String, Vec<(JobId, Arc<Job>)>)> = Vec::new();
+    let mut groups: Vec<(String, Vec<Member>)> = Vec::new();
     for planned in jobs.iter().filter(|planned| !planned.done) {
         let place = *places.entry(quick_key(&planned.job)).or_insert_with(|| {
             *keys.entry(cohort_key(&planned.job)).or_insert_with_key(|key| {
@@ -138,7 +141,7 @@ pub(super) fn gather(jobs: &[Planned]) -> Vec<Cohort> {
         groups[place].1.push((planned.id.clone(), Arc::clone(&planned.job)));
     }
     let mut ids: HashMap<*const Job, JobId> = HashMap::new();
-    let gather = |(key, jobs): (String, Vec<(JobId, Arc<Job>)>)| {
+    let gather = |(key, jobs): (String, Vec<Member>)| {
         let needs = jobs.iter().flat_map(|(_, job)| job.needs());
         let needs: HashSet<JobId> =
             needs.map(|need| ids.entry(Arc::as_ptr(need)).or_insert_with(|| need.id()).clone()).collect();
@@ -162,7 +165,7 @@ fn quick_key(job: &Job) -> String {
 }
 
 impl CohortId {
-    fn new(key: &str, jobs: &[(JobId, Arc<Job>)]) -> CohortId {
+    fn new(key: &str, jobs: &[Member]) -> CohortId {
         let members: Vec<&str> = jobs.iter().map(|(id, _)| id.as_str()).collect();
         CohortId(short_hash("distillery cohort 1\n", &format!("{key}\n{}", members.join("\n"))))
     }

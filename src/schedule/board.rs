@@ -7,10 +7,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
-use crate::job::{Job, JobId};
-use crate::plan::{Cohort, Plan, cohort_cost};
+use crate::job::JobId;
+use crate::plan::{Cohort, Member, Plan, cohort_cost};
 
 /// A job's place in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,12 +133,12 @@ impl<'a> Board<'a> {
 
     /// Takes the next cohort to start, with those of its jobs that nobody has run or is running. They are running now. One
     /// that is busy stays ready: its worker has its files, and its jobs come after.
-    pub fn next(&mut self, is_busy: impl Fn(usize) -> bool) -> Option<(usize, Vec<&'a (JobId, Arc<Job>)>)> {
+    pub fn next(&mut self, is_busy: impl Fn(usize) -> bool) -> Option<(usize, Vec<&'a Member>)> {
         loop {
             let rank = *self.ready.iter().find(|&&rank| !is_busy(self.ranked[rank]))?;
             self.ready.remove(&rank);
             let cohort = self.ranked[rank];
-            let students: Vec<&(JobId, Arc<Job>)> =
+            let students: Vec<&Member> =
                 self.cohorts[cohort].jobs.iter().filter(|(job, _)| self.places[job] == Place::Waiting).collect();
             if students.is_empty() {
                 continue;

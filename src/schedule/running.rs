@@ -8,7 +8,6 @@ mod trouble;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use super::stop::{Level, Stop};
 use super::{Ended, Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
 use crate::event::{Event, Line, Message};
 use crate::job::{Job, JobId};
-use crate::plan::{CohortId, Device, Halvings, Manifest, Plan, Student, cohort_cost};
+use crate::plan::{CohortId, Device, Halvings, Manifest, Member, Plan, Student, cohort_cost};
 use crate::store::{Claim, Provenance, Store, Taken};
 use look::Others;
 use trouble::{Disk, Resting, Shape, Stall};
@@ -293,7 +292,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
     async fn claim(
         &mut self,
         cohort: usize,
-        students: &[&(JobId, Arc<Job>)],
+        students: &[&Member],
         device: Device,
         threads: u32,
     ) -> Result<Vec<Student>, Error> {
