@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use distillery::event::{Epoch, Event, Failure, Message};
+use distillery::event::{Epoch, Event, Failure, Line, Message};
 use distillery::folder::Folder;
 use distillery::job::*;
 use distillery::plan::{Device, Manifest};
@@ -63,8 +63,16 @@ fn worker(manifest: &Manifest, folder: &Path, device: Device, change: impl FnOnc
     command.output().unwrap()
 }
 
+/// None of a heartbeat.
+fn message(line: &str) -> Option<Message> {
+    match serde_json::from_str(line).unwrap() {
+        Line::Message(message) => Some(*message),
+        Line::Beat { .. } => None,
+    }
+}
+
 fn said(output: &Output) -> Vec<Message> {
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(message).collect()
 }
 
 /// Trains to the end.
@@ -459,7 +467,7 @@ fn until(job: &Job, epoch: u32, folder: &Path, device: Device) -> Vec<Message> {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut messages = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-        let message: Message = serde_json::from_str(&line).unwrap();
+        let Some(message) = message(&line) else { continue };
         if matches!(&message.event, Event::Epoch(row) if row.epoch == epoch) {
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
