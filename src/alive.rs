@@ -96,6 +96,7 @@ fn is_gone(host: &str, pid: u32) -> bool {
     host == here() && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
-fn here() -> String {
+/// The name of this machine.
+pub fn here() -> String {
     gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".to_owned())
 }

@@ -48,7 +48,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use attempt::{Block, Claim, Ending, Provenance};
 pub use error::Error;
-pub use lease::{Mark, Registered, Tenure};
+pub use lease::{Mark, Tenure};
 pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};
 pub use outcome::{Outcome, State};
 pub use query::QueryResult;

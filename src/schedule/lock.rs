@@ -8,10 +8,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::alive::here;
 use crate::event::now_ms;
 use crate::folder::Folder;
 
@@ -58,15 +58,11 @@ impl Lock {
             tokio::time::sleep(POLL).await;
             waited += POLL;
         }
-        let text = serde_json::json!(Holder { pid: std::process::id(), host: host(), since_ms: now_ms() }).to_string();
+        let text = serde_json::json!(Holder { pid: std::process::id(), host: here(), since_ms: now_ms() }).to_string();
         file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(io)?;
         file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(io)?;
         Ok(Lock { _file: file })
     }
-}
-
-pub(super) fn host() -> String {
-    gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "unknown".to_owned())
 }
 
 /// `5 min`, for messages.

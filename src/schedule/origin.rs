@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use super::lock::host;
+use crate::alive::here;
 use crate::digest;
 use crate::event::now_ms;
 use crate::store::Provenance;
@@ -11,7 +11,7 @@ use crate::store::Provenance;
 /// The provenance of this process. Reads its own binary once (for the hash), and asks git about the source tree it was
 /// built from, if that is still there.
 pub fn provenance(device: &str, threads: u32) -> Provenance {
-    let (host, pid) = (host(), std::process::id());
+    let (host, pid) = (here(), std::process::id());
     Provenance {
         owner: format!("local:{host}/{pid}/{}", now_ms()),
         host,

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-use super::lock::host;
+use crate::alive::here as host;
 use crate::folder::Folder;
 use crate::store::{self, Store};
 
@@ -54,8 +54,8 @@ pub fn is_gone(folder: &Folder, owner: &str, owner_host: Option<&str>) -> bool {
 /// # Errors
 /// The store's.
 pub async fn bury(folder: &Folder, store: &Store) -> Result<(), store::Error> {
-    for other in store.registered().await? {
-        if is_gone(folder, &other.owner, Some(&other.host)) {
+    for other in store.schedulers().await? {
+        if other.ended_ms.is_none() && is_gone(folder, &other.owner, Some(&other.host)) {
             store.unregister(&other.owner).await?;
             let _ = fs::remove_file(path(folder, &other.owner));
         }

@@ -4,11 +4,9 @@
 mod halve;
 mod look;
 mod trouble;
+mod workers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -16,13 +14,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::board::{Board, Place};
 use super::stop::{Level, Stop};
-use super::{Ended, Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
+use super::{Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
 use crate::event::{Event, Line, Message};
 use crate::job::{Job, JobId};
 use crate::plan::{CohortId, Device, Halvings, Manifest, Member, Plan, Student, cohort_cost};
 use crate::store::{Claim, Provenance, Store, Taken};
 use look::Others;
 use trouble::{Disk, Resting, Shape, Stall};
+use workers::Workers;
 
 /// Messages that workers may be ahead of the store before they wait.
 const CHANNEL: usize = 1024;
@@ -400,34 +399,5 @@ async fn wait_until(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-type Worker<'a> = Pin<Box<dyn Future<Output = Ended> + 'a>>;
-
-/// The running workers' futures. Polled in place and not spawned: they borrow, and need not be `Send`. A handful of
-/// slots does not want more than a list.
-#[derive(Default)]
-struct Workers<'a> {
-    running: Vec<(usize, Worker<'a>)>,
-}
-
-impl<'a> Workers<'a> {
-    fn add(&mut self, cohort: usize, worker: impl Future<Output = Ended> + 'a) {
-        self.running.push((cohort, Box::pin(worker)));
-    }
-
-    /// The next to end; never, if there is none.
-    async fn next(&mut self) -> (usize, Ended) {
-        poll_fn(|context| {
-            for at in 0..self.running.len() {
-                if let Poll::Ready(ended) = self.running[at].1.as_mut().poll(context) {
-                    let (cohort, _) = self.running.remove(at);
-                    return Poll::Ready((cohort, ended));
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 }

@@ -40,14 +40,6 @@ impl Tenure {
     }
 }
 
-/// A process that starts workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    pub owner: String,
-    pub host: String,
-    pub pid: u32,
-}
-
 impl Store {
     /// Whose jobs are: those of `jobs` that are recorded.
     ///
@@ -170,21 +162,6 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(())
-    }
-
-    /// Schedulers that have not said that they ended.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn registered(&self) -> Result<Vec<Registered>, Error> {
-        let rows = sqlx::query("SELECT owner, host, pid FROM schedulers WHERE ended_ms IS NULL ORDER BY started_ms")
-            .fetch_all(&mut *self.connection().await)
-            .await?;
-        let read = |row: &SqliteRow| -> Result<Registered, Error> {
-            let pid: i64 = row.try_get(2)?;
-            Ok(Registered { owner: row.try_get(0)?, host: row.try_get(1)?, pid: u32::try_from(pid).unwrap_or(0) })
-        };
-        rows.iter().map(read).collect()
     }
 
     /// What a person wants of a scheduler.

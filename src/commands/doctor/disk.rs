@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::statvfs;
-
 use super::super::table;
 use super::Check;
 use crate::folder::Folder;
@@ -34,8 +32,7 @@ pub fn existing(root: &Path) -> PathBuf {
 
 /// For whoever is not root.
 pub fn free_bytes(place: &Path) -> Option<f64> {
-    let about = statvfs(place).ok()?;
-    Some(about.blocks_available() as f64 * about.fragment_size() as f64)
+    crate::disk::room(&place.join("a file")).map(|(free, _)| free as f64)
 }
 
 fn writable(root: &Path, place: &Path) -> Check {

@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use nix::sys::statvfs::statvfs;
-
 use super::super::board::Place;
 use super::super::presence::{bury, is_gone};
 use super::super::spool::ingest_spool;
@@ -12,6 +10,7 @@ use super::super::stop::Level;
 use super::super::{Engine, Error, Notice, Order};
 use super::trouble::Disk;
 use super::{PATIENCE, Run, patiently};
+use crate::disk;
 use crate::event::Request;
 use crate::job::JobId;
 use crate::plan::Span;
@@ -110,7 +109,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             self.note(format!("waiting for {} jobs of another run on this folder", elsewhere.len()));
         }
         let hosts: HashMap<String, String> =
-            patiently!(self, self.store.registered()).into_iter().map(|other| (other.owner, other.host)).collect();
+            patiently!(self, self.store.schedulers()).into_iter().map(|other| (other.owner, other.host)).collect();
         let mut gone: HashSet<String> = HashSet::new();
         let failed = std::mem::take(&mut self.others.failed);
         for tenure in patiently!(self, self.store.tenures(&elsewhere)) {
@@ -176,8 +175,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// Whether there is room on the disk.
     fn room(&mut self) {
-        let Some((free, all)) = space(self.settings.folder.root()) else { return };
-        let reserve = self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50));
+        let Some((free, reserve)) = self.space() else { return };
         match &self.disk {
             None if free < reserve => self.pause(Vec::new(), "there is hardly any room left on the disk"),
             Some(disk) if free >= disk.wanted.max(reserve) => {
@@ -191,14 +189,18 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// Whether the disk is as good as full.
     pub(super) fn is_full(&self) -> bool {
-        let Some((free, all)) = space(self.settings.folder.root()) else { return true };
-        free < 4 * self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50))
+        self.space().is_none_or(|(free, reserve)| free < 4 * reserve)
+    }
+
+    /// Bytes that are free on the sweep's disk, and those that are left alone.
+    fn space(&self) -> Option<(u64, u64)> {
+        let (free, all) = disk::room(&self.settings.folder.store())?;
+        Some((free, self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50))))
     }
 
     /// Starts nothing until there is room on the disk: a tenth more than there is now, and more than the reserve.
     pub(super) fn pause(&mut self, jobs: Vec<JobId>, why: &str) {
-        let (free, all) = space(self.settings.folder.root()).unwrap_or_default();
-        let reserve = self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50));
+        let (free, reserve) = self.space().unwrap_or_default();
         let wanted = (free + free / 10).max(2 * reserve) + (1 << 20);
         match &mut self.disk {
             Some(disk) => {
@@ -230,11 +232,4 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             self.stop.raise(Level::Finish);
         }
     }
-}
-
-/// Bytes that are free for us, and all there are, on the disk of a folder.
-fn space(folder: &std::path::Path) -> Option<(u64, u64)> {
-    let disk = statvfs(folder).ok()?;
-    let unit = disk.fragment_size();
-    Some((disk.blocks_available() * unit, disk.blocks() * unit))
 }
