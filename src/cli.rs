@@ -165,10 +165,14 @@ pub struct Status {
 
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Stem of a file in `reports/`, of a shipped report, or a path to a TOML file.
-    pub name: String,
+    /// Stems of files in `reports/`, of shipped reports, or paths to TOML files; or experiments without a report of their own.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
     #[command(flatten)]
     pub place: Place,
+    /// Every report of an experiment that the store holds.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
     /// Of an experiment in several sizes [default: the one that was run last]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(SIZES))]
     pub size: Option<String>,

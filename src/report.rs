@@ -16,6 +16,9 @@ mod figure;
 mod font;
 mod footer;
 mod label;
+mod latex;
+mod markdown;
+mod numbers;
 mod panel;
 mod select;
 mod spec;
@@ -23,15 +26,18 @@ mod statistics;
 mod table;
 mod theme;
 mod value;
+mod verdict;
+mod words;
 
 use crate::store::Outcome;
 
 pub use footer::grouped;
-pub use spec::{AtEpochs, Curves, Duration, Kind, Panel, Report, Scale, Source};
+pub use spec::{AtEpochs, Kind, Panel, Report, Scale, Source};
 pub use statistics::{Interval, mean, t_interval, t_quantile};
 pub use table::Table;
 pub use theme::Theme;
 pub use value::{Measure, Value};
+pub use verdict::{Measured, Ruling, Verdict};
 
 /// Everything a report gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +47,9 @@ pub struct Rendered {
     pub png: Vec<u8>,
     pub csv: String,
     pub markdown: String,
+    pub latex: String,
+    /// Of the report's claims, in their order.
+    pub verdicts: Vec<Verdict>,
     /// Jobs the report asks for that have no final values, one line each.
     pub missing: Vec<String>,
 }
@@ -57,6 +66,8 @@ pub enum Error {
     Ambiguous { panel: String, jobs: String, axes: String, hint: String },
     #[error("no panel of report `{0}` has a value to draw yet")]
     Empty(String),
+    #[error("the store holds nothing of experiment `{experiment}`\nhint: {hint}")]
+    NotRun { experiment: String, hint: String },
     #[error("the figure cannot be turned into pixels: {0}")]
     Pixels(String),
 }
@@ -75,11 +86,12 @@ pub fn read(source: &Source) -> Result<Report, Error> {
 /// Where nothing can be drawn, or only by mixing jobs that differ in more than their seed.
 pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Rendered, Error> {
     let figure = drawable(report, outcomes)?;
-    let svg = figure::draw(&figure, theme);
+    let svg = figure::draw(&figure, theme).svg;
     let png = canvas::png(&svg)?;
     let csv = table::csv(&figure);
-    let markdown = table::markdown(report, &figure);
-    Ok(Rendered { svg, png, csv, markdown, missing: figure.missing })
+    let markdown = markdown::markdown(report, &figure);
+    let latex = latex::latex(&figure);
+    Ok(Rendered { svg, png, csv, markdown, latex, verdicts: figure.verdicts, missing: figure.missing })
 }
 
 /// The SVG of [`render`] alone, for where nobody needs pixels.
@@ -87,7 +99,7 @@ pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Ren
 /// # Errors
 /// As [`render`].
 pub fn svg(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<String, Error> {
-    Ok(figure::draw(&drawable(report, outcomes)?, theme))
+    Ok(figure::draw(&drawable(report, outcomes)?, theme).svg)
 }
 
 /// The first panel as rows of plain text: series down, durations across.
@@ -99,7 +111,7 @@ pub fn results_table(report: &Report, outcomes: &[Outcome]) -> Result<Table, Err
     Ok(figure.panels.first().map(table::of_panel).unwrap_or_default())
 }
 
-fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<select::Figure, Error> {
+fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<numbers::Figure, Error> {
     let figure = select::figure(report, outcomes)?;
     if figure.is_empty() { Err(Error::Empty(report.name.clone())) } else { Ok(figure) }
 }

@@ -27,6 +27,7 @@
 //! other kind becomes a variant here.
 
 mod attempt;
+mod claims;
 mod error;
 mod lease;
 mod look;
@@ -47,6 +48,7 @@ use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use attempt::{Block, Claim, Ending, Provenance};
+pub use claims::Registered;
 pub use error::Error;
 pub use lease::{Mark, Tenure};
 pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};

@@ -1,4 +1,4 @@
-//! `report`: draws a report from what the store holds.
+//! `report`: draws reports from what the store holds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,61 +7,105 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{print, print_json, shipped, table};
+use super::{Usage, print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::{SIZES, sized};
-use crate::report::{self, Source, Theme};
+use crate::report::{self, Report, Source, Theme};
 use crate::store::{Outcome, Rows, Store};
 
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     let folder = Folder::new(&arguments.place.folder);
-    let named = shipped::report(&arguments.name);
-    let experiment = match &named {
-        Ok(source) => report::read(source)?.experiment,
-        // An experiment without a report of its own has the plain one that `run` draws.
-        Err(_) => super::stem(&arguments.name),
-    };
-    let named = match named {
-        Err(error) if !folder.store().exists() => return Err(error),
-        named => named,
-    };
+    let asked: Vec<String> = if arguments.all { Vec::new() } else { arguments.names.clone() };
+    if asked.is_empty() && !arguments.all {
+        let text = "no report is named\nhint: `distillery report NAME`, or `--all` for every report that has runs";
+        return Err(Usage(text.to_owned()).into());
+    }
+    // A name that nothing has is told before a store is asked for that may not be there either.
+    for name in asked.iter().filter(|_| !folder.store().exists()) {
+        shipped::report(name)?;
+    }
     let store = Store::open_read_only(&folder.store()).await?;
-    let size = match &arguments.size {
-        Some(size) => Some(size.as_str()),
-        None => size_in(&store, &experiment).await?,
-    };
-    let recorded = sized(&experiment, size);
-    let has_curves = named.as_ref().is_ok_and(|source| report::read(source).is_ok_and(|report| report.has_curves()));
-    let outcomes = store.outcomes_with(&recorded, if has_curves { Rows::All } else { Rows::Last }).await?;
-    let source = match named {
-        Err(error) if outcomes.is_empty() && arguments.size.is_none() => return Err(error),
-        _ if outcomes.is_empty() => anyhow::bail!(
-            "the store holds nothing of experiment `{recorded}`\nhint: `distillery run {experiment}{}` fills it",
-            arguments.size.as_ref().map_or(String::new(), |size| format!(" size={size}")),
-        ),
-        Err(_) => {
-            let experiments = store.experiments().await?;
-            let title =
-                experiments.iter().find(|known| known.name == recorded).and_then(|known| known.title.as_deref());
-            shipped::plain_report(&experiment, title.unwrap_or(&experiment), &outcomes)
-        }
-        Ok(source) => source,
-    };
+    let sources = if arguments.all { all(&store).await? } else { named(&store, &asked, &arguments).await? };
+    let out = arguments.out.clone().unwrap_or_else(|| folder.reports());
     let theme = match arguments.theme {
         cli::Theme::Light => Theme::Light,
         cli::Theme::Dark => Theme::Dark,
     };
-    let drawn = draw(&source, size, &outcomes, &arguments.out.unwrap_or_else(|| folder.reports()), theme)?;
+    let mut drawn = Vec::new();
+    for source in &sources {
+        let report = report::read(source)?;
+        let size = match &arguments.size {
+            Some(size) => Some(size.as_str()),
+            None => size_of(&store, &report).await?,
+        };
+        let told = gathered(&store, report, size).await?;
+        match draw(&told, &out, theme) {
+            // Of all reports those are passed over that have nothing to show yet.
+            Err(error) if arguments.all && is_empty(&error) => eprintln!("nothing to draw yet: `{}`", source.name),
+            one => drawn.push(one?),
+        }
+    }
     if arguments.json {
         print_json(&drawn)?;
-    } else {
-        print(&format!("{}\n{}\n", drawn.results, drawn.places()))?;
-        for missing in &drawn.missing {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for one in &drawn {
+        print(&format!("{}\n{}\n", one.results, one.places()))?;
+        for missing in &one.missing {
             eprintln!("missing: {missing}");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reports with these names; of an experiment without a report of its own the plain one that `run` draws.
+async fn named(store: &Store, names: &[String], arguments: &cli::Report) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for name in names {
+        let error = match shipped::report(name) {
+            Ok(source) => {
+                sources.push(source);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let experiment = super::stem(name);
+        let size = match &arguments.size {
+            Some(size) => Some(size.as_str()),
+            None => size_in(store, &experiment).await?,
+        };
+        let recorded = sized(&experiment, size);
+        let outcomes = store.outcomes_with(&recorded, Rows::Last).await?;
+        if outcomes.is_empty() && arguments.size.is_none() {
+            return Err(error);
+        }
+        let experiments = store.experiments().await?;
+        let title = experiments.iter().find(|known| known.name == recorded).and_then(|known| known.title.as_deref());
+        sources.push(shipped::plain_report(&experiment, title.unwrap_or(&experiment), &outcomes));
+    }
+    Ok(sources)
+}
+
+/// Every report of an experiment in the store, and plain ones of experiments without.
+async fn all(store: &Store) -> Result<Vec<Source>> {
+    let mut sources: Vec<Source> = Vec::new();
+    for experiment in store.experiments().await? {
+        let stem = SIZES
+            .iter()
+            .find_map(|size| experiment.name.strip_suffix(&format!("-{size}")))
+            .unwrap_or(&experiment.name)
+            .to_owned();
+        let mut own = shipped::reports_of(&stem);
+        if own.is_empty() {
+            let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
+            own.push(shipped::plain_report(&stem, experiment.title.as_deref().unwrap_or(&stem), &outcomes));
+        }
+        sources.extend(own);
+    }
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources.dedup_by(|a, b| a.name == b.name);
+    Ok(sources)
 }
 
 /// Of an experiment that was run in several sizes, the one that was recorded last; none where it has none.
@@ -77,6 +121,68 @@ pub async fn size_in(store: &Store, experiment: &str) -> Result<Option<&'static 
     Ok(SIZES.into_iter().filter(|size| recorded(Some(size)).is_some()).max_by_key(|size| recorded(Some(size))))
 }
 
+/// The size that most of a report's experiments were run in.
+async fn size_of(store: &Store, report: &Report) -> Result<Option<&'static str>> {
+    let mut sizes: Vec<Option<&str>> = Vec::new();
+    for experiment in &report.experiments.0 {
+        sizes.push(size_in(store, experiment).await?);
+    }
+    let count = |size: &Option<&str>| sizes.iter().filter(|known| *known == size).count();
+    let given: Vec<&Option<&'static str>> = sizes.iter().filter(|size| size.is_some()).collect();
+    Ok(given.into_iter().max_by_key(|size| count(size)).copied().flatten())
+}
+
+/// A report with everything the store has for it.
+pub struct Gathered {
+    pub report: Report,
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Fetches what a report shows at one size. Jobs of a report of several experiments stand on an axis of that name.
+pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> Result<Gathered> {
+    let rows = if report.needs_all_rows() { Rows::All } else { Rows::Last };
+    let several = report.experiments.0.len() > 1;
+    let known = store.experiments().await?;
+    let mut outcomes = Vec::new();
+    for experiment in &report.experiments.0 {
+        // In one size only, where it has no sizes.
+        let name = [sized(experiment, size), experiment.clone()]
+            .into_iter()
+            .find(|name| known.iter().any(|known| known.name == *name));
+        let Some(name) = name else {
+            report.known.absent.push(experiment.clone());
+            continue;
+        };
+        let mut own = store.outcomes_with(&name, rows).await?;
+        for outcome in own.iter_mut().filter(|_| several) {
+            outcome.axes.insert("experiment".to_owned(), experiment.clone());
+        }
+        outcomes.extend(own);
+        if report.known.registered.is_none() && !report.claims.is_empty() {
+            let hash = known.iter().find(|known| known.name == name).map_or("", |known| known.hash.as_str());
+            let hash = report.claims_hash(hash);
+            report.known.registered = store.registered(&name, &super::stem(&report.name), &hash).await?;
+        }
+    }
+    let first = report.experiments.first();
+    if outcomes.is_empty() {
+        let (recorded, with) = (sized(first, size), size.map_or(String::new(), |size| format!(" size={size}")));
+        return Err(report::Error::NotRun {
+            experiment: recorded,
+            hint: format!("`distillery run {first}{with}` fills it"),
+        }
+        .into());
+    }
+    // What the files are called, and what the Markdown links to.
+    report.name = sized(&super::stem(&report.name), size);
+    Ok(Gathered { report, outcomes })
+}
+
+/// Whether a report could not be drawn only because nothing of it has run.
+pub fn is_empty(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(report::Error::Empty(_) | report::Error::NotRun { .. }))
+}
+
 /// The files of a report that was drawn.
 #[derive(Debug, Serialize)]
 pub struct Drawn {
@@ -84,32 +190,38 @@ pub struct Drawn {
     pub png: PathBuf,
     pub csv: PathBuf,
     pub markdown: PathBuf,
+    pub latex: PathBuf,
     pub missing: Vec<String>,
-    /// A small table for the terminal.
+    /// A small table for the terminal, and what became of the claims.
     #[serde(skip)]
     pub results: String,
 }
 
 impl Drawn {
-    pub fn files(&self) -> [&PathBuf; 4] {
-        [&self.svg, &self.png, &self.csv, &self.markdown]
+    pub fn files(&self) -> [&PathBuf; 5] {
+        [&self.svg, &self.png, &self.csv, &self.markdown, &self.latex]
     }
 
     /// Where the files are, one a line.
     pub fn places(&self) -> String {
-        let [svg, png, csv, markdown] = self.files().map(|path| path.display());
-        format!("figure   {svg}\n         {png}\nnumbers  {csv}\ntable    {markdown}")
+        let [svg, png, csv, markdown, latex] = self.files().map(|path| path.display());
+        format!("figure   {svg}\n         {png}\nnumbers  {csv}\ntables   {markdown}\n         {latex}")
     }
 }
 
-pub fn draw(source: &Source, size: Option<&str>, outcomes: &[Outcome], out: &Path, theme: Theme) -> Result<Drawn> {
-    let mut report = report::read(source)?;
-    // What the files are called, and what the Markdown links to.
-    report.name = sized(&super::stem(&source.name), size);
-    let rendered = report::render(&report, outcomes, theme)?;
-    let results = report::results_table(&report, outcomes)?;
+pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
+    let Gathered { report, outcomes } = told;
+    let rendered = report::render(report, outcomes, theme)?;
+    let results = report::results_table(report, outcomes)?;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();
-    let results = format!("{}\n\n{}", results.title, table::table(&header, &results.rows));
+    let mut results = format!("{}\n\n{}", results.title, table::table(&header, &results.rows));
+    if !rendered.verdicts.is_empty() {
+        let line = |verdict: &report::Verdict| {
+            vec![verdict.claim.clone(), verdict.numbers().unwrap_or_default(), verdict.outcome()]
+        };
+        let rows: Vec<Vec<String>> = rendered.verdicts.iter().map(line).collect();
+        results.push_str(&format!("\n{}", table::table(&["claim", "found", "verdict"], &rows)));
+    }
     fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
     let write = |extension: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(format!("{}.{extension}", report.name));
@@ -121,6 +233,7 @@ pub fn draw(source: &Source, size: Option<&str>, outcomes: &[Outcome], out: &Pat
         png: write("png", &rendered.png)?,
         csv: write("csv", rendered.csv.as_bytes())?,
         markdown: write("md", rendered.markdown.as_bytes())?,
+        latex: write("tex", rendered.latex.as_bytes())?,
         missing: rendered.missing,
         results,
     })

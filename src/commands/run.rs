@@ -80,16 +80,8 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         drop(presence);
         summary
     };
-    let mut outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
-    let figures = if arguments.no_report {
-        Vec::new()
-    } else {
-        let sources = shipped::reports_of(&experiment.stem, experiment.title.as_deref(), &outcomes);
-        if sources.iter().any(|source| crate::report::read(source).is_ok_and(|report| report.has_curves())) {
-            outcomes = store.outcomes(&experiment.name).await?;
-        }
-        draw(&experiment, &sources, &outcomes, &folder)
-    };
+    let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
+    let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &store, &folder).await };
     store.close().await?;
     tell(&experiment, &outcomes, &figures, arguments.json)?;
     if summary.unwanted > 0 {
@@ -193,6 +185,14 @@ async fn record(experiment: &Experiment, store: &Store) -> Result<()> {
         plan.jobs.iter().filter(|job| job.only_needed).map(|job| (job.id.clone(), &*job.job)).collect();
     let title = experiment.title.as_deref();
     store.record_experiment(&experiment.name, &experiment.hash, title, &experiment.text, &listed, &needed).await?;
+    // Before anything of it runs, what is claimed of it.
+    for source in shipped::reports_of(&experiment.stem) {
+        let report = crate::report::read(&source)?;
+        if !report.claims.is_empty() {
+            let hash = report.claims_hash(&experiment.hash);
+            store.record_claims(&experiment.name, &super::stem(&source.name), &hash, &report.claims_text()).await?;
+        }
+    }
     Ok(())
 }
 
@@ -207,18 +207,28 @@ fn jobs(experiment: &Experiment) -> Vec<(JobId, Arc<Job>)> {
 }
 
 /// Draws every report of the experiment. A report that cannot be drawn is told and does not hide the results.
-fn draw(experiment: &Experiment, sources: &[Source], outcomes: &[Outcome], folder: &Folder) -> Vec<report::Drawn> {
+async fn draw(experiment: &Experiment, outcomes: &[Outcome], store: &Store, folder: &Folder) -> Vec<report::Drawn> {
+    let mut sources = shipped::reports_of(&experiment.stem);
+    if sources.is_empty() {
+        let title = experiment.title.as_deref().unwrap_or(&experiment.stem);
+        sources.push(shipped::plain_report(&experiment.stem, title, outcomes));
+    }
     let mut drawn = Vec::new();
-    let size = experiment.size.as_deref();
-    for source in sources {
-        match report::draw(source, size, outcomes, &folder.reports(), crate::report::Theme::Light) {
+    for source in &sources {
+        match draw_one(experiment, source, store, folder).await {
             Ok(one) => drawn.push(one),
             // Nothing to draw yet.
-            Err(error) if matches!(error.downcast_ref(), Some(crate::report::Error::Empty(_))) => {}
+            Err(error) if report::is_empty(&error) => {}
             Err(error) => complain(&error.context(format!("report `{}` is not drawn", source.name))),
         }
     }
     drawn
+}
+
+async fn draw_one(experiment: &Experiment, source: &Source, store: &Store, folder: &Folder) -> Result<report::Drawn> {
+    let read = crate::report::read(source)?;
+    let told = report::gathered(store, read, experiment.size.as_deref()).await?;
+    report::draw(&told, &folder.reports(), crate::report::Theme::Light)
 }
 
 #[derive(Serialize)]

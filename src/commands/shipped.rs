@@ -61,19 +61,16 @@ pub fn report(wanted: &str) -> Result<report::Source> {
     Ok(report::Source { name, text })
 }
 
-/// The reports of one experiment: those that name it, or, where none does, a plain one of accuracy against epochs.
+/// The reports that show an experiment, by name; none where it has none of its own.
 ///
 /// Reports that cannot be read are passed over: one that is broken may well be another experiment's.
-pub fn reports_of(experiment: &str, title: Option<&str>, outcomes: &[Outcome]) -> Vec<report::Source> {
+pub fn reports_of(experiment: &str) -> Vec<report::Source> {
     let mut names: Vec<String> = REPORTS.iter().map(|(name, _)| (*name).to_owned()).collect();
     names.extend(stems(Path::new("reports")));
     names.sort();
     names.dedup();
     let mut sources: Vec<report::Source> = names.iter().filter_map(|name| report(name).ok()).collect();
-    sources.retain(|source| report::read(source).is_ok_and(|report| report.experiment == experiment));
-    if sources.is_empty() {
-        sources.push(plain_report(experiment, title.unwrap_or(experiment), outcomes));
-    }
+    sources.retain(|source| report::read(source).is_ok_and(|report| report.experiments.contains(experiment)));
     sources
 }
 

@@ -49,18 +49,34 @@ pub enum Align {
 pub struct Canvas<'a> {
     svg: SVGBackend<'a>,
     paper: Colour,
+    spots: Vec<Spot>,
+}
+
+/// A place on the page and what a reader who points at it is told; only where figures can answer, on a page of HTML.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spot {
+    pub place: Place,
+    pub text: String,
+}
+
+/// A drawn page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub svg: String,
+    pub spots: Vec<Spot>,
 }
 
 /// A page of `width` x `height` points with what `paint` leaves on it. `title` is for readers who hear the figure.
-pub fn page(width: f64, height: f64, paper: Colour, title: &str, paint: impl FnOnce(&mut Canvas)) -> String {
+pub fn page(width: f64, height: f64, paper: Colour, title: &str, paint: impl FnOnce(&mut Canvas)) -> Page {
     let mut body = String::new();
     let size = (unit(width) as u32, unit(height) as u32);
-    {
-        let mut canvas = Canvas { svg: SVGBackend::with_string(&mut body, size), paper };
+    let spots = {
+        let mut canvas = Canvas { svg: SVGBackend::with_string(&mut body, size), paper, spots: Vec::new() };
         canvas.rectangle((0.0, 0.0), (width, height), paper);
         paint(&mut canvas);
         drawn(canvas.svg.present());
-    }
+        canvas.spots
+    };
     let shapes = body.split_once('\n').map_or("", |(_, shapes)| shapes);
     let faces: String = font::WOFF2
         .iter()
@@ -72,13 +88,14 @@ pub fn page(width: f64, height: f64, paper: Colour, title: &str, paint: impl FnO
             )
         })
         .collect();
-    format!(
+    let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {} {}\" role=\"img\" \
          stroke-linejoin=\"round\">\n<title>{}</title>\n<style>\n{faces}</style>\n{shapes}",
         size.0,
         size.1,
         escaped(title),
-    )
+    );
+    Page { svg, spots }
 }
 
 /// The same picture in pixels, with the same font.
@@ -151,6 +168,11 @@ impl Canvas<'_> {
                 self.area(&square(0.9 * radius), colour, 1.0);
             }
         }
+    }
+
+    /// A place that answers.
+    pub fn spot(&mut self, place: Place, text: impl FnOnce() -> String) {
+        self.spots.push(Spot { place, text: text() });
     }
 
     /// One line of text with its baseline at `y`.

@@ -1,10 +1,10 @@
 //! The whole page: title, panels in rows and columns, footer. Every size follows from measured text, so nothing is cut:
 //! long labels make the page wider, many labels make the panels taller.
 
-use super::canvas::{self, Align, Canvas, Lettering};
+use super::canvas::{self, Align, Canvas, Lettering, Page};
 use super::font::{self, Weight};
+use super::numbers::Figure;
 use super::panel::{self, Frame, Plan};
-use super::select::Figure;
 use super::theme::{Colour, Theme};
 
 const MARGIN: f64 = 30.0;
@@ -44,10 +44,11 @@ struct Cell<'a> {
 #[derive(Clone, Copy, Default)]
 struct Column {
     left: f64,
+    plot: f64,
     right: f64,
 }
 
-pub fn draw(figure: &Figure, theme: Theme) -> String {
+pub fn draw(figure: &Figure, theme: Theme) -> Page {
     let inks = theme.inks();
     let count = figure.panels.len();
     let (columns, plot_width, plot_height) = match count {
@@ -58,22 +59,26 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
         _ => (4, 212.0, 210.0),
     };
     let plans: Vec<Plan> = figure.panels.iter().map(|panel| panel::plan(panel, theme)).collect();
-    let plot_height = plans.iter().map(Plan::least_height).fold(plot_height, f64::max);
+    let heights: Vec<f64> = plans.chunks(columns).map(|row| row_height(row, plot_height, &plans)).collect();
 
-    let mut sides = vec![Column::default(); columns];
+    let mut sides = vec![Column { plot: 0.0, ..Column::default() }; columns];
     for (index, plan) in plans.iter().enumerate() {
         let side = &mut sides[index % columns];
         side.left = side.left.max(plan.left());
         side.right = side.right.max(plan.right());
+        side.plot = side.plot.max(plan.width().unwrap_or(plot_width));
     }
-    let column_width = |side: &Column| side.left + plot_width + side.right;
+    let column_width = |side: &Column| side.left + side.plot + side.right;
     let gaps = COLUMN_GAP * (columns as f64 - 1.0);
     let inner = (sides.iter().map(column_width).sum::<f64>() + gaps).max(LEAST_WIDTH).ceil();
 
     let below: Vec<bool> = plans
         .iter()
         .enumerate()
-        .map(|(index, plan)| plans.get(index + columns).is_none_or(|next| next.across_title() != plan.across_title()))
+        .map(|(index, plan)| {
+            let title = plan.across_title();
+            title.is_some() && plans.get(index + columns).is_none_or(|next| next.across_title() != title)
+        })
         .collect();
     let cells: Vec<Cell> = plans
         .into_iter()
@@ -82,7 +87,10 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
         .map(|(index, (plan, panel))| {
             let column = index % columns;
             let width = column_width(&sides[column]);
-            let by = if panel.axis == "teaching" { String::new() } else { format!(", by {}", panel.axis) };
+            let by = match &panel.axis {
+                Some(axis) if axis != "teaching" => format!(", by {axis}"),
+                _ => String::new(),
+            };
             Cell {
                 plan,
                 row: index / columns,
@@ -99,7 +107,7 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
     let footer = FOOTER.lines(&figure.footer.join(" "), inner);
     let head = MARGIN + TITLE.height(&title) + SUBTITLE.height(&subtitle) + 22.0;
     let rows = count.div_ceil(columns);
-    let tops = row_tops(&cells, rows, head, plot_height);
+    let tops = row_tops(&cells, rows, head, &heights);
     let foot = tops[rows] - ROW_GAP + 24.0;
     let height = (foot + FOOTER.height(&footer) + MARGIN - 6.0).ceil();
 
@@ -113,7 +121,8 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
             CAPTION.set(canvas, &cell.caption, (left, under), inks.quiet);
             let top = tops[cell.row] + words(&cells, cell.row) + ABOVE_PLOT;
             let plot_left = left + sides[cell.column].left;
-            let frame = Frame { left: plot_left, top, right: plot_left + plot_width, bottom: top + plot_height };
+            let (right, bottom) = (plot_left + sides[cell.column].plot, top + heights[cell.row]);
+            let frame = Frame { left: plot_left, top, right, bottom };
             cell.plan.draw(canvas, frame, cell.titled);
         }
         FOOTER.set(canvas, &footer, (MARGIN, foot), inks.quiet);
@@ -121,16 +130,24 @@ pub fn draw(figure: &Figure, theme: Theme) -> String {
 }
 
 /// Tops of the rows, and where a further row would begin.
-fn row_tops(cells: &[Cell], rows: usize, head: f64, plot_height: f64) -> Vec<f64> {
+fn row_tops(cells: &[Cell], rows: usize, head: f64, heights: &[f64]) -> Vec<f64> {
     let mut tops = vec![head];
     let mut top = head;
-    for row in 0..rows {
+    for (row, plot_height) in heights.iter().enumerate().take(rows) {
         let titled = cells.iter().any(|cell| cell.row == row && cell.titled);
         let title = if titled { ACROSS_TITLE } else { 0.0 };
-        top += words(cells, row) + ABOVE_PLOT + plot_height + BELOW_PLOT + title + ROW_GAP;
+        let ticks = cells.iter().any(|cell| cell.row == row && cell.plan.has_ticks());
+        let below = if ticks { BELOW_PLOT } else { 0.0 };
+        top += words(cells, row) + ABOVE_PLOT + plot_height + below + title + ROW_GAP;
         tops.push(top);
     }
     tops
+}
+
+/// Height of the plots of a row: as tall as its tallest; plots on two axes are equally tall in all rows.
+fn row_height(row: &[Plan], plot_height: f64, all: &[Plan]) -> f64 {
+    let plots = all.iter().map(Plan::least_height).fold(plot_height, f64::max);
+    row.iter().map(|plan| plan.height().unwrap_or(plots)).fold(0.0, f64::max)
 }
 
 /// Height of the titles and captions of a row: plots of a row begin at one height.

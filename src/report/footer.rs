@@ -6,7 +6,9 @@ use crate::event::Which;
 use crate::job::Teacher;
 use crate::store::Outcome;
 
-use super::select::{Across, Drawn, Mean};
+use super::numbers::{Across, Drawn, Mean};
+use super::spec::{Epoch, Interval, Report};
+use super::words::counted;
 
 /// Data, student and teacher, each only where all jobs have the same.
 pub fn subtitle(outcomes: &[&Outcome]) -> String {
@@ -40,26 +42,34 @@ pub fn subtitle(outcomes: &[&Outcome]) -> String {
 }
 
 /// What is drawn, over how many seeds, of which epoch, on which images, and what is missing.
-pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> {
+pub fn sentences(report: &Report, panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> {
     let mut sentences = Vec::new();
-    let means = |across: Across| -> Vec<&Mean> {
-        let of_kind = panels.iter().filter(move |panel| panel.across == across);
+    let means = |curves: bool| -> Vec<&Mean> {
+        let of_kind = panels.iter().filter(move |panel| matches!(panel.across, Across::Within(_)) == curves);
         of_kind.flat_map(|panel| &panel.series).flat_map(|series| &series.means).collect()
     };
-    let (finals, curves) = (means(Across::Durations), means(Across::Epochs));
+    let (finals, curves) = (means(false), means(true));
+    let epoch = match report.epoch() {
+        Epoch::Last => "Last epoch",
+        Epoch::Best => "Best epoch on validation images",
+    };
+    let kind = match report.interval {
+        Interval::T => "95\u{a0}% t intervals of the mean",
+        Interval::Bootstrap => "95\u{a0}% bootstrap intervals of the mean",
+    };
     if let Some((fewest, most)) = extremes(&finals) {
         let seeds = seeds(fewest, most);
         sentences.push(match (fewest, most) {
-            (1, 1) => format!("Last epoch, {seeds}: no interval can be given."),
-            (2, 2) => format!("Last epoch, mean of {seeds}; dots are the two runs."),
-            (3.., _) => format!("Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals of the mean."),
+            (1, 1) => format!("{epoch}, {seeds}: no interval can be given."),
+            (2, 2) => format!("{epoch}, mean of {seeds}; dots are the two runs."),
+            (3.., _) => format!("{epoch}, mean of {seeds}; bands and bars are {kind}."),
             (_, 3..) => {
+                let kind = kind.replace(" of the mean", "");
                 format!(
-                    "Last epoch, mean of {seeds}; bands and bars are 95\u{a0}% t intervals from 3 seeds on, small dots \
-                     the runs of 2."
+                    "{epoch}, mean of {seeds}; bands and bars are {kind} from 3 seeds on, small dots the runs of 2."
                 )
             }
-            _ => format!("Last epoch, mean of {seeds}; dots are runs."),
+            _ => format!("{epoch}, mean of {seeds}; dots are runs."),
         });
     }
     if let Some((fewest, most)) = extremes(&curves) {
@@ -69,6 +79,7 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
             _ => format!("Curves: each run faint, mean of {seeds} strong."),
         });
     }
+    sentences.extend(chosen(report, panels));
     let splits: BTreeSet<&str> = panels.iter().filter_map(|panel| panel.value.split()).map(Which::name).collect();
     if splits.contains("test") {
         sentences.push("Test images are only reported; the report selects nothing by them.".to_owned());
@@ -83,7 +94,48 @@ pub fn sentences(panels: &[Drawn], asked: usize, missing: usize) -> Vec<String> 
         let have = if missing == 1 { "has" } else { "have" };
         sentences.push(format!("{missing} of {asked} jobs {have} no final result yet."));
     }
+    if let [first, rest @ ..] = report.known.absent.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        sentences.push(format!("Experiment {first}{more} was not run."));
+    }
     sentences
+}
+
+/// How one of several settings came to be the one that is shown.
+fn chosen(report: &Report, panels: &[Drawn]) -> Option<String> {
+    let select = report.select.as_ref()?;
+    let choices: Vec<_> = panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.choices).collect();
+    let most = choices.iter().map(|choice| choice.settings).max()?;
+    let partial = choices.iter().any(|choice| choice.complete < choice.settings);
+    Some(format!(
+        "Of {} ({}) the best by {} is shown, for each line and length; the others are faint.{}",
+        counted(most, "setting"),
+        select.over.join(", "),
+        select.by,
+        if partial { " Settings with fewer finished runs than others took no part." } else { "" },
+    ))
+}
+
+/// Numbers that are not ours.
+pub fn of_others(report: &Report, panels: &[Drawn]) -> Vec<String> {
+    let shown =
+        panels.iter().any(|panel| panel.published || panel.series.iter().any(|series| !series.published.is_empty()));
+    let papers: Vec<&super::spec::Paper> =
+        report.paper.iter().chain(report.panels.iter().filter_map(|panel| panel.paper.as_ref())).collect();
+    if !shown || papers.is_empty() {
+        return Vec::new();
+    }
+    let mut sources: Vec<String> = Vec::new();
+    for paper in papers {
+        let source = format!("{}: {}", paper.source, paper.about);
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    vec![format!(
+        "What is called the paper's is as published in arXiv\u{a0}2106.05237 ({}), not run here.",
+        sources.join("; ")
+    )]
 }
 
 /// What was noticed about the jobs' evaluations; no line of a figure shows it.

@@ -1,159 +1,100 @@
-//! Which numbers a report shows, each with the jobs it comes from. Nothing here knows how they are drawn.
+//! Which numbers a report shows. Nothing here knows how they are drawn.
 //!
 //! A dot is one job. A mean is over jobs that differ in nothing but their seed; jobs that differ in more are refused, for
-//! a mean over learning rates with an interval around it would be a lie. Choosing among them is not this module's either.
+//! a mean over learning rates with an interval around it would be a lie, unless the report says among which axes one
+//! setting is to be chosen by validation images ([`choice`]).
+
+mod choice;
+mod place;
+mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::job::{Job, JobId};
+use crate::event::Epoch as Row;
+use crate::job::JobId;
 use crate::store::{Outcome, State};
 
-use super::statistics::{self, Interval};
-use super::{AtEpochs, Error, Kind, Panel, Report, Scale, Value, footer, theme};
+pub use choice::{choose, row_of};
+pub use place::{place_on, stands_at};
 
-/// The axis that every job has, grid or not.
-const TEACHING: &str = "teaching";
-const EPOCHS: &str = "epochs";
+use super::numbers::{Across, Drawn, Figure, Mean, Reference, Run, Series};
+use super::spec::{Amount, AtEpochs, Epoch, Horizontal, Kind, Panel, Report, Scale};
+use super::value::Value;
+use super::{Error, footer, statistics, theme, verdict, words};
+use place::{EPOCHS, EXPERIMENT, TEACHING};
 
-/// A report with its numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
-    pub title: String,
-    pub subtitle: String,
-    pub panels: Vec<Drawn>,
-    /// What the marks mean, how many seeds, what is missing: one sentence each.
-    pub footer: Vec<String>,
-    pub missing: Vec<String>,
-}
-
-/// A panel with its numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Drawn {
-    pub title: String,
-    pub caption: String,
-    pub value: Value,
-    pub scale: Scale,
-    pub across: Across,
-    /// The axis whose places are the series.
-    pub axis: String,
-    pub series: Vec<Series>,
-    pub references: Vec<Reference>,
-    /// Numbers and intervals that the value axis cannot show: not finite, or not positive on a logarithmic one.
-    pub left_out: usize,
-}
-
-/// What runs from left to right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Across {
-    /// Epochs a job was trained for, logarithmic.
-    Durations,
-    /// Epochs within one job, linear.
-    Epochs,
-}
-
-/// The place of one line on its axis.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Series {
-    /// As in the experiment file.
-    pub name: String,
-    /// Its place among all series of this axis in the report, so that all panels give it one colour.
-    pub place: usize,
-    /// Ascending in epochs, then in seed.
-    pub runs: Vec<Run>,
-    /// Ascending in epochs.
-    pub means: Vec<Mean>,
-}
-
-/// A number of one job.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    pub epochs: u32,
-    pub seed: u64,
-    pub job: JobId,
-    pub value: f64,
-}
-
-/// Over the runs at the same epochs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mean {
-    pub epochs: u32,
-    pub n: usize,
-    pub value: f64,
-    /// From three runs on, where the value axis can show both its ends.
-    pub interval: Option<Interval>,
-}
-
-/// A level that is not trained for: a teacher's own accuracy.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reference {
-    pub name: String,
-    pub value: f64,
-    /// Images it was measured on.
-    pub images: u64,
-    /// The jobs that measured it.
-    pub jobs: Vec<JobId>,
-}
-
-impl Figure {
-    pub fn is_empty(&self) -> bool {
-        self.panels.iter().all(|panel| panel.series.is_empty())
-    }
-}
-
-impl Drawn {
-    /// Every number of epochs at which something is drawn, ascending.
-    pub fn epochs(&self) -> Vec<u32> {
-        let all: BTreeSet<u32> = self.series.iter().flat_map(|series| &series.runs).map(|run| run.epochs).collect();
-        all.into_iter().collect()
-    }
-}
-
-impl Series {
-    pub fn runs_at(&self, epochs: u32) -> impl Iterator<Item = &Run> {
-        let from = self.runs.partition_point(|run| run.epochs < epochs);
-        self.runs[from..].iter().take_while(move |run| run.epochs == epochs)
-    }
+/// A line before its numbers: what it is called, and whose numbers it has.
+struct Line<'a> {
+    name: String,
+    shown: String,
+    look: Option<String>,
+    place: usize,
+    members: Vec<&'a Outcome>,
 }
 
 pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
-    let is_needed = |job: &Job| outcomes.iter().any(|outcome| outcome.job.needs().any(|needed| **needed == *job));
-    // A teacher that is trained only because students need it stands on no axis and is no point of the grid.
-    let points: Vec<&Outcome> =
-        outcomes.iter().filter(|outcome| !(outcome.axes.is_empty() && is_needed(&outcome.job))).collect();
+    let points = points(outcomes);
     let places = series_places(report, &points);
-
     let mut panels = Vec::new();
     let (mut asked, mut lacking): (BTreeSet<&JobId>, BTreeSet<&JobId>) = Default::default();
     for panel in &report.panels {
         let chosen = chosen(report, panel, &points)?;
-        asked.extend(chosen.iter().map(|outcome| &outcome.id));
-        let lacks = |outcome: &&&Outcome| outcome.last().and_then(|row| panel.value().of(row)).is_none();
-        lacking.extend(chosen.iter().filter(lacks).map(|outcome| &outcome.id));
-        panels.push(drawn(report, panel, &chosen, &places)?);
+        let lines = lines(report, panel, &chosen, &places);
+        for outcome in lines.iter().flat_map(|line| &line.members) {
+            asked.insert(&outcome.id);
+            if row_of(report, outcome).and_then(|row| panel.value.of(row)).is_none() {
+                lacking.insert(&outcome.id);
+            }
+        }
+        let ours = drawn(report, panel, lines)?;
+        let (ours, paper) = published::beside(report, panel, ours, &chosen);
+        panels.push(ours);
+        panels.extend(paper);
     }
-    let asked: Vec<&Outcome> = points.into_iter().filter(|outcome| asked.contains(&outcome.id)).collect();
-    let missing: Vec<String> =
-        asked.iter().filter(|outcome| lacking.contains(&outcome.id)).map(|job| missing(job)).collect();
+    let asked: Vec<&Outcome> = points.iter().copied().filter(|outcome| asked.contains(&outcome.id)).collect();
+    let mut missing: Vec<String> =
+        asked.iter().filter(|outcome| lacking.contains(&outcome.id)).map(|job| missing(report, job)).collect();
+    let jobs = missing.len();
+    missing.extend(report.known.absent.iter().map(|experiment| format!("experiment `{experiment}` was not run")));
+    let sentences = [
+        footer::sentences(report, &panels, asked.len(), jobs),
+        footer::flagged(&asked),
+        footer::of_others(report, &panels),
+    ];
     Ok(Figure {
         title: report.title.clone(),
         subtitle: report.subtitle.clone().unwrap_or_else(|| footer::subtitle(&asked)),
-        footer: [footer::sentences(&panels, asked.len(), missing.len()), footer::flagged(&asked)].concat(),
+        footer: sentences.concat(),
+        verdicts: verdict::verdicts(report, &points),
         panels,
         missing,
     })
 }
 
+/// Without teachers that are trained only because students need them, which stand on no axis, and each job once.
+fn points(outcomes: &[Outcome]) -> Vec<&Outcome> {
+    let needed: BTreeSet<JobId> =
+        outcomes.iter().flat_map(|outcome| outcome.job.needs()).map(|needed| needed.id()).collect();
+    let mut seen: BTreeSet<(&JobId, Option<&String>)> = BTreeSet::new();
+    outcomes
+        .iter()
+        .filter(|outcome| !(outcome.axes.keys().all(|axis| axis == EXPERIMENT) && needed.contains(&outcome.id)))
+        .filter(|outcome| seen.insert((&outcome.id, outcome.axes.get(EXPERIMENT))))
+        .collect()
+}
+
 /// The jobs of a panel.
 fn chosen<'a>(report: &Report, panel: &Panel, points: &[&'a Outcome]) -> Result<Vec<&'a Outcome>, Error> {
-    for axis in panel.filter().keys().map(String::as_str).chain([panel.series()]) {
-        if !points.is_empty() && !points.iter().any(|outcome| place_on(outcome, axis).is_some()) {
+    for axis in panel.filter.keys().chain(&panel.series).map(String::as_str) {
+        let known = points.iter().any(|outcome| place_on(outcome, axis).is_some());
+        if !points.is_empty() && axis != EXPERIMENT && !known {
             let axes: BTreeSet<&str> = points.iter().flat_map(|job| job.axes.keys().map(String::as_str)).collect();
             let axes: BTreeSet<&str> = axes.into_iter().chain([TEACHING, EPOCHS]).collect();
             let known = axes.iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownAxis {
                 panel: panel.title.clone(),
                 axis: axis.to_owned(),
-                experiment: report.experiment.clone(),
+                experiment: report.experiments.0.join("`, `"),
                 known: format!("it has {known}"),
             });
         }
@@ -163,98 +104,196 @@ fn chosen<'a>(report: &Report, panel: &Panel, points: &[&'a Outcome]) -> Result<
         .copied()
         .filter(|outcome| {
             // What stands on no such axis, as a student of a teacher on that of labels' mixup, is nowhere else on it.
-            panel.filter().iter().all(|(axis, place)| place_on(outcome, axis).is_none_or(|text| place.is(&text)))
-                && !panel.omit().contains(&series_of(outcome, panel.series()))
-                && !(panel.value().needs_teacher() && outcome.job.teachers().is_empty())
+            panel.filter.iter().all(|(axis, place)| place_on(outcome, axis).is_none_or(|text| place.is(&text)))
+                && !panel.series.as_ref().is_some_and(|axis| panel.omit.contains(&series_of(outcome, axis)))
+                && !(panel.value.needs_teacher() && outcome.job.teachers().is_empty())
         })
         .collect();
-    if let Kind::Curves(curves) = &panel.kind {
-        let epochs = match curves.at_epochs {
-            AtEpochs::Epochs(epochs) => epochs,
-            AtEpochs::Longest => chosen.iter().map(|outcome| outcome.job.epochs).max().unwrap_or(0),
-        };
-        chosen.retain(|outcome| outcome.job.epochs == epochs);
-    }
+    let longest = || chosen.iter().map(|outcome| outcome.job.epochs).max().unwrap_or(0);
+    let only = match panel.kind {
+        Kind::Curves { at: AtEpochs::Longest, .. } | Kind::Bars { at: AtEpochs::Longest, .. } => Some(longest()),
+        Kind::Curves { at: AtEpochs::Epochs(epochs), .. } | Kind::Bars { at: AtEpochs::Epochs(epochs), .. } => {
+            Some(epochs)
+        }
+        Kind::Scatter { at, .. } => at,
+        Kind::Duration { .. } | Kind::Table { .. } => None,
+    };
+    chosen.retain(|outcome| only.is_none_or(|epochs| outcome.job.epochs == epochs));
     Ok(chosen)
 }
 
-fn drawn(
+fn lines<'a>(
     report: &Report,
     panel: &Panel,
-    chosen: &[&Outcome],
+    chosen: &[&'a Outcome],
     places: &BTreeMap<String, Vec<String>>,
-) -> Result<Drawn, Error> {
-    let value = panel.value();
-    let showable = |number: f64| number.is_finite() && (panel.scale() == Scale::Linear || number > 0.0);
-    let mut left_out = 0;
-    let mut series = Vec::new();
-    for (place, name) in places[panel.series()].iter().enumerate() {
-        let members: Vec<&Outcome> =
-            chosen.iter().copied().filter(|outcome| series_of(outcome, panel.series()) == *name).collect();
-        refuse_mixtures(report, panel, name, &members)?;
-        let mut runs = Vec::new();
-        for outcome in &members {
-            let rows = match panel.kind {
-                Kind::Duration(_) => outcome.last().map(std::slice::from_ref).unwrap_or_default(),
-                Kind::Curves(_) => &outcome.epochs,
-            };
-            for row in rows {
-                let Some(number) = value.of(row) else { continue };
-                if showable(number) {
-                    let (seed, job) = (outcome.job.seed, outcome.id.clone());
-                    runs.push(Run { epochs: row.epoch, seed, job, value: number });
-                } else {
-                    left_out += 1;
+) -> Vec<Line<'a>> {
+    let Some(axis) = &panel.series else {
+        let listed = report.series.iter().enumerate().filter(|(_, listed)| !panel.omit.contains(&listed.name));
+        return listed
+            .map(|(place, listed)| {
+                let stands = |outcome: &&&Outcome| {
+                    let filter = listed.filter.as_ref();
+                    filter.is_some_and(|filter| filter.iter().all(|(axis, at)| stands_at(outcome, axis, at)))
+                };
+                let mut members: Vec<&Outcome> = chosen.iter().filter(stands).copied().collect();
+                // A job that several experiments share is one job.
+                let mut seen = BTreeSet::new();
+                members.retain(|outcome| seen.insert(&outcome.id));
+                let (name, look) = (listed.name.clone(), listed.look.clone());
+                Line { shown: name.clone(), name, look, place, members }
+            })
+            .collect();
+    };
+    let line = |(place, name): (usize, &String)| {
+        let members = chosen.iter().copied().filter(|outcome| series_of(outcome, axis) == *name).collect();
+        let shown = report.name_of(axis, name).map_or_else(|| words::shown(axis, name), str::to_owned);
+        let look = (axis == TEACHING).then(|| name.clone());
+        Line { name: name.clone(), shown, look, place, members }
+    };
+    places[axis].iter().enumerate().map(line).collect()
+}
+
+fn drawn(report: &Report, panel: &Panel, lines: Vec<Line>) -> Result<Drawn, Error> {
+    let showable = |number: f64| number.is_finite() && (panel.scale == Scale::Linear || number > 0.0);
+    let (mut left_out, mut series, mut all) = (0, Vec::new(), Vec::new());
+    for line in lines {
+        all.extend(&line.members);
+        let choice = choose(report, &line.members);
+        refuse_mixtures(report, panel, &line.shown, &choice.chosen)?;
+        let mut numbers = |outcomes: &[&Outcome]| {
+            let mut runs = Vec::new();
+            for outcome in outcomes {
+                for (row, x, number) in numbers_of(report, panel, outcome) {
+                    if showable(number) && x.is_finite() {
+                        let (seed, job) = (outcome.job.seed, outcome.id.clone());
+                        runs.push(Run { epochs: row.epoch, x, seed, job, value: number });
+                    } else {
+                        left_out += 1;
+                    }
                 }
             }
+            runs
+        };
+        let mut runs = numbers(&choice.chosen);
+        let others = numbers(&choice.others);
+        if report.epoch() == Epoch::Best && !matches!(panel.kind, Kind::Curves { .. }) {
+            // Runs of one duration stand together, whatever their best epoch was.
+            let lengths: BTreeMap<&JobId, u32> =
+                choice.chosen.iter().map(|outcome| (&outcome.id, outcome.job.epochs)).collect();
+            runs.iter_mut().for_each(|run| run.epochs = lengths[&run.job]);
         }
         runs.sort_by_key(|run| (run.epochs, run.seed));
-        if !runs.is_empty() {
-            let mut means = means(panel, &runs);
-            // Curves draw none.
-            let drawn = means.iter_mut().filter(|_| matches!(panel.kind, Kind::Duration(_)));
-            for mean in drawn {
-                if mean.interval.is_some_and(|interval| !showable(interval.low)) {
-                    mean.interval = None;
-                    left_out += 1;
-                }
+        let mut means = means(report, panel, &runs);
+        let finals = !matches!(panel.kind, Kind::Curves { .. });
+        for mean in means.iter_mut().filter(|_| finals) {
+            if mean.interval.is_some_and(|interval| !showable(interval.low)) {
+                mean.interval = None;
+                left_out += 1;
             }
-            series.push(Series { name: name.clone(), place, runs, means });
         }
+        let Line { name, shown, look, place, .. } = line;
+        let choices = choice.choices;
+        series.push(Series { name, shown, look, place, runs, others, means, choices, published: Vec::new() });
     }
-    let mut caption = value.caption();
-    let across = match &panel.kind {
-        Kind::Duration(_) => Across::Durations,
-        Kind::Curves(_) => Across::Epochs,
-    };
-    if let (Across::Epochs, Some(outcome)) = (across, chosen.first()) {
-        caption.push_str(&format!(" · runs of {} epochs", outcome.job.epochs));
-    }
-    // A figure says which part of the grid it shows.
-    panel.filter().iter().for_each(|(axis, place)| caption.push_str(&format!(" · {axis} {}", place.0)));
     Ok(Drawn {
         title: panel.title.clone(),
-        caption,
-        value,
-        scale: panel.scale(),
-        across,
-        axis: panel.series().to_owned(),
+        caption: caption(report, panel, &all),
+        value: panel.value,
+        scale: panel.scale,
+        across: match panel.kind {
+            Kind::Duration { x } => Across::Durations(x),
+            Kind::Curves { x, .. } => Across::Within(x),
+            Kind::Scatter { x, .. } => Across::Other(x),
+            Kind::Bars { from_zero, .. } => Across::Bars { from_zero },
+            Kind::Table { columns } => Across::Table(columns),
+        },
+        axis: panel.series.clone(),
         series,
-        references: references(value, chosen),
+        references: references(panel.value, &all),
         left_out,
+        published: false,
     })
+}
+
+/// The rows of a job that a panel shows, each with where it stands from left to right.
+fn numbers_of<'a>(report: &Report, panel: &Panel, outcome: &'a Outcome) -> Vec<(&'a Row, f64, f64)> {
+    let value = |row: &'a Row, x: Option<f64>| Some((row, x?, panel.value.of(row)?));
+    match panel.kind {
+        Kind::Curves { x, .. } => {
+            let mut seconds = 0.0;
+            let rows = outcome.epochs.iter().filter_map(|row| {
+                seconds += row.seconds;
+                value(row, Some(amount(x, row, seconds)))
+            });
+            rows.collect()
+        }
+        kind => {
+            let Some(row) = row_of(report, outcome) else { return Vec::new() };
+            let x = match kind {
+                Kind::Duration { x } | Kind::Scatter { x: Horizontal::Amount(x), .. } => {
+                    Some(amount(x, row, outcome.seconds))
+                }
+                Kind::Scatter { x: Horizontal::Value(x), .. } => x.of(row),
+                _ => Some(f64::from(outcome.job.epochs)),
+            };
+            value(row, x).into_iter().collect()
+        }
+    }
+}
+
+fn amount(amount: Amount, row: &Row, seconds: f64) -> f64 {
+    match amount {
+        Amount::Epochs => f64::from(row.epoch),
+        Amount::Steps => row.step as f64,
+        Amount::Images => row.images as f64,
+        Amount::StudentFlops => row.student_flops,
+        Amount::Flops => row.student_flops + row.teacher_flops,
+        Amount::Seconds => seconds,
+    }
+}
+
+/// What is measured, and which part of the grid is shown.
+fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
+    let mut caption = panel.value.caption();
+    if matches!(panel.kind, Kind::Curves { .. } | Kind::Bars { .. } | Kind::Scatter { at: Some(_), .. })
+        && let Some(outcome) = all.first()
+    {
+        let of = if matches!(panel.kind, Kind::Curves { .. }) { "runs of " } else { "after " };
+        caption.push_str(&format!(" · {of}{} epochs", outcome.job.epochs));
+    }
+    for (axis, place) in panel.filter.iter().filter(|(axis, _)| *axis != EXPERIMENT) {
+        match report.name_of(axis, &place.0) {
+            Some(name) => caption.push_str(&format!(" · {name}")),
+            None => caption.push_str(&format!(" · {axis} {}", words::shown(axis, &place.0))),
+        }
+    }
+    match (report.epoch(), &report.select, panel.kind) {
+        (
+            Epoch::Best,
+            Some(select),
+            Kind::Duration { .. } | Kind::Scatter { .. } | Kind::Bars { .. } | Kind::Table { .. },
+        ) => {
+            caption.push_str(&format!(" · BEST EPOCH by {}, not the last", select.by));
+        }
+        _ => {}
+    }
+    caption
 }
 
 /// A mean at each epoch; within curves only where every run of the series has a value, for a mean whose members change
 /// along the line moves without anything having been learned.
-fn means(panel: &Panel, runs: &[Run]) -> Vec<Mean> {
-    let all: BTreeSet<&JobId> = runs.iter().map(|run| &run.job).collect();
+fn means(report: &Report, panel: &Panel, runs: &[Run]) -> Vec<Mean> {
+    let curves = matches!(panel.kind, Kind::Curves { .. });
+    let all: BTreeSet<&JobId> = if curves { runs.iter().map(|run| &run.job).collect() } else { BTreeSet::new() };
     runs.chunk_by(|a, b| a.epochs == b.epochs)
-        .filter(|at| matches!(panel.kind, Kind::Duration(_)) || at.len() == all.len())
+        .filter(|at| !curves || at.len() == all.len())
         .filter_map(|at| {
             let values: Vec<f64> = at.iter().map(|run| run.value).collect();
             let value = statistics::mean(&values)?;
-            Some(Mean { epochs: at[0].epochs, n: at.len(), value, interval: statistics::t_interval(&values) })
+            let x = statistics::mean(&at.iter().map(|run| run.x).collect::<Vec<_>>())?;
+            let interval = if curves { None } else { statistics::interval(&values, report.interval) };
+            Some(Mean { epochs: at[0].epochs, x, n: at.len(), value, interval })
         })
         .collect()
 }
@@ -270,8 +309,11 @@ fn refuse_mixtures(report: &Report, panel: &Panel, series: &str, members: &[&Out
             .map(String::as_str)
             .collect();
         let hint = match differ.first() {
-            Some(axis) => format!("choose one by `where = {{ {axis} = ... }}`, or make it the series"),
-            None => format!("give `{}` an axis for what differs", report.experiment),
+            Some(axis) => format!(
+                "choose one by `where = {{ {axis} = ... }}`, make it the series, or let validation images choose: `[select] \
+                 over = [\"{axis}\"]`"
+            ),
+            None => format!("give `{}` an axis for what differs", report.experiments.first()),
         };
         let quoted = differ.iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
         let place = format!("(`{series}`, {} epochs, seed {})", outcome.job.epochs, outcome.job.seed);
@@ -319,7 +361,7 @@ fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
 /// The series of each axis that the report names, in the order of tables and colours.
 fn series_places(report: &Report, points: &[&Outcome]) -> BTreeMap<String, Vec<String>> {
     let mut places = BTreeMap::new();
-    for axis in report.panels.iter().map(Panel::series) {
+    for axis in report.panels.iter().filter_map(|panel| panel.series.as_ref()) {
         let mut names: Vec<String> = Vec::new();
         for name in points.iter().map(|outcome| series_of(outcome, axis)) {
             if !names.contains(&name) {
@@ -332,7 +374,7 @@ fn series_places(report: &Report, points: &[&Outcome]) -> BTreeMap<String, Vec<S
         } else if names.iter().all(|name| number(name).is_some()) {
             names.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
         }
-        places.insert(axis.to_owned(), names);
+        places.insert(axis.clone(), names);
     }
     places
 }
@@ -341,22 +383,16 @@ fn series_of(outcome: &Outcome, axis: &str) -> String {
     place_on(outcome, axis).unwrap_or_else(|| format!("no {axis}"))
 }
 
-fn place_on(outcome: &Outcome, axis: &str) -> Option<String> {
-    match (axis, outcome.axes.get(axis)) {
-        (TEACHING, _) => Some(outcome.job.teaching_name().to_owned()),
-        (_, Some(place)) => Some(place.clone()),
-        (EPOCHS, None) => Some(outcome.job.epochs.to_string()),
-        (_, None) => None,
-    }
-}
-
 /// One line that says which job, and why it has no result.
-fn missing(outcome: &Outcome) -> String {
+fn missing(report: &Report, outcome: &Outcome) -> String {
     let mut axes: Vec<String> = outcome
         .axes
         .iter()
         .filter(|(axis, _)| !matches!(axis.as_str(), TEACHING | EPOCHS | "seed"))
-        .map(|(axis, place)| format!("{axis} {place}"))
+        .map(|(axis, place)| match report.name_of(axis, place) {
+            Some(name) => name.to_owned(),
+            None => format!("{axis} {}", words::shown(axis, place)),
+        })
         .collect();
     axes.insert(0, outcome.job.teaching_name().to_owned());
     axes.insert(1, format!("{} epochs", outcome.job.epochs));

@@ -1,12 +1,22 @@
 //! The report file: TOML in, [`Report`] out. Whether the experiment has what it names is `select`'s question.
 
+mod claim;
+mod panel;
+mod published;
+mod words;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Visitor};
 
-use super::{Error, Value};
+pub use claim::{Claim, Expected, Side};
+pub use panel::{Amount, AtEpochs, Columns, Horizontal, Kind, Panel, Scale};
+pub use published::{Listed, Numbers, Paper, Published};
+pub use words::{Experiments, Place, Where};
+
+use super::{Error, Value, theme};
+use crate::job::short_hash;
+use crate::store::Registered;
 
 /// A `reports/*.toml`: its file stem and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,87 +25,106 @@ pub struct Source {
     pub text: String,
 }
 
-/// One figure with the numbers behind it.
+/// One figure with the numbers behind it, and what is claimed of them.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Report {
     /// The file's stem; its outputs lie beside it under the same stem.
     #[serde(skip)]
     pub name: String,
-    /// File stem of the experiment it shows.
-    pub experiment: String,
+    /// File stems of the experiments it shows: one, or a list.
+    #[serde(rename = "experiment")]
+    pub experiments: Experiments,
     pub title: String,
     /// Under the title; data, student and teacher where it is left out.
     pub subtitle: Option<String>,
+    /// What of the paper it is: `Figure 3`, `Table 1`.
+    pub reproduces: Option<String>,
+    /// What it asks, in a sentence.
+    pub question: Option<String>,
+    /// How one of several settings is chosen; without it, a report that would have to choose is refused.
+    pub select: Option<Selection>,
+    /// Over seeds.
+    #[serde(default)]
+    pub interval: Interval,
+    /// For the claims of this report together.
+    #[serde(default)]
+    pub correction: Correction,
+    /// Top-1 that a teacher must have before anything is decided about its students, 0 to 1.
+    pub teacher_gate: Option<f64>,
+    /// What places on axes are called: axis, place as in the experiment, name.
+    #[serde(default)]
+    pub names: BTreeMap<String, BTreeMap<String, String>>,
+    /// The lines of panels that name no axis.
+    #[serde(default)]
+    pub series: Vec<Listed>,
+    /// The paper's own numbers, for the panels that have none of their own.
+    pub paper: Option<Paper>,
     #[serde(rename = "panel")]
     pub panels: Vec<Panel>,
+    #[serde(default, rename = "claim")]
+    pub claims: Vec<Claim>,
+    /// What the file does not say and the store knows.
+    #[serde(skip)]
+    pub known: Known,
 }
 
-/// One panel, written with its kind as the key: `duration = { ... }`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "PanelText")]
-pub struct Panel {
-    pub title: String,
-    pub kind: Kind,
+/// What is known of a report's experiments beside their outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its experiments that were never run.
+    pub absent: Vec<String>,
+    /// When its claims were written down.
+    pub registered: Option<Registered>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
-    Duration(Duration),
-    Curves(Curves),
-}
-
-/// Final value against epochs of training, on a logarithmic axis with ticks at the durations that exist.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Duration {
-    pub value: Value,
-    /// The axis whose places are the lines: `teaching`, or any axis of the experiment.
-    pub series: String,
-    /// Only jobs at these places, and those that stand on no such axis.
-    #[serde(default, rename = "where")]
-    pub filter: BTreeMap<String, Place>,
-    /// Series that are left out, by name.
-    #[serde(default)]
-    pub omit: Vec<String>,
-    #[serde(default)]
-    pub scale: Scale,
-}
-
-/// Value against the epoch, within runs of one duration.
+/// Choosing one of several settings by validation images.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Curves {
-    pub value: Value,
-    pub series: String,
-    pub at_epochs: AtEpochs,
-    #[serde(default, rename = "where")]
-    pub filter: BTreeMap<String, Place>,
+pub struct Selection {
+    /// Axes whose places are chosen among, separately for each line and duration.
     #[serde(default)]
-    pub omit: Vec<String>,
+    pub over: Vec<String>,
+    /// Measured on validation images.
+    #[serde(default = "validation_accuracy")]
+    pub by: Value,
     #[serde(default)]
-    pub scale: Scale,
+    pub epoch: Epoch,
 }
 
-/// Which duration a panel of curves shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtEpochs {
-    Longest,
-    Epochs(u32),
-}
-
-/// Of the value axis.
+/// Which epoch of a run is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scale {
+pub enum Epoch {
     #[default]
-    Linear,
-    Log,
+    Last,
+    /// That of the best validation value; stamped on the figure.
+    Best,
 }
 
-/// A place on an axis as it is written: a string, a number or a truth value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(pub String);
+/// How sure a mean over seeds is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interval {
+    /// Student's t.
+    #[default]
+    T,
+    /// Percentiles of resampled means.
+    Bootstrap,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Correction {
+    /// Of Holm: no more than one report in twenty decides any claim falsely.
+    #[default]
+    Holm,
+    None,
+}
+
+fn validation_accuracy() -> Value {
+    Value::Evaluated(crate::event::Which::Validation, super::Measure::Top1)
+}
 
 pub(super) fn read(source: &Source) -> Result<Report, Error> {
     let malformed = |message: String| Error::Malformed { name: source.name.clone(), message };
@@ -103,121 +132,74 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
     if report.panels.is_empty() {
         return Err(malformed("it has no panel\nhint: add `[[panel]]`".to_owned()));
     }
+    if let Some(panel) = report.panels.iter().find(|panel| panel.series.is_none() && report.series.is_empty()) {
+        return Err(malformed(format!(
+            "panel `{}` does not say what its lines are\nhint: name an axis, `series = \"teaching\"`, or list them in \
+             `[[series]]`",
+            panel.title
+        )));
+    }
+    if let Some(select) = &report.select
+        && select.by.split() != Some(crate::event::Which::Validation)
+    {
+        return Err(malformed(format!(
+            "`select.by = \"{}\"` would choose by what is reported\nhint: choose by a value on validation images, such \
+             as `validation.top1`",
+            select.by
+        )));
+    }
+    if let Some(gate) = report.teacher_gate.filter(|gate| !(0.0..1.0).contains(gate)) {
+        return Err(malformed(format!("`teacher-gate = {gate}` is no share: expected 0 to 1, such as 0.85")));
+    }
+    for listed in &report.series {
+        let Some(look) = listed.look.as_ref().filter(|look| !theme::looks().any(|known| known == *look)) else {
+            continue;
+        };
+        let known = theme::looks().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
+        return Err(malformed(format!(
+            "`look = \"{look}\"` of `{}` is no teaching mode\nhint: there are {known}",
+            listed.name
+        )));
+    }
+    report.claims.iter().try_for_each(Claim::check).map_err(malformed)?;
     report.name.clone_from(&source.name);
     Ok(report)
 }
 
 impl Report {
     /// Whether it shows more of a job than its end.
-    pub fn has_curves(&self) -> bool {
-        self.panels.iter().any(|panel| matches!(panel.kind, Kind::Curves(_)))
-    }
-}
-
-impl Panel {
-    pub fn value(&self) -> Value {
-        match &self.kind {
-            Kind::Duration(duration) => duration.value,
-            Kind::Curves(curves) => curves.value,
-        }
+    pub fn needs_all_rows(&self) -> bool {
+        let curves = self.panels.iter().any(|panel| matches!(panel.kind, Kind::Curves { .. }));
+        curves || self.epoch() == Epoch::Best
     }
 
-    pub fn series(&self) -> &str {
-        match &self.kind {
-            Kind::Duration(duration) => &duration.series,
-            Kind::Curves(curves) => &curves.series,
-        }
+    pub fn epoch(&self) -> Epoch {
+        self.select.as_ref().map(|select| select.epoch).unwrap_or_default()
     }
 
-    pub fn filter(&self) -> &BTreeMap<String, Place> {
-        match &self.kind {
-            Kind::Duration(duration) => &duration.filter,
-            Kind::Curves(curves) => &curves.filter,
-        }
+    /// Its claims as a text that is the same for the same claims, however they are written.
+    pub fn claims_text(&self) -> String {
+        serde_json::to_string(&self.claims).unwrap_or_default()
     }
 
-    pub fn omit(&self) -> &[String] {
-        match &self.kind {
-            Kind::Duration(duration) => &duration.omit,
-            Kind::Curves(curves) => &curves.omit,
-        }
+    /// Of the claims together with the experiment they are of.
+    pub fn claims_hash(&self, experiment: &str) -> String {
+        short_hash("distillery claims 1\n", &format!("{experiment}\n{}", self.claims_text()))
     }
 
-    pub fn scale(&self) -> Scale {
-        match &self.kind {
-            Kind::Duration(duration) => duration.scale,
-            Kind::Curves(curves) => curves.scale,
-        }
+    /// The axes it chooses among.
+    pub fn over(&self) -> &[String] {
+        self.select.as_ref().map(|select| select.over.as_slice()).unwrap_or_default()
     }
-}
 
-impl Place {
-    /// Equal as text or as numbers: `3e-4` is `0.0003`.
-    pub fn is(&self, text: &str) -> bool {
-        self.0 == text || matches!((self.0.parse::<f64>(), text.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+    /// The paper's numbers for a panel: its own, or the report's where they are of the same value.
+    pub fn paper_of<'a>(&'a self, panel: &'a Panel) -> Option<&'a Paper> {
+        panel.paper.as_ref().or(self.paper.as_ref()).filter(|paper| paper.value == panel.value)
     }
-}
 
-/// A panel before it is known to be of exactly one kind. Not serde's flattened enum: that loses the caret.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct PanelText {
-    title: String,
-    duration: Option<Duration>,
-    curves: Option<Curves>,
-}
-
-impl TryFrom<PanelText> for Panel {
-    type Error = String;
-
-    fn try_from(text: PanelText) -> Result<Self, String> {
-        let kind = match (text.duration, text.curves) {
-            (Some(duration), None) => Kind::Duration(duration),
-            (None, Some(curves)) => Kind::Curves(curves),
-            (None, None) => {
-                return Err(format!("panel `{}` shows nothing: expected `duration` or `curves`", text.title));
-            }
-            (Some(_), Some(_)) => {
-                return Err(format!("panel `{}` has both `duration` and `curves`: expected one", text.title));
-            }
-        };
-        Ok(Panel { title: text.title, kind })
-    }
-}
-
-impl<'de> Deserialize<'de> for AtEpochs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Place::deserialize(deserializer)?.0.as_str() {
-            "longest" => Ok(AtEpochs::Longest),
-            text => match text.parse() {
-                Ok(epochs @ 1..) => Ok(AtEpochs::Epochs(epochs)),
-                _ => Err(D::Error::custom(format!("`{text}` is no duration: expected `longest` or epochs"))),
-            },
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyPlace;
-        impl Visitor<'_> for AnyPlace {
-            type Value = Place;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number or a boolean")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Place, E> {
-                Ok(Place(text.to_owned()))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Place, E> {
-                Ok(Place(number.to_string()))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Place, E> {
-                Ok(Place(number.to_string()))
-            }
-            fn visit_bool<E>(self, truth: bool) -> Result<Place, E> {
-                Ok(Place(truth.to_string()))
-            }
-        }
-        deserializer.deserialize_any(AnyPlace)
+    /// What a place on an axis is called here.
+    pub fn name_of(&self, axis: &str, place: &str) -> Option<&str> {
+        let names = self.names.get(axis)?;
+        names.iter().find(|(known, _)| Place((*known).clone()).is(place)).map(|(_, name)| name.as_str())
     }
 }

@@ -46,6 +46,8 @@ const DASHED: &[f64] = &[6.0, 3.5];
 const DOTTED: &[f64] = &[1.8, 2.6];
 const DASH_DOT: &[f64] = &[6.5, 2.8, 1.6, 2.8];
 pub const TEACHER_DASH: &[f64] = &[5.0, 3.5];
+/// The paper's numbers among ours.
+pub const PAPER_DASH: &[f64] = DOTTED;
 
 /// Views shared: blue. Not shared: warm. Variants inside a group by dash and mark, not by a fifth hue.
 const TEACHING: [(&str, Colour, &[f64], Mark); 10] = [
@@ -93,9 +95,9 @@ impl Theme {
         }
     }
 
-    /// The look of `series` on `axis`, `place` being its place among the axis's own.
-    pub(super) fn look(self, axis: &str, series: &str, place: usize) -> Look {
-        let teaching = TEACHING.iter().find(|(name, ..)| axis == "teaching" && *name == series);
+    /// The look of a teaching mode, else of the `place`-th of several lines.
+    pub(super) fn look(self, teaching: Option<&str>, place: usize) -> Look {
+        let teaching = TEACHING.iter().find(|(name, ..)| teaching == Some(*name));
         let (line, dash, mark) = match teaching {
             Some(&(_, line, dash, mark)) => (line, dash, mark),
             None => {
@@ -108,6 +110,11 @@ impl Theme {
         let line = if self == Theme::Dark { readable(line, inks, 4.0) } else { line };
         Look { line, text: readable(line, inks, 5.0), dash, mark }
     }
+}
+
+/// Names of the looks there are.
+pub fn looks() -> impl Iterator<Item = &'static str> {
+    TEACHING.iter().map(|(name, ..)| *name)
 }
 
 /// Places of the teaching modes from least to most alike views, so that the tables of all reports agree.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
 
 use crate::event::{Epoch, TeacherCheck, Which};
 
@@ -84,6 +85,11 @@ impl Value {
         matches!(self, Value::Evaluated(_, Top1 | Top5 | Agreement | Agreement5 | CalibrationError))
     }
 
+    /// Whether more of it is better.
+    pub fn is_better_higher(self) -> bool {
+        self.is_share() && !matches!(self, Value::Evaluated(_, Measure::CalibrationError))
+    }
+
     /// Whether it only means something beside a teacher, so that jobs without one are not missing it.
     pub fn needs_teacher(self) -> bool {
         use Measure::{Agreement, Agreement5, Distance, Kl, TeacherEntropy};
@@ -124,6 +130,12 @@ impl Value {
     /// For tables: percent with one decimal without its sign, else three significant digits.
     pub fn table_text(self, value: f64) -> String {
         self.table_text_beside(value, value)
+    }
+
+    /// With its unit: `84.3 %`, `0.298`.
+    pub fn full_text(self, value: f64) -> String {
+        let unit = if self.is_share() { "\u{a0}%" } else { "" };
+        format!("{}{unit}", self.table_text(value))
     }
 
     /// With as many decimals as `main` has: `0.299 ± 0.008`.
@@ -182,5 +194,11 @@ impl FromStr for Value {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

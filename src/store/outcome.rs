@@ -20,6 +20,8 @@ pub struct Outcome {
     pub message: Option<String>,
     /// Ascending, at most one row an epoch.
     pub epochs: Vec<Epoch>,
+    /// Spent on all its epochs so far, in the company of its cohort.
+    pub seconds: f64,
     pub teachers: Vec<TeacherCheck>,
     /// What a reader should know of its evaluations, in words; each once.
     pub flags: BTreeMap<Flag, String>,

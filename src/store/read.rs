@@ -160,12 +160,14 @@ impl Store {
                 state: state(&row, 3)?,
                 message: row.try_get(4)?,
                 epochs: Vec::new(),
+                seconds: 0.0,
                 teachers: Vec::new(),
                 flags: BTreeMap::new(),
                 id: JobId::from_stored(id),
             });
         }
         read_epochs(&mut connection, experiment, which, &positions, &mut outcomes).await?;
+        read_seconds(&mut connection, experiment, &positions, &mut outcomes).await?;
         read_evaluations(&mut connection, experiment, which, &positions, &mut outcomes).await?;
         read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
         read_flags(&mut connection, experiment, &positions, &mut outcomes).await?;
@@ -223,6 +225,26 @@ async fn read_epochs(
             images_per_second: number(&row, 10)?,
             evaluations: Vec::new(),
         });
+    }
+    Ok(())
+}
+
+async fn read_seconds(
+    connection: &mut SqliteConnection,
+    experiment: &str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT r.job, sum(r.seconds) FROM experiment_jobs e JOIN epochs r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.needed = 0 GROUP BY r.job",
+    )
+    .bind(experiment)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        outcomes[at].seconds = row.try_get::<Option<f64>, _>(1)?.unwrap_or(0.0);
     }
     Ok(())
 }

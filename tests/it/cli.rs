@@ -79,7 +79,7 @@ fn a_new_user_finds_the_way() {
     assert!(!place.path().join("runs").exists(), "plan wrote something");
 
     let table = ok(&["run", "mine", "--quiet"]);
-    assert!(table.contains("function-matching") && table.contains("mine.svg"), "{table}");
+    assert!(table.contains("function matching") && table.contains("mine.svg"), "{table}");
     for extension in ["svg", "png", "csv", "md"] {
         assert!(place.path().join("runs/reports/mine").with_extension(extension).is_file());
     }

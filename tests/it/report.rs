@@ -152,7 +152,7 @@ fn unequal_numbers_of_seeds_are_drawn_each_in_its_way() {
     picture.assert_tidy("unequal numbers of seeds");
     let text = picture.all_text();
     assert!(text.contains("mean of 1 to 3 seeds (n in the table)"), "{text}");
-    assert!(rendered.markdown.contains("| labels | – | "), "{}", rendered.markdown);
+    assert!(rendered.markdown.contains("| labels only | – | "), "{}", rendered.markdown);
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(dir.join("unequal.png"), rendered.png).unwrap();
 }
@@ -260,7 +260,7 @@ fn the_results_table_has_a_row_a_series_and_a_column_a_duration() {
     let table = report::results_table(&quickstart(), &grid(2)).unwrap();
     assert_eq!(table.header, ["teaching", "10 epochs", "30 epochs", "100 epochs"]);
     let names: Vec<&str> = table.rows.iter().map(|row| row[0].as_str()).collect();
-    assert_eq!(names, ["labels", "fixed/cc", "independent/ic", "consistent/ic", "function-matching", "teacher"]);
+    assert_eq!(names, ["labels only", "fixed/cc", "independent/ic", "consistent/ic", "function matching", "teacher"]);
     assert!(table.rows[1][3].ends_with("; n=2)"), "{:?}", table.rows[1]);
 }
 

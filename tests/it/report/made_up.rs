@@ -170,12 +170,14 @@ pub fn done(job: Job, axes: &[(&str, &str)]) -> Outcome {
         ("teaching".to_owned(), job.teaching_name().to_owned()),
     ]);
     all.extend(axes.iter().map(|(axis, place)| ((*axis).to_owned(), (*place).to_owned())));
+    let job_epochs = job.epochs;
     Outcome {
         id: job.id(),
         job,
         axes: all,
         state: State::Done,
         message: None,
+        seconds: f64::from(job_epochs),
         epochs,
         teachers,
         flags: BTreeMap::new(),

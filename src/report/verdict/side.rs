@@ -1,0 +1,146 @@
+//! The runs of one side of a claim, and what forbids to compare two sides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::Which;
+use crate::report::select::{choose, row_of, stands_at};
+use crate::report::spec::{Claim, Place, Report, Side};
+use crate::report::value::{Measure, Value};
+use crate::report::{statistics, words};
+use crate::store::Outcome;
+
+use super::Ruling;
+
+/// Runs that differ in nothing but their seed.
+#[derive(Clone, Debug, Default)]
+pub struct Group<'a> {
+    pub runs: BTreeMap<u64, Run<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    pub value: f64,
+    /// Images it was measured on.
+    pub images: u64,
+    pub outcome: &'a Outcome,
+}
+
+impl Group<'_> {
+    fn mean(&self) -> f64 {
+        let values: Vec<f64> = self.runs.values().map(|run| run.value).collect();
+        statistics::mean(&values).unwrap_or(f64::NAN)
+    }
+
+    fn images(&self) -> u64 {
+        self.runs.values().map(|run| run.images).min().unwrap_or(0)
+    }
+}
+
+/// Left and right.
+pub fn sides<'a>(report: &Report, claim: &Claim, points: &[&'a Outcome]) -> Result<[Group<'a>; 2], Ruling> {
+    let all = [&claim.left, &claim.right].map(|side| without_length(claim, side, points));
+    let lengths = all.each_ref().map(|outcomes| outcomes.iter().map(|o| o.job.epochs).collect::<BTreeSet<u32>>());
+    let asked = [&claim.left, &claim.right].map(|side| length(claim, side));
+    let alike = asked[0].is_some() && asked[0] == asked[1];
+    let shared: BTreeSet<u32> = lengths[0].intersection(&lengths[1]).copied().collect();
+    let mut groups = Vec::new();
+    for ((outcomes, own), asked) in all.into_iter().zip(&lengths).zip(asked) {
+        let lengths = if alike { &shared } else { own };
+        let epochs = match asked.map(|place| place.0.as_str()) {
+            None => None,
+            Some("longest") => Some(lengths.last().copied().unwrap_or(0)),
+            Some("shortest") => Some(lengths.first().copied().unwrap_or(0)),
+            Some(text) => Some(text.parse().unwrap_or(0)),
+        };
+        let outcomes =
+            outcomes.into_iter().filter(|outcome| epochs.is_none_or(|at| outcome.job.epochs == at)).collect();
+        groups.push(group(report, claim, outcomes)?);
+    }
+    let right = groups.pop().unwrap_or_default();
+    Ok([groups.pop().unwrap_or_default(), right])
+}
+
+fn length<'a>(claim: &'a Claim, side: &'a Side) -> Option<&'a Place> {
+    claim.places(side).find(|(axis, _)| *axis == "epochs").map(|(_, place)| place)
+}
+
+/// Jobs at a side's places, whatever their length, each once.
+fn without_length<'a>(claim: &Claim, side: &Side, points: &[&'a Outcome]) -> Vec<&'a Outcome> {
+    let mut seen = BTreeSet::new();
+    let places: Vec<_> = claim.places(side).filter(|(axis, _)| *axis != "epochs").collect();
+    let stands = |outcome: &&Outcome| places.iter().all(|(axis, place)| stands_at(outcome, axis, place));
+    points.iter().copied().filter(stands).filter(|outcome| seen.insert(&outcome.id)).collect()
+}
+
+fn group<'a>(report: &Report, claim: &Claim, outcomes: Vec<&'a Outcome>) -> Result<Group<'a>, Ruling> {
+    if outcomes.is_empty() {
+        return Err(Ruling::NoData("no job of the experiment stands there".to_owned()));
+    }
+    let mut group = Group::default();
+    for outcome in choose(report, &outcomes).chosen {
+        let Some(row) = row_of(report, outcome) else { continue };
+        let Some(value) = claim.value.of(row) else { continue };
+        let images = row.evaluations.iter().find(|evaluation| Some(evaluation.split) == claim.value.split());
+        let images = images.map_or(0, |evaluation| evaluation.images);
+        if let Some(other) = group.runs.insert(outcome.job.seed, Run { value, images, outcome }) {
+            let axes: BTreeSet<&String> = other.outcome.axes.keys().chain(outcome.axes.keys()).collect();
+            let differ = axes.into_iter().filter(|axis| other.outcome.axes.get(*axis) != outcome.axes.get(*axis));
+            let differ = differ.map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
+            return Err(Ruling::Refused(format!(
+                "jobs {:.8} and {:.8} of one side and seed differ in {differ}",
+                other.outcome.id.as_str(),
+                outcome.id.as_str()
+            )));
+        }
+    }
+    if group.runs.is_empty() {
+        let jobs = words::counted(outcomes.len(), "job");
+        return Err(Ruling::NoData(format!("none of {jobs} of one side has its final value yet")));
+    }
+    if group.runs.values().any(|run| !run.value.is_finite()) {
+        return Err(Ruling::Refused("a value is not a finite number".to_owned()));
+    }
+    Ok(group)
+}
+
+/// What makes any difference of these sides meaningless.
+pub fn refuse(report: &Report, claim: &Claim, left: &Group, right: &Group) -> Result<(), Ruling> {
+    let refused = |reason: String| Err(Ruling::Refused(reason));
+    let percent = |share: f64| format!("{:.1}\u{a0}%", 100.0 * share);
+    if let Value::Evaluated(_, Measure::Top1) = claim.value {
+        for group in [left, right] {
+            let classes = group.runs.values().map(|run| run.outcome.job.data.classes).max().unwrap_or(0);
+            let chance = 1.0 / f64::from(classes.max(1));
+            let deviation = (chance * (1.0 - chance) / group.images().max(1) as f64).sqrt();
+            if group.mean() <= chance + 3.0 * deviation {
+                return refused(format!("one side is at chance ({}): it has not learnt", percent(group.mean())));
+            }
+        }
+    }
+    if claim.value.is_share() && claim.value.is_better_higher() {
+        let wrong = |group: &Group| (1.0 - group.mean()) * group.images() as f64;
+        let (a, b) = (wrong(left), wrong(right));
+        if left.images() > 0 && a < 10.0 && b < 10.0 {
+            return refused(format!("both sides are at the ceiling: {a:.0} and {b:.0} images are not right"));
+        }
+    }
+    let Some(gate) = report.teacher_gate else { return Ok(()) };
+    let runs = left.runs.values().chain(right.runs.values());
+    let lowest = runs.filter_map(|run| teacher_of(run.outcome)).min_by(f64::total_cmp);
+    match lowest {
+        Some(lowest) if lowest < gate => {
+            refused(format!("a teacher has {}, below the gate of {}", percent(lowest), percent(gate)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Top-1 of the worst teacher a student had, or of the ensemble; on validation images where it was measured there.
+fn teacher_of(outcome: &Outcome) -> Option<f64> {
+    let on = |split: Which| {
+        let checks = outcome.teachers.iter().filter(move |check| check.split == split);
+        let whole = checks.clone().find(|check| check.teacher.is_none()).map(|check| check.top1);
+        whole.or_else(|| checks.map(|check| check.top1).min_by(f64::total_cmp))
+    };
+    on(Which::Validation).or_else(|| on(Which::Test))
+}

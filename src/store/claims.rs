@@ -1,0 +1,74 @@
+//! What reports claim of an experiment, written down when it is run, so that a reader can see whether a claim is older than
+//! the numbers that speak of it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use sqlx::Row;
+
+use super::{Error, Store, begin};
+use crate::event::now_ms;
+
+/// When claims were first written down, and how far the experiment had run by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub recorded_ms: i64,
+    /// Jobs that had begun.
+    pub begun: u64,
+    pub jobs: u64,
+}
+
+impl Registered {
+    /// `2026-11-26`, in UTC.
+    pub fn day(&self) -> String {
+        let since = Duration::from_millis(u64::try_from(self.recorded_ms).unwrap_or(0));
+        let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
+        text.split('T').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Store {
+    /// The first time counts; claims that were changed are others.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn record_claims(&self, experiment: &str, report: &str, hash: &str, text: &str) -> Result<(), Error> {
+        let mut connection = self.connection().await;
+        let mut transaction = begin(&mut connection).await?;
+        sqlx::query(
+            "INSERT INTO claims (experiment, report, hash, text, recorded_ms, begun, jobs)
+             SELECT $1, $2, $3, $4, $5, sum(CASE WHEN j.attempt > 0 THEN 1 ELSE 0 END), count(*)
+             FROM experiment_jobs e JOIN jobs j ON j.id = e.job WHERE e.experiment = $1 AND e.needed = 0
+             HAVING count(*) > 0
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(experiment)
+        .bind(report)
+        .bind(hash)
+        .bind(text)
+        .bind(now_ms())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// None where these claims were never written down.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn registered(&self, experiment: &str, report: &str, hash: &str) -> Result<Option<Registered>, Error> {
+        let row = sqlx::query(
+            "SELECT recorded_ms, begun, jobs FROM claims WHERE experiment = $1 AND report = $2 AND hash = $3",
+        )
+        .bind(experiment)
+        .bind(report)
+        .bind(hash)
+        .fetch_optional(&mut *self.connection().await)
+        .await?;
+        row.map(|row| {
+            let count = |column: usize| Ok::<u64, Error>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
+            Ok(Registered { recorded_ms: row.try_get(0)?, begun: count(1)?, jobs: count(2)? })
+        })
+        .transpose()
+    }
+}
