@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Usage, print, print_json, shipped, table};
+use super::{Usage, complain, print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::{SIZES, sized};
@@ -32,18 +32,17 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         cli::Theme::Light => Theme::Light,
         cli::Theme::Dark => Theme::Dark,
     };
-    let mut drawn = Vec::new();
+    let (mut drawn, mut failed) = (Vec::new(), false);
     for source in &sources {
-        let report = report::read(source)?;
-        let size = match &arguments.size {
-            Some(size) => Some(size.as_str()),
-            None => size_of(&store, &report).await?,
-        };
-        let told = gathered(&store, report, size).await?;
-        match draw(&told, &out, theme) {
+        match one(&store, source, arguments.size.as_deref(), &out, theme).await {
+            Ok(one) => drawn.push(one),
+            Err(error) if !arguments.all => return Err(error),
             // Of all reports those are passed over that have nothing to show yet.
-            Err(error) if arguments.all && is_empty(&error) => eprintln!("nothing to draw yet: `{}`", source.name),
-            one => drawn.push(one?),
+            Err(error) if is_empty(&error) => eprintln!("nothing to draw yet: `{}`", source.name),
+            Err(error) => {
+                complain(&error.context(format!("report `{}` is not drawn", source.name)));
+                failed = true;
+            }
         }
     }
     if arguments.json {
@@ -56,7 +55,16 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
             eprintln!("missing: {missing}");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn one(store: &Store, source: &Source, size: Option<&str>, out: &Path, theme: Theme) -> Result<Drawn> {
+    let report = report::read(source)?;
+    let size = match size {
+        Some(size) => Some(size),
+        None => size_of(store, &report).await?,
+    };
+    draw(&gathered(store, report, size).await?, out, theme)
 }
 
 /// The reports with these names; of an experiment without a report of its own the plain one that `run` draws.

@@ -45,7 +45,34 @@ pub const EXPERIMENTS: Shipped = shipped!("experiments":
     "table3-ensemble"
     "table3-mobilenet"
 );
-pub const REPORTS: Shipped = shipped!("reports": "precision" "quickstart");
+pub const REPORTS: Shipped = shipped!("reports":
+    "cnn-vit"
+    "crops"
+    "fig1-duration"
+    "fig10-pet37"
+    "fig11-food101"
+    "fig12-sun397"
+    "fig3-consistency"
+    "fig4-patience"
+    "fig5"
+    "fig6-out-of-domain"
+    "fig7-labels"
+    "fig9-flowers102"
+    "figs9-12-consistency"
+    "mixup-strength"
+    "other-sets"
+    "precision"
+    "quickstart"
+    "replayed-views"
+    "separate-mixup"
+    "stored-answers"
+    "table1-resolutions"
+    "table2-literature"
+    "table3-ensemble"
+    "table3-imagenet"
+    "table3-mobilenet"
+    "table4-small-sets"
+);
 
 /// # Errors
 /// When there is no such file, with the names there are.
@@ -75,7 +102,7 @@ pub fn reports_of(experiment: &str) -> Vec<report::Source> {
 }
 
 /// One line a teaching mode, or a value of the first axis if the mode is none; one panel for each combination of what
-/// else varies, up to as many as fit a page.
+/// else varies, or, where those do not fit a page, a table of all.
 pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> report::Source {
     let mut axes: Vec<&String> = outcomes.iter().flat_map(|outcome| outcome.axes.keys()).collect();
     axes.sort();
@@ -90,7 +117,7 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
     let mut combinations: Vec<Vec<(&String, &String)>> = Vec::new();
     for outcome in outcomes {
         let combination = axes.iter().filter_map(|axis| Some((*axis, outcome.axes.get(*axis)?))).collect();
-        if !combinations.contains(&combination) && combinations.len() < MOST_PANELS {
+        if !combinations.contains(&combination) {
             combinations.push(combination);
         }
     }
@@ -102,6 +129,14 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
     combinations.retain(|one| !all.iter().any(|other| within(one, other)));
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!("experiment = {}\ntitle = {}\n", quoted(experiment), quoted(title));
+    if combinations.len() > MOST_PANELS || combinations.iter().any(|places| is_mixed(outcomes, places, series)) {
+        let all = std::iter::once(series).chain(axes.iter().map(|axis| axis.as_str()));
+        let all = all.map(quoted).collect::<Vec<_>>().join(", ");
+        text += &format!(
+            "\n[[panel]]\ntitle = \"Test accuracy\"\ntable = {{ value = \"test.top1\", series = [{all}] }}\n"
+        );
+        return report::Source { name: format!("{experiment}.toml"), text };
+    }
     for combination in if combinations.is_empty() { vec![Vec::new()] } else { combinations } {
         let name = combination.iter().map(|(axis, value)| format!("{axis} = {value}")).collect::<Vec<_>>().join(", ");
         let filter = combination.iter().map(|(axis, value)| format!("{} = {}", quoted(axis), quoted(value)));
@@ -113,6 +148,20 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
         );
     }
     report::Source { name: format!("{experiment}.toml"), text }
+}
+
+/// Whether two jobs of one line, length and seed stand at these places; what stands on no such axis stands everywhere on it.
+fn is_mixed(outcomes: &[Outcome], places: &[(&String, &String)], series: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let here = outcomes.iter().filter(|outcome| {
+        places.iter().all(|(axis, place)| outcome.axes.get(*axis).is_none_or(|at| at == *place))
+    });
+    here.map(|outcome| {
+        let line = if series == "teaching" { Some(outcome.job.teaching_name()) } else { None };
+        let line = line.or(outcome.axes.get(series).map(String::as_str));
+        (line, outcome.job.epochs, outcome.job.seed)
+    })
+    .any(|run| !seen.insert(run))
 }
 
 struct Found {

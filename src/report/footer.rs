@@ -121,7 +121,7 @@ pub fn of_others(report: &Report, panels: &[Drawn]) -> Vec<String> {
     let shown =
         panels.iter().any(|panel| panel.published || panel.series.iter().any(|series| !series.published.is_empty()));
     let papers: Vec<&super::spec::Paper> =
-        report.paper.iter().chain(report.panels.iter().filter_map(|panel| panel.paper.as_ref())).collect();
+        report.papers.iter().chain(report.panels.iter().flat_map(|panel| &panel.papers)).collect();
     if !shown || papers.is_empty() {
         return Vec::new();
     }

@@ -15,13 +15,17 @@ use crate::job::JobId;
 use crate::store::{Outcome, State};
 
 pub use choice::{choose, row_of};
-pub use place::{place_on, stands_at};
+pub use place::{Ground, stands_at};
 
 use super::numbers::{Across, Drawn, Figure, Mean, Reference, Run, Series};
-use super::spec::{Amount, AtEpochs, Epoch, Horizontal, Kind, Panel, Report, Scale};
+use super::spec::{Amount, AtEpochs, Epoch, Horizontal, Kind, Panel, Place, Report, Scale};
 use super::value::Value;
 use super::{Error, footer, statistics, theme, verdict, words};
 use place::{EPOCHS, EXPERIMENT, TEACHING};
+use published::Beside;
+
+/// Between the places of a line on several axes.
+const BETWEEN: &str = " · ";
 
 /// A line before its numbers: what it is called, and whose numbers it has.
 struct Line<'a> {
@@ -33,13 +37,16 @@ struct Line<'a> {
 }
 
 pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
-    let points = points(outcomes);
-    let places = series_places(report, &points);
+    let ground = Ground::new(outcomes);
+    let points = &ground.points;
     let mut panels = Vec::new();
     let (mut asked, mut lacking): (BTreeSet<&JobId>, BTreeSet<&JobId>) = Default::default();
-    for panel in &report.panels {
-        let chosen = chosen(report, panel, &points)?;
-        let lines = lines(report, panel, &chosen, &places);
+    let wanted: Vec<Panel> = report.panels.iter().flat_map(|panel| faceted(report, panel, &ground)).collect();
+    let places = series_places(&wanted, &ground);
+    let mut shown = BTreeSet::new();
+    for panel in &wanted {
+        let chosen = chosen(report, panel, &ground)?;
+        let lines = lines(report, panel, &chosen, &places, &ground);
         for outcome in lines.iter().flat_map(|line| &line.members) {
             asked.insert(&outcome.id);
             if row_of(report, outcome).and_then(|row| panel.value.of(row)).is_none() {
@@ -47,9 +54,17 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
             }
         }
         let ours = drawn(report, panel, lines)?;
-        let (ours, paper) = published::beside(report, panel, ours, &chosen);
+        let Beside { ours, others } = published::beside(report, panel, ours, &chosen);
         panels.push(ours);
-        panels.extend(paper);
+        // Numbers that several panels stand beside are shown once.
+        panels.extend(others.into_iter().filter(|other| shown.insert((other.title.clone(), other.caption.clone()))));
+    }
+    // A panel without anything is no news where others have something.
+    let has_something = |panel: &Drawn| {
+        panel.series.iter().any(|series| !(series.runs.is_empty() && series.others.is_empty() && series.published.is_empty()))
+    };
+    if panels.iter().any(has_something) {
+        panels.retain(has_something);
     }
     let asked: Vec<&Outcome> = points.iter().copied().filter(|outcome| asked.contains(&outcome.id)).collect();
     let mut missing: Vec<String> =
@@ -65,32 +80,61 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
         title: report.title.clone(),
         subtitle: report.subtitle.clone().unwrap_or_else(|| footer::subtitle(&asked)),
         footer: sentences.concat(),
-        verdicts: verdict::verdicts(report, &points),
+        verdicts: verdict::verdicts(report, points),
         panels,
         missing,
     })
 }
 
-/// Without teachers that are trained only because students need them, which stand on no axis, and each job once.
-fn points(outcomes: &[Outcome]) -> Vec<&Outcome> {
-    let needed: BTreeSet<JobId> =
-        outcomes.iter().flat_map(|outcome| outcome.job.needs()).map(|needed| needed.id()).collect();
-    let mut seen: BTreeSet<(&JobId, Option<&String>)> = BTreeSet::new();
-    outcomes
-        .iter()
-        .filter(|outcome| !(outcome.axes.keys().all(|axis| axis == EXPERIMENT) && needed.contains(&outcome.id)))
-        .filter(|outcome| seen.insert((&outcome.id, outcome.axes.get(EXPERIMENT))))
-        .collect()
+/// One panel for each place of its facet; itself where it has none, or no job stands there.
+fn faceted(report: &Report, panel: &Panel, ground: &Ground) -> Vec<Panel> {
+    let Some(axis) = &panel.facet else { return vec![panel.clone()] };
+    let here = ground.points.iter().filter(|outcome| stands_in(panel, outcome, ground));
+    let mut places: Vec<String> = Vec::new();
+    for place in here.filter_map(|outcome| ground.place_on(outcome, axis)) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    sort_places(&mut places, axis);
+    if places.is_empty() {
+        return vec![panel.clone()];
+    }
+    let several = places.len() > 1;
+    let of_place = |place: String| {
+        let mut own = Panel { facet: None, ..panel.clone() };
+        let shown = report.name_of(axis, &place).map_or_else(|| words::shown(axis, &place), str::to_owned);
+        if several {
+            let shown = if axis == EPOCHS { format!("{shown} epochs") } else { shown };
+            own.title = format!("{}, {shown}", panel.title);
+        }
+        match (&mut own.kind, place.parse()) {
+            (Kind::Curves { at, .. } | Kind::Bars { at, .. }, Ok(epochs)) if axis == EPOCHS => {
+                *at = AtEpochs::Epochs(epochs);
+            }
+            (Kind::Scatter { at, .. }, Ok(epochs)) if axis == EPOCHS => *at = Some(epochs),
+            _ => {
+                own.filter.insert(axis.clone(), Place(place));
+                own.facet = Some(axis.clone());
+            }
+        }
+        own
+    };
+    places.into_iter().map(of_place).collect()
+}
+
+/// What stands on no such axis, as a student of a teacher on that of labels' mixup, is nowhere else on it.
+fn stands_in(panel: &Panel, outcome: &Outcome, ground: &Ground) -> bool {
+    panel.filter.iter().all(|(axis, place)| ground.place_on(outcome, axis).is_none_or(|text| place.is(&text)))
 }
 
 /// The jobs of a panel.
-fn chosen<'a>(report: &Report, panel: &Panel, points: &[&'a Outcome]) -> Result<Vec<&'a Outcome>, Error> {
+fn chosen<'a>(report: &Report, panel: &Panel, ground: &Ground<'a>) -> Result<Vec<&'a Outcome>, Error> {
+    let points = &ground.points;
     for axis in panel.filter.keys().chain(&panel.series).map(String::as_str) {
-        let known = points.iter().any(|outcome| place_on(outcome, axis).is_some());
+        let known = points.iter().any(|outcome| ground.place_on(outcome, axis).is_some());
         if !points.is_empty() && axis != EXPERIMENT && !known {
-            let axes: BTreeSet<&str> = points.iter().flat_map(|job| job.axes.keys().map(String::as_str)).collect();
-            let axes: BTreeSet<&str> = axes.into_iter().chain([TEACHING, EPOCHS]).collect();
-            let known = axes.iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
+            let known = ground.known().iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownAxis {
                 panel: panel.title.clone(),
                 axis: axis.to_owned(),
@@ -103,9 +147,8 @@ fn chosen<'a>(report: &Report, panel: &Panel, points: &[&'a Outcome]) -> Result<
         .iter()
         .copied()
         .filter(|outcome| {
-            // What stands on no such axis, as a student of a teacher on that of labels' mixup, is nowhere else on it.
-            panel.filter.iter().all(|(axis, place)| place_on(outcome, axis).is_none_or(|text| place.is(&text)))
-                && !panel.series.as_ref().is_some_and(|axis| panel.omit.contains(&series_of(outcome, axis)))
+            stands_in(panel, outcome, ground)
+                && !(!panel.series.is_empty() && panel.omit.contains(&series_of(outcome, &panel.series, ground)))
                 && !(panel.value.needs_teacher() && outcome.job.teachers().is_empty())
         })
         .collect();
@@ -126,9 +169,16 @@ fn lines<'a>(
     report: &Report,
     panel: &Panel,
     chosen: &[&'a Outcome],
-    places: &BTreeMap<String, Vec<String>>,
+    places: &BTreeMap<&[String], Vec<String>>,
+    ground: &Ground,
 ) -> Vec<Line<'a>> {
-    let Some(axis) = &panel.series else {
+    // A job that several experiments share is one job.
+    let once = |mut members: Vec<&'a Outcome>| {
+        let mut seen = BTreeSet::new();
+        members.retain(|outcome| seen.insert(&outcome.id));
+        members
+    };
+    if panel.series.is_empty() {
         let listed = report.series.iter().enumerate().filter(|(_, listed)| !panel.omit.contains(&listed.name));
         return listed
             .map(|(place, listed)| {
@@ -136,22 +186,30 @@ fn lines<'a>(
                     let filter = listed.filter.as_ref();
                     filter.is_some_and(|filter| filter.iter().all(|(axis, at)| stands_at(outcome, axis, at)))
                 };
-                let mut members: Vec<&Outcome> = chosen.iter().filter(stands).copied().collect();
-                // A job that several experiments share is one job.
-                let mut seen = BTreeSet::new();
-                members.retain(|outcome| seen.insert(&outcome.id));
+                let members = once(chosen.iter().filter(stands).copied().collect());
                 let (name, look) = (listed.name.clone(), listed.look.clone());
                 Line { shown: name.clone(), name, look, place, members }
             })
             .collect();
-    };
+    }
     let line = |(place, name): (usize, &String)| {
-        let members = chosen.iter().copied().filter(|outcome| series_of(outcome, axis) == *name).collect();
-        let shown = report.name_of(axis, name).map_or_else(|| words::shown(axis, name), str::to_owned);
-        let look = (axis == TEACHING).then(|| name.clone());
+        let members =
+            once(chosen.iter().copied().filter(|outcome| series_of(outcome, &panel.series, ground) == *name).collect());
+        let shown = shown(report, &panel.series, name);
+        let look = (panel.series == [TEACHING]).then(|| name.clone());
         Line { name: name.clone(), shown, look, place, members }
     };
-    places[axis].iter().enumerate().map(line).collect()
+    places[panel.series.as_slice()].iter().enumerate().map(line).collect()
+}
+
+/// A place on one axis or several, as a reader says it.
+pub(super) fn shown(report: &Report, axes: &[String], name: &str) -> String {
+    let parts = name.split(BETWEEN).zip(axes);
+    let said = parts.map(|(place, axis)| match report.name_of(axis, place) {
+        Some(name) => name.to_owned(),
+        None => words::shown(axis, place),
+    });
+    said.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(BETWEEN)
 }
 
 fn drawn(report: &Report, panel: &Panel, lines: Vec<Line>) -> Result<Drawn, Error> {
@@ -208,7 +266,7 @@ fn drawn(report: &Report, panel: &Panel, lines: Vec<Line>) -> Result<Drawn, Erro
             Kind::Bars { from_zero, .. } => Across::Bars { from_zero },
             Kind::Table { columns } => Across::Table(columns),
         },
-        axis: panel.series.clone(),
+        axis: (!panel.series.is_empty()).then(|| panel.series.join(", ")),
         series,
         references: references(panel.value, &all),
         left_out,
@@ -262,7 +320,7 @@ fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
         let of = if matches!(panel.kind, Kind::Curves { .. }) { "runs of " } else { "after " };
         caption.push_str(&format!(" · {of}{} epochs", outcome.job.epochs));
     }
-    for (axis, place) in panel.filter.iter().filter(|(axis, _)| *axis != EXPERIMENT) {
+    for (axis, place) in panel.filter.iter().filter(|(axis, _)| *axis != EXPERIMENT && Some(*axis) != panel.facet.as_ref()) {
         match report.name_of(axis, &place.0) {
             Some(name) => caption.push_str(&format!(" · {name}")),
             None => caption.push_str(&format!(" · {axis} {}", words::shown(axis, &place.0))),
@@ -358,29 +416,36 @@ fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
     levels
 }
 
-/// The series of each axis that the report names, in the order of tables and colours.
-fn series_places(report: &Report, points: &[&Outcome]) -> BTreeMap<String, Vec<String>> {
+/// The series of each axis, or several together, that panels name, in the order of tables and colours.
+fn series_places<'a>(panels: &'a [Panel], ground: &Ground) -> BTreeMap<&'a [String], Vec<String>> {
     let mut places = BTreeMap::new();
-    for axis in report.panels.iter().filter_map(|panel| panel.series.as_ref()) {
-        let mut names: Vec<String> = Vec::new();
-        for name in points.iter().map(|outcome| series_of(outcome, axis)) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
+    for axes in panels.iter().map(|panel| panel.series.as_slice()).filter(|axes| !axes.is_empty()) {
+        if places.contains_key(axes) {
+            continue;
         }
-        let number = |name: &String| name.parse::<f64>().ok();
-        if axis == TEACHING {
-            names.sort_by_key(|name| theme::teaching_rank(name));
-        } else if names.iter().all(|name| number(name).is_some()) {
-            names.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
+        let mut seen = BTreeSet::new();
+        let names = ground.points.iter().map(|outcome| series_of(outcome, axes, ground));
+        let mut names: Vec<String> = names.filter(|name| seen.insert(name.clone())).collect();
+        if let [axis] = axes {
+            sort_places(&mut names, axis);
         }
-        places.insert(axis.clone(), names);
+        places.insert(axes, names);
     }
     places
 }
 
-fn series_of(outcome: &Outcome, axis: &str) -> String {
-    place_on(outcome, axis).unwrap_or_else(|| format!("no {axis}"))
+fn sort_places(names: &mut [String], axis: &str) {
+    let number = |name: &String| name.parse::<f64>().ok();
+    if axis == TEACHING {
+        names.sort_by_key(|name| theme::teaching_rank(name));
+    } else if names.iter().all(|name| number(name).is_some()) {
+        names.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
+    }
+}
+
+fn series_of(outcome: &Outcome, axes: &[String], ground: &Ground) -> String {
+    let place = |axis: &String| ground.place_on(outcome, axis).unwrap_or_else(|| format!("no {axis}"));
+    axes.iter().map(place).collect::<Vec<_>>().join(BETWEEN)
 }
 
 /// One line that says which job, and why it has no result.

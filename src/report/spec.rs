@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use claim::{Claim, Expected, Side};
 pub use panel::{Amount, AtEpochs, Columns, Horizontal, Kind, Panel, Scale};
 pub use published::{Listed, Numbers, Paper, Published};
-pub use words::{Experiments, Place, Where};
+pub use words::{Axes, Experiments, Place, Where};
 
 use super::{Error, Value, theme};
 use crate::job::short_hash;
@@ -59,7 +59,8 @@ pub struct Report {
     #[serde(default)]
     pub series: Vec<Listed>,
     /// The paper's own numbers, for the panels that have none of their own.
-    pub paper: Option<Paper>,
+    #[serde(default, rename = "paper")]
+    pub papers: Vec<Paper>,
     #[serde(rename = "panel")]
     pub panels: Vec<Panel>,
     #[serde(default, rename = "claim")]
@@ -132,7 +133,7 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
     if report.panels.is_empty() {
         return Err(malformed("it has no panel\nhint: add `[[panel]]`".to_owned()));
     }
-    if let Some(panel) = report.panels.iter().find(|panel| panel.series.is_none() && report.series.is_empty()) {
+    if let Some(panel) = report.panels.iter().find(|panel| panel.series.is_empty() && report.series.is_empty()) {
         return Err(malformed(format!(
             "panel `{}` does not say what its lines are\nhint: name an axis, `series = \"teaching\"`, or list them in \
              `[[series]]`",
@@ -192,9 +193,10 @@ impl Report {
         self.select.as_ref().map(|select| select.over.as_slice()).unwrap_or_default()
     }
 
-    /// The paper's numbers for a panel: its own, or the report's where they are of the same value.
-    pub fn paper_of<'a>(&'a self, panel: &'a Panel) -> Option<&'a Paper> {
-        panel.paper.as_ref().or(self.paper.as_ref()).filter(|paper| paper.value == panel.value)
+    /// The paper's numbers for a panel: its own, or the report's, where they are of the same value.
+    pub fn papers_of<'a>(&'a self, panel: &'a Panel) -> Vec<&'a Paper> {
+        let papers = if panel.papers.is_empty() { &self.papers } else { &panel.papers };
+        papers.iter().filter(|paper| paper.value == panel.value).collect()
     }
 
     /// What a place on an axis is called here.

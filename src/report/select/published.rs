@@ -1,76 +1,88 @@
 //! The paper's numbers beside ours: on the same axis where they are of the same data, else in a panel of their own.
 
 use crate::report::numbers::{Across, Drawn, Reference, Series};
-use crate::report::spec::{Amount, Kind, Numbers, Panel, Report};
+use crate::report::spec::{Amount, Kind, Numbers, Panel, Paper, Report};
 use crate::report::theme;
 use crate::store::Outcome;
 
 use super::place::TEACHING;
 
-/// Adds the paper's numbers to a panel, or gives a second panel that has them.
-pub fn beside(report: &Report, panel: &Panel, mut ours: Drawn, jobs: &[&Outcome]) -> (Drawn, Option<Drawn>) {
-    let Some(paper) = report.paper_of(panel) else { return (ours, None) };
+/// Ours, perhaps with the paper's numbers among them, and panels of the paper's alone.
+pub struct Beside {
+    pub ours: Drawn,
+    pub others: Vec<Drawn>,
+}
+
+pub fn beside(report: &Report, panel: &Panel, mut ours: Drawn, jobs: &[&Outcome]) -> Beside {
     // Bars, scatters and curves have no place for a number with nothing but a length.
-    let fits = matches!(panel.kind, Kind::Duration { x: Amount::Epochs } | Kind::Table { .. });
-    if !fits {
-        return (ours, None);
-    }
-    let numbers = |name: &str| {
-        let listed = report.series.iter().find(|listed| panel.series.is_none() && listed.name == name);
-        let own = listed.map(|listed| &listed.paper).filter(|numbers| !numbers.0.is_empty());
-        own.or_else(|| paper.series.get(name)).cloned().unwrap_or_default()
-    };
-    let same_data = !jobs.is_empty() && jobs.iter().all(|outcome| outcome.job.data.name == paper.data);
     let table = matches!(panel.kind, Kind::Table { .. });
-    if table || same_data {
-        for series in &mut ours.series {
-            series.published = numbers(&series.name).0;
-        }
-        // Lines that only the paper has.
-        let known: Vec<&String> = ours.series.iter().map(|series| &series.name).collect();
-        let more: Vec<(String, Numbers)> = match panel.series {
-            Some(_) => paper
-                .series
-                .iter()
-                .filter(|(name, _)| !known.contains(name))
-                .map(|(a, b)| (a.clone(), b.clone()))
-                .collect(),
-            None => Vec::new(),
-        };
-        let first = ours.series.len();
-        let more = more.into_iter().enumerate();
-        ours.series.extend(more.map(|(index, (name, numbers))| line(report, panel, first + index, name, numbers)));
-        let levels = paper.levels.iter().map(|(name, level)| (format!("{name} (paper)"), *level));
-        let teacher = paper.teacher.map(|level| ("teacher (paper)".to_owned(), level));
-        ours.references.extend(levels.chain(teacher).map(|(name, level)| reference(name, level)));
-        return (ours, None);
+    if !table && !matches!(panel.kind, Kind::Duration { x: Amount::Epochs }) {
+        return Beside { ours, others: Vec::new() };
     }
-    let mut names: Vec<String> = match &panel.series {
-        None => report.series.iter().map(|listed| listed.name.clone()).collect(),
-        Some(_) => paper.series.keys().cloned().collect(),
+    let papers = report.papers_of(panel);
+    let same = |paper: &&&Paper| !jobs.is_empty() && jobs.iter().all(|outcome| outcome.job.data.name == paper.data);
+    // One paper's numbers go into the table, of several only those of the same data.
+    let only = papers.first().filter(|_| table && papers.len() == 1);
+    if let Some(paper) = papers.iter().find(same).or(only) {
+        among(report, panel, paper, &mut ours);
+        return Beside { ours, others: Vec::new() };
+    }
+    let others = papers.iter().filter_map(|paper| alone(report, panel, paper, &ours)).collect();
+    Beside { ours, others }
+}
+
+/// The paper's numbers of a line.
+fn numbers(report: &Report, panel: &Panel, paper: &Paper, name: &str, shown: &str) -> Numbers {
+    let listed = report.series.iter().find(|listed| panel.series.is_empty() && listed.name == name);
+    let own = listed.map(|listed| &listed.paper).filter(|numbers| !numbers.0.is_empty());
+    own.or_else(|| paper.series.get(name)).or_else(|| paper.series.get(shown)).cloned().unwrap_or_default()
+}
+
+fn among(report: &Report, panel: &Panel, paper: &Paper, ours: &mut Drawn) {
+    for series in &mut ours.series {
+        series.published = numbers(report, panel, paper, &series.name, &series.shown).0;
+    }
+    // Lines that only the paper has.
+    let is_known = |name: &String| ours.series.iter().any(|series| series.name == *name || series.shown == *name);
+    let more: Vec<(&String, &Numbers)> =
+        paper.series.iter().filter(|(name, _)| !panel.series.is_empty() && !is_known(name)).collect();
+    let first = ours.series.len();
+    for (index, (name, numbers)) in more.into_iter().enumerate() {
+        ours.series.push(line(report, panel, first + index, name.clone(), numbers.clone()));
+    }
+    let levels = paper.levels.iter().map(|(name, level)| (format!("{name} (paper)"), *level));
+    let teacher = paper.teacher.map(|level| ("teacher (paper)".to_owned(), level));
+    ours.references.extend(levels.chain(teacher).map(|(name, level)| reference(name, level)));
+}
+
+fn alone(report: &Report, panel: &Panel, paper: &Paper, ours: &Drawn) -> Option<Drawn> {
+    let mut names: Vec<String> = match panel.series.as_slice() {
+        [] => report.series.iter().map(|listed| listed.name.clone()).collect(),
+        _ => paper.series.keys().cloned().collect(),
     };
-    if panel.series.as_deref() == Some(TEACHING) {
+    if panel.series == [TEACHING] {
         names.sort_by_key(|name| theme::teaching_rank(name));
     }
-    let place = |name: &String| ours.series.iter().find(|series| series.name == *name).map(|series| series.place);
+    let known = |name: &str| ours.series.iter().find(|series| series.name == name || series.shown == name);
     let lines: Vec<Series> = names
         .into_iter()
         .filter(|name| !panel.omit.contains(name))
-        .map(|name| (place(&name), numbers(&name), name))
-        .filter(|(_, numbers, _)| !numbers.0.is_empty())
+        .map(|name| (numbers(report, panel, paper, &name, &name), name))
+        .filter(|(numbers, _)| !numbers.0.is_empty())
         .enumerate()
-        .map(|(index, (place, numbers, name))| {
-            line(report, panel, place.unwrap_or(ours.series.len() + index), name, numbers)
+        .map(|(index, (numbers, name))| {
+            let place = known(&name).map_or(ours.series.len() + index, |series| series.place);
+            line(report, panel, place, name, numbers)
         })
         .collect();
     if lines.is_empty() {
-        return (ours, None);
+        return None;
     }
     let levels = paper.levels.iter().map(|(name, level)| (name.clone(), *level));
     let teacher = paper.teacher.map(|level| ("teacher".to_owned(), level));
-    let beside = Drawn {
-        title: format!("{} in the paper", panel.title),
-        caption: format!("top-1, {} · {}", paper.about, paper.source),
+    Some(Drawn {
+        title: format!("In the paper: {}", paper.about),
+        caption: format!("top-1, {} of arXiv 2106.05237", paper.source),
         value: panel.value,
         scale: panel.scale,
         across: Across::Durations(Amount::Epochs),
@@ -79,15 +91,17 @@ pub fn beside(report: &Report, panel: &Panel, mut ours: Drawn, jobs: &[&Outcome]
         references: levels.chain(teacher).map(|(name, level)| reference(name, level)).collect(),
         left_out: 0,
         published: true,
-    };
-    (ours, Some(beside))
+    })
 }
 
 fn line(report: &Report, panel: &Panel, place: usize, name: String, numbers: Numbers) -> Series {
-    let axis = panel.series.as_deref().unwrap_or("series");
-    let shown = report.name_of(axis, &name).map_or_else(|| crate::report::words::shown(axis, &name), str::to_owned);
-    let listed = report.series.iter().find(|listed| panel.series.is_none() && listed.name == name);
-    let look = if axis == TEACHING { Some(name.clone()) } else { listed.and_then(|listed| listed.look.clone()) };
+    let shown = match panel.series.as_slice() {
+        [] => name.clone(),
+        axes => super::shown(report, axes, &name),
+    };
+    let listed = report.series.iter().find(|listed| panel.series.is_empty() && listed.name == name);
+    let look =
+        if panel.series == [TEACHING] { Some(name.clone()) } else { listed.and_then(|listed| listed.look.clone()) };
     Series {
         name,
         shown,

@@ -31,7 +31,8 @@ pub struct Claim {
     pub smallest: f64,
 }
 
-/// Where a side's jobs stand. `epochs` may be `longest` or `shortest`, of all durations of the experiment.
+/// Where a side's jobs stand. `epochs` may be `longest`, `next-to-longest` or `shortest`, of the durations that both
+/// sides have where both say the same, else of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side(pub BTreeMap<String, Place>);
 

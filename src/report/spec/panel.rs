@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{Paper, Place, Where};
+use super::{Axes, Paper, Place, Where};
 use crate::report::Value;
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -13,14 +13,16 @@ use crate::report::Value;
 pub struct Panel {
     pub title: String,
     pub value: Value,
-    /// The axis whose places are the lines: `teaching`, or any axis of the experiment. None: the report's `[[series]]`.
-    pub series: Option<String>,
+    /// The axes whose places are the lines: `teaching`, or any axis of the experiment. None: the report's `[[series]]`.
+    pub series: Vec<String>,
     pub filter: Where,
     /// Series that are left out, by name.
     pub omit: Vec<String>,
     /// Of the value axis.
     pub scale: Scale,
-    pub paper: Option<Paper>,
+    /// An axis that gives a panel of its own to each of its places.
+    pub facet: Option<String>,
+    pub papers: Vec<Paper>,
     pub kind: Kind,
 }
 
@@ -148,7 +150,9 @@ impl<'de> Deserialize<'de> for AtEpochs {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct PanelText {
     title: String,
-    paper: Option<Paper>,
+    facet: Option<String>,
+    #[serde(default, rename = "paper")]
+    papers: Vec<Paper>,
     duration: Option<Duration>,
     curves: Option<Curves>,
     scatter: Option<Scatter>,
@@ -162,7 +166,8 @@ macro_rules! kinds {
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         struct $name {
             value: Value,
-            series: Option<String>,
+            #[serde(default)]
+            series: Axes,
             #[serde(default, rename = "where")]
             filter: Where,
             #[serde(default)]
@@ -175,7 +180,7 @@ macro_rules! kinds {
         impl $name {
             fn panel(self, kind: Kind) -> Panel {
                 let $name { value, series, filter, omit, scale, .. } = self;
-                Panel { title: String::new(), value, series, filter, omit, scale, paper: None, kind }
+                Panel { title: String::new(), value, series: series.0, filter, omit, scale, facet: None, papers: Vec::new(), kind }
             }
         }
     )*};
@@ -193,7 +198,7 @@ impl TryFrom<PanelText> for Panel {
     type Error = String;
 
     fn try_from(text: PanelText) -> Result<Self, String> {
-        let PanelText { title, paper, duration, curves, scatter, bars, table } = text;
+        let PanelText { title, facet, papers, duration, curves, scatter, bars, table } = text;
         let mut panels: Vec<Panel> = Vec::new();
         panels.extend(duration.map(|text| (Kind::Duration { x: text.x }, text)).map(|(kind, text)| text.panel(kind)));
         panels.extend(curves.map(|text| {
@@ -220,7 +225,7 @@ impl TryFrom<PanelText> for Panel {
         let kinds = "`duration`, `curves`, `scatter`, `bars` or `table`";
         match panels.len() {
             0 => Err(format!("panel `{title}` shows nothing: expected {kinds}")),
-            1 => Ok(Panel { title, paper, ..panels.remove(0) }),
+            1 => Ok(Panel { title, facet, papers, ..panels.remove(0) }),
             _ => Err(format!("panel `{title}` is of several kinds: expected one of {kinds}")),
         }
     }

@@ -13,17 +13,31 @@ pub struct Place(pub String);
 /// Only jobs at these places, and those that stand on no such axis.
 pub type Where = BTreeMap<String, Place>;
 
-/// `"fig1-duration"`, or a list of such.
+/// File stems of experiments: `"fig1-duration"`, or a list of such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Experiments(pub Vec<String>);
 
+/// Axes whose places together are the lines: `"teaching"`, or a list of such.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Axes(pub Vec<String>);
+
 impl Place {
-    /// Equal as text, as numbers (`3e-4` is `0.0003`), or as the same list or table however it is spaced.
+    /// Equal as text, as numbers (`3e-4` is `0.0003`), as the same list or table however it is spaced, or as the kind of a
+    /// choice with settings: `sgd` is `{ sgd = { momentum = 0.9 } }`.
     pub fn is(&self, text: &str) -> bool {
+        if self.0 == text {
+            return true;
+        }
         let tight = |text: &str| text.split_whitespace().collect::<String>();
-        self.0 == text
-            || matches!((self.0.parse::<f64>(), text.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
-            || text.starts_with(['{', '[']) && tight(&self.0) == tight(text)
+        let of_kind = |text: &str| {
+            let rest = text.strip_prefix('{').and_then(|inner| inner.trim_start().strip_prefix(self.0.as_str()));
+            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        match text.as_bytes().first() {
+            Some(b'{') => of_kind(text) || tight(&self.0) == tight(text),
+            Some(b'[') => tight(&self.0) == tight(text),
+            _ => matches!((self.0.parse::<f64>(), text.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
+        }
     }
 }
 
@@ -54,26 +68,36 @@ impl<'de> Deserialize<'de> for Place {
 
 impl<'de> Deserialize<'de> for Experiments {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMore;
-        impl<'de> Visitor<'de> for OneOrMore {
-            type Value = Experiments;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the file stem of an experiment, or a list of them")
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Experiments, E> {
-                Ok(Experiments(vec![name.to_owned()]))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Experiments, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = list.next_element::<String>()? {
-                    names.push(name);
-                }
-                if names.is_empty() {
-                    return Err(serde::de::Error::custom("a report shows at least one experiment"));
-                }
-                Ok(Experiments(names))
-            }
-        }
-        deserializer.deserialize_any(OneOrMore)
+        one_or_more(deserializer, "the file stem of an experiment, or a list of them").map(Experiments)
     }
+}
+
+impl<'de> Deserialize<'de> for Axes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_or_more(deserializer, "an axis, or a list of them").map(Axes)
+    }
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D, expected: &'static str) -> Result<Vec<String>, D::Error> {
+    struct OneOrMore(&'static str);
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E>(self, name: &str) -> Result<Vec<String>, E> {
+            Ok(vec![name.to_owned()])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = list.next_element::<String>()? {
+                names.push(name);
+            }
+            if names.is_empty() {
+                return Err(serde::de::Error::custom(format!("the list is empty: expected {}", self.0)));
+            }
+            Ok(names)
+        }
+    }
+    deserializer.deserialize_any(OneOrMore(expected))
 }

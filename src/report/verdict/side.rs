@@ -49,6 +49,7 @@ pub fn sides<'a>(report: &Report, claim: &Claim, points: &[&'a Outcome]) -> Resu
         let epochs = match asked.map(|place| place.0.as_str()) {
             None => None,
             Some("longest") => Some(lengths.last().copied().unwrap_or(0)),
+            Some("next-to-longest") => Some(lengths.iter().rev().nth(1).copied().unwrap_or(0)),
             Some("shortest") => Some(lengths.first().copied().unwrap_or(0)),
             Some(text) => Some(text.parse().unwrap_or(0)),
         };
