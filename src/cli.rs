@@ -181,6 +181,10 @@ pub struct Report {
     pub out: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Theme::Light)]
     pub theme: Theme,
+    /// One page of HTML for all of them instead: figures that answer to the pointer, verdicts, where the numbers come from.
+    /// It needs no server and no other file.
+    #[arg(long)]
+    pub html: bool,
     /// Print the paths of the files and what is missing as JSON.
     #[arg(long)]
     pub json: bool,

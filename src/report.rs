@@ -15,6 +15,7 @@ mod canvas;
 mod figure;
 mod font;
 mod footer;
+mod html;
 mod label;
 mod latex;
 mod markdown;
@@ -32,6 +33,7 @@ mod words;
 use crate::store::Outcome;
 
 pub use footer::grouped;
+pub use html::{Told, page};
 pub use spec::{AtEpochs, Kind, Panel, Report, Scale, Source};
 pub use statistics::{Interval, mean, t_interval, t_quantile};
 pub use table::Table;

@@ -48,7 +48,7 @@ use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use attempt::{Block, Claim, Ending, Provenance};
-pub use claims::Registered;
+pub use claims::{Registered, Spent};
 pub use error::Error;
 pub use lease::{Mark, Tenure};
 pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};

@@ -12,7 +12,7 @@ use crate::cli;
 use crate::folder::Folder;
 use crate::grid::{SIZES, sized};
 use crate::report::{self, Report, Source, Theme};
-use crate::store::{Outcome, Rows, Store};
+use crate::store::{Outcome, Registered, Rows, Store};
 
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     let folder = Folder::new(&arguments.place.folder);
@@ -32,6 +32,9 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
         cli::Theme::Light => Theme::Light,
         cli::Theme::Dark => Theme::Dark,
     };
+    if arguments.html {
+        return page(&store, &sources, &arguments, &out).await;
+    }
     let (mut drawn, mut failed) = (Vec::new(), false);
     for source in &sources {
         match one(&store, source, arguments.size.as_deref(), &out, theme).await {
@@ -59,12 +62,62 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
 }
 
 async fn one(store: &Store, source: &Source, size: Option<&str>, out: &Path, theme: Theme) -> Result<Drawn> {
+    draw(&told(store, source, size).await?, out, theme)
+}
+
+async fn told(store: &Store, source: &Source, size: Option<&str>) -> Result<Gathered> {
     let report = report::read(source)?;
     let size = match size {
         Some(size) => Some(size),
         None => size_of(store, &report).await?,
     };
-    draw(&gathered(store, report, size).await?, out, theme)
+    gathered(store, report, size).await
+}
+
+/// One page of HTML for all that was asked for.
+async fn page(store: &Store, sources: &[Source], arguments: &cli::Report, out: &Path) -> Result<ExitCode> {
+    let mut all = Vec::new();
+    for source in sources {
+        match told(store, source, arguments.size.as_deref()).await {
+            Ok(told) => all.push(told),
+            Err(error) if arguments.all && is_empty(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let experiments = store.experiments().await?;
+    let mut sections = Vec::new();
+    for Gathered { report, outcomes, recorded, size } in &all {
+        let mut provenance = Vec::new();
+        for name in recorded {
+            provenance.extend(store.spent(name).await?);
+        }
+        let hash = |name: &String| experiments.iter().find(|known| known.name == *name).map(|known| known.hash.clone());
+        let with = size.as_ref().map_or(String::new(), |size| format!(" size={size}"));
+        let runs = report.experiments.0.iter().filter(|experiment| !report.known.absent.contains(experiment));
+        let run = runs.map(|experiment| format!("distillery run {experiment}{with}"));
+        let stem = SIZES.iter().find_map(|size| report.name.strip_suffix(&format!("-{size}"))).unwrap_or(&report.name);
+        sections.push(report::Told {
+            report,
+            outcomes,
+            provenance,
+            experiments: recorded.iter().map(|name| (name.clone(), hash(name).unwrap_or_default())).collect(),
+            commands: run.chain([format!("distillery report {stem} --html")]).collect(),
+        });
+    }
+    let (title, name) = match sections.as_slice() {
+        [one] => (one.report.title.clone(), one.report.name.clone()),
+        _ => ("Reports".to_owned(), "index".to_owned()),
+    };
+    let html = report::page(&title, &sections)?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
+    let path = out.join(format!("{name}.html"));
+    fs::write(&path, html).with_context(|| format!("cannot write `{}`", path.display()))?;
+    if arguments.json {
+        print_json(&serde_json::json!({ "html": path }))?;
+    } else {
+        print(&format!("page     {}\n", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The reports with these names; of an experiment without a report of its own the plain one that `run` draws.
@@ -144,6 +197,9 @@ async fn size_of(store: &Store, report: &Report) -> Result<Option<&'static str>>
 pub struct Gathered {
     pub report: Report,
     pub outcomes: Vec<Outcome>,
+    /// Names of its experiments in the store.
+    pub recorded: Vec<String>,
+    pub size: Option<String>,
 }
 
 /// Fetches what a report shows at one size. Jobs of a report of several experiments stand on an axis of that name.
@@ -151,7 +207,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
     let rows = if report.needs_all_rows() { Rows::All } else { Rows::Last };
     let several = report.experiments.0.len() > 1;
     let known = store.experiments().await?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut recorded, mut registered) = (Vec::new(), Vec::new(), Vec::new());
     for experiment in &report.experiments.0 {
         // In one size only, where it has no sizes.
         let name = [sized(experiment, size), experiment.clone()]
@@ -166,12 +222,21 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
             outcome.axes.insert("experiment".to_owned(), experiment.clone());
         }
         outcomes.extend(own);
-        if report.known.registered.is_none() && !report.claims.is_empty() {
+        if !report.claims.is_empty() {
             let hash = known.iter().find(|known| known.name == name).map_or("", |known| known.hash.as_str());
             let hash = report.claims_hash(hash);
-            report.known.registered = store.registered(&name, &super::stem(&report.name), &hash).await?;
+            registered.push(store.registered(&name, &super::stem(&report.name), &hash).await?);
         }
+        recorded.push(name);
     }
+    // Of several experiments the last counts, and all jobs that had begun; one that is not written down, and none is.
+    let together = |one: Registered, other: Registered| Registered {
+        recorded_ms: one.recorded_ms.max(other.recorded_ms),
+        begun: one.begun + other.begun,
+        jobs: one.jobs + other.jobs,
+    };
+    let all: Option<Vec<Registered>> = registered.into_iter().collect();
+    report.known.registered = all.and_then(|all| all.into_iter().reduce(together));
     let first = report.experiments.first();
     if outcomes.is_empty() {
         let (recorded, with) = (sized(first, size), size.map_or(String::new(), |size| format!(" size={size}")));
@@ -183,7 +248,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
     }
     // What the files are called, and what the Markdown links to.
     report.name = sized(&super::stem(&report.name), size);
-    Ok(Gathered { report, outcomes })
+    Ok(Gathered { report, outcomes, recorded, size: size.map(str::to_owned) })
 }
 
 /// Whether a report could not be drawn only because nothing of it has run.
@@ -218,7 +283,7 @@ impl Drawn {
 }
 
 pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
-    let Gathered { report, outcomes } = told;
+    let Gathered { report, outcomes, .. } = told;
     let rendered = report::render(report, outcomes, theme)?;
     let results = report::results_table(report, outcomes)?;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();

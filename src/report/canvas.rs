@@ -4,8 +4,6 @@
 //! true size at the end. What that library knows of charts (meshes, legends, tick choice) is not used: it clamps what
 //! is out of range, and its legend cannot keep clear of the data.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
@@ -78,16 +76,7 @@ pub fn page(width: f64, height: f64, paper: Colour, title: &str, paint: impl FnO
         canvas.spots
     };
     let shapes = body.split_once('\n').map_or("", |(_, shapes)| shapes);
-    let faces: String = font::WOFF2
-        .iter()
-        .map(|(weight, bytes)| {
-            format!(
-                "@font-face{{font-family:{};font-weight:{weight};src:url(data:font/woff2;base64,{}) format(\"woff2\")}}\n",
-                font::FAMILY,
-                STANDARD.encode(bytes)
-            )
-        })
-        .collect();
+    let faces = font::faces();
     let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {} {}\" role=\"img\" \
          stroke-linejoin=\"round\">\n<title>{}</title>\n<style>\n{faces}</style>\n{shapes}",

@@ -19,6 +19,8 @@ const FOOTER: Paragraph = Paragraph { size: 13.0, line: 18.0, weight: Weight::Re
 const ABOVE_PLOT: f64 = 14.0;
 const BELOW_PLOT: f64 = 24.0;
 const ACROSS_TITLE: f64 = 18.0;
+/// A table that takes the room of two plots.
+const WIDE: f64 = 330.0;
 /// A page narrower than this would break its title into too many lines.
 const LEAST_WIDTH: f64 = 560.0;
 
@@ -51,14 +53,23 @@ struct Column {
 pub fn draw(figure: &Figure, theme: Theme) -> Page {
     let inks = theme.inks();
     let count = figure.panels.len();
-    let (columns, plot_width, plot_height) = match count {
-        0 | 1 => (1, 470.0, 290.0),
-        2 => (2, 310.0, 260.0),
-        4 => (2, 310.0, 240.0),
-        3 | 5..=9 => (3, 232.0, 250.0),
-        _ => (4, 212.0, 210.0),
-    };
     let plans: Vec<Plan> = figure.panels.iter().map(|panel| panel::plan(panel, theme)).collect();
+    // Tables are wide; more than two side by side would be a page that nobody can read.
+    let wide = plans.iter().any(|plan| plan.width().is_some_and(|width| width > WIDE));
+    let fitting = match count {
+        0 | 1 => 1,
+        2 | 4 => 2,
+        3 | 5..=9 => 3,
+        _ => 4,
+    };
+    let columns = figure.columns.map_or(if wide { fitting.min(2) } else { fitting }, usize::from).min(count.max(1));
+    let (plot_width, plot_height) = match (columns, count) {
+        (1, _) => (470.0, 290.0),
+        (2, 2) => (310.0, 260.0),
+        (2, _) => (310.0, 240.0),
+        (3, _) => (232.0, 250.0),
+        _ => (212.0, 210.0),
+    };
     let heights: Vec<f64> = plans.chunks(columns).map(|row| row_height(row, plot_height, &plans)).collect();
 
     let mut sides = vec![Column { plot: 0.0, ..Column::default() }; columns];
@@ -121,7 +132,7 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
             CAPTION.set(canvas, &cell.caption, (left, under), inks.quiet);
             let top = tops[cell.row] + words(&cells, cell.row) + ABOVE_PLOT;
             let plot_left = left + sides[cell.column].left;
-            let (right, bottom) = (plot_left + sides[cell.column].plot, top + heights[cell.row]);
+            let (right, bottom) = (plot_left + cell.plan.width().unwrap_or(plot_width), top + heights[cell.row]);
             let frame = Frame { left: plot_left, top, right, bottom };
             cell.plan.draw(canvas, frame, cell.titled);
         }

@@ -6,6 +6,8 @@
 use std::sync::LazyLock;
 
 use ab_glyph::{Font, FontRef};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 pub const FAMILY: &str = "Inter";
 
@@ -24,6 +26,20 @@ pub const WOFF2: [(u32, &[u8]); 2] = [
     (400, include_bytes!("../../assets/font/Inter-Regular.woff2")),
     (700, include_bytes!("../../assets/font/Inter-SemiBold.woff2")),
 ];
+
+/// The fonts as style rules that carry them.
+pub fn faces() -> String {
+    WOFF2
+        .iter()
+        .map(|(weight, bytes)| {
+            let font = STANDARD.encode(bytes);
+            format!(
+                "@font-face{{font-family:{FAMILY};font-weight:{weight};src:url(data:font/woff2;base64,{font}) \
+                 format(\"woff2\")}}\n"
+            )
+        })
+        .collect()
+}
 
 static REGULAR: LazyLock<FontRef<'static>> = LazyLock::new(|| parse(OPENTYPE[0]));
 static SEMIBOLD: LazyLock<FontRef<'static>> = LazyLock::new(|| parse(OPENTYPE[1]));

@@ -17,6 +17,11 @@ pub fn subtitle(outcomes: &[&Outcome]) -> String {
         1 => texts.into_iter().next(),
         count => Some(format!("{count} {many}")),
     };
+    let named = |texts: BTreeSet<String>, one: &str| match texts.len() {
+        0 => None,
+        1 => Some(format!("{one} {}", texts.into_iter().next().unwrap_or_default())),
+        count => Some(format!("{count} {one}s")),
+    };
     let of = |text: &dyn Fn(&Outcome) -> String| outcomes.iter().map(|outcome| text(outcome)).collect();
     let teachers: BTreeSet<String> = outcomes
         .iter()
@@ -32,8 +37,8 @@ pub fn subtitle(outcomes: &[&Outcome]) -> String {
             of(&|outcome| format!("{} training images", grouped(outcome.job.train_images()))),
             "sizes of training set",
         ),
-        same(of(&|outcome| outcome.job.student.label()), "students").map(|student| format!("student {student}")),
-        same(teachers, "kinds").map(|teacher| format!("teacher {teacher}")),
+        named(of(&|outcome| outcome.job.student.label()), "student"),
+        named(teachers, "teacher"),
     ]
     .into_iter()
     .flatten()
@@ -105,12 +110,18 @@ pub fn sentences(report: &Report, panels: &[Drawn], asked: usize, missing: usize
 fn chosen(report: &Report, panels: &[Drawn]) -> Option<String> {
     let select = report.select.as_ref()?;
     let choices: Vec<_> = panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.choices).collect();
+    let varied: Vec<&str> = select
+        .over
+        .iter()
+        .map(String::as_str)
+        .filter(|axis| choices.iter().any(|choice| choice.setting.contains(axis)))
+        .collect();
     let most = choices.iter().map(|choice| choice.settings).max()?;
     let partial = choices.iter().any(|choice| choice.complete < choice.settings);
     Some(format!(
         "Of {} ({}) the best by {} is shown, for each line and length; the others are faint.{}",
         counted(most, "setting"),
-        select.over.join(", "),
+        varied.join(", "),
         select.by,
         if partial { " Settings with fewer finished runs than others took no part." } else { "" },
     ))
@@ -127,9 +138,8 @@ pub fn of_others(report: &Report, panels: &[Drawn]) -> Vec<String> {
     }
     let mut sources: Vec<String> = Vec::new();
     for paper in papers {
-        let source = format!("{}: {}", paper.source, paper.about);
-        if !sources.contains(&source) {
-            sources.push(source);
+        if !sources.contains(&paper.source) {
+            sources.push(paper.source.clone());
         }
     }
     vec![format!(

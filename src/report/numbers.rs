@@ -14,6 +14,8 @@ use super::verdict::Verdict;
 pub struct Figure {
     pub title: String,
     pub subtitle: String,
+    /// Side by side, where the report says so.
+    pub columns: Option<u8>,
     pub panels: Vec<Drawn>,
     pub verdicts: Vec<Verdict>,
     /// What the marks mean, how many seeds, what is missing: one sentence each.

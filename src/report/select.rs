@@ -78,6 +78,7 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
     ];
     Ok(Figure {
         title: report.title.clone(),
+        columns: report.columns,
         subtitle: report.subtitle.clone().unwrap_or_else(|| footer::subtitle(&asked)),
         footer: sentences.concat(),
         verdicts: verdict::verdicts(report, points),

@@ -42,6 +42,8 @@ pub struct Report {
     pub reproduces: Option<String>,
     /// What it asks, in a sentence.
     pub question: Option<String>,
+    /// Panels side by side, 1 to 4; what fits where it is left out.
+    pub columns: Option<u8>,
     /// How one of several settings is chosen; without it, a report that would have to choose is refused.
     pub select: Option<Selection>,
     /// Over seeds.
@@ -148,6 +150,9 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
              as `validation.top1`",
             select.by
         )));
+    }
+    if let Some(columns) = report.columns.filter(|columns| !(1..=4).contains(columns)) {
+        return Err(malformed(format!("`columns = {columns}`: expected 1 to 4")));
     }
     if let Some(gate) = report.teacher_gate.filter(|gate| !(0.0..1.0).contains(gate)) {
         return Err(malformed(format!("`teacher-gate = {gate}` is no share: expected 0 to 1, such as 0.85")));

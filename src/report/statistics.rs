@@ -129,11 +129,14 @@ impl Difference {
         Some(1.0 - self.p_above(bound)?)
     }
 
-    /// Pairs that would tell this mean from `bound`, if the spread stays what it is; none where a thousand would not.
-    pub fn pairs_needed(&self, bound: f64) -> Option<usize> {
+    /// Pairs that would tell this mean from `bound` at the level `alpha`, if the spread stays what it is; none where a
+    /// thousand would not.
+    pub fn pairs_needed(&self, bound: f64, alpha: f64) -> Option<usize> {
         let spread = self.error * (self.n as f64).sqrt();
-        (self.n + 1..=1000)
-            .find(|&n| t_quantile(n - 1).is_some_and(|t| t * spread / (n as f64).sqrt() <= (self.mean - bound).abs()))
+        (self.n + 1..=1000).find(|&n| {
+            let t = student(n as f64 - 1.0).map(|student| student.inverse_cdf(1.0 - alpha / 2.0));
+            t.is_some_and(|t| t * spread / (n as f64).sqrt() <= (self.mean - bound).abs())
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The numbers of a figure as text: a CSV of what is drawn, and cells for whoever sets a table.
 
+use super::footer::grouped;
 use super::numbers::{Across, Drawn, Figure, Run, Series};
 use super::spec::Columns;
 use super::statistics::Interval;
@@ -125,7 +126,8 @@ pub fn of_panel(panel: &Drawn) -> Table {
 pub fn cells(panel: &Drawn, columns: Columns) -> Cells {
     let paper = |number: f64| {
         // As many decimals as the paper has.
-        if panel.value.is_share() { format!("{:.2} (paper)", 100.0 * number) } else { format!("{number} (paper)") }
+        let whose = if panel.published { "" } else { " (paper)" };
+        if panel.value.is_share() { format!("{:.2}{whose}", 100.0 * number) } else { format!("{number}{whose}") }
     };
     if columns == Columns::Longest {
         let rows = panel.series.iter().map(|series| {
@@ -144,7 +146,7 @@ pub fn cells(panel: &Drawn, columns: Columns) -> Cells {
         epochs = epochs.pop().into_iter().collect();
     }
     let plural = |epochs: u32| if epochs == 1 { "" } else { "s" };
-    let header = epochs.iter().map(|&epochs| format!("{epochs} epoch{}", plural(epochs))).collect();
+    let header = epochs.iter().map(|&epochs| format!("{} epoch{}", grouped(u64::from(epochs)), plural(epochs))).collect();
     let rows = panel.series.iter().map(|series| {
         let cells = epochs.iter().map(|&epochs| {
             let published = series.published_at(epochs).map(paper);

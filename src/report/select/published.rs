@@ -85,7 +85,10 @@ fn alone(report: &Report, panel: &Panel, paper: &Paper, ours: &Drawn) -> Option<
         caption: format!("top-1, {} of arXiv 2106.05237", paper.source),
         value: panel.value,
         scale: panel.scale,
-        across: Across::Durations(Amount::Epochs),
+        across: match panel.kind {
+            Kind::Table { columns } => Across::Table(columns),
+            _ => Across::Durations(Amount::Epochs),
+        },
         axis: ours.axis.clone(),
         series: lines,
         references: levels.chain(teacher).map(|(name, level)| reference(name, level)).collect(),
