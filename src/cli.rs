@@ -2,6 +2,7 @@
 
 mod jobs;
 mod measure;
+mod results;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::plan::{Devices, Span};
 
 pub use jobs::{Change, Doctor, Gc, How, Logs, Prioritize, Retry, Why};
 pub use measure::{AgainstShown, Bench, Decode, Ensemble, Evaluate, Interpolation, Precision, Shown};
+pub use results::{Compare, Leaderboard};
 
 /// An experiment-ablation harness for knowledge distillation.
 ///
@@ -59,6 +61,10 @@ pub enum Verb {
     Gc(Gc),
     /// Draw a report from what the store holds.
     Report(Report),
+    /// Compare two groups of jobs, seed by seed and image by image.
+    Compare(Compare),
+    /// The settings of an experiment, best first: ranked by validation images, with their test accuracy beside it.
+    Leaderboard(Leaderboard),
     /// Ask the store in SQL, read-only.
     Query(Query),
     /// What an experiment can vary: every job key, its meaning, where the paper has it, and who varies it.

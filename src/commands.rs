@@ -4,6 +4,7 @@ mod axes;
 mod bench;
 mod catalogue;
 mod choice;
+mod compare;
 mod data;
 mod doctor;
 mod evaluate;
@@ -49,6 +50,8 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Doctor(arguments) => block_on(doctor::doctor(arguments)),
         Verb::Gc(arguments) => block_on(gc::gc(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
+        Verb::Compare(arguments) => block_on(compare::compare(arguments)),
+        Verb::Leaderboard(arguments) => block_on(compare::leaderboard(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
         Verb::Axes(arguments) => axes::axes(&arguments),
         Verb::Models(arguments) => models::models(&arguments),

@@ -12,6 +12,7 @@
 
 mod axis;
 mod canvas;
+mod compare;
 mod figure;
 mod font;
 mod footer;
@@ -32,6 +33,7 @@ mod words;
 
 use crate::store::Outcome;
 
+pub use compare::{Comparison, Over, Ranked, compare as comparison, ranking};
 pub use footer::grouped;
 pub use html::{Told, page};
 pub use spec::{AtEpochs, Kind, Panel, Report, Scale, Source};

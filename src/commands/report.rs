@@ -164,7 +164,15 @@ async fn all(store: &Store) -> Result<Vec<Source>> {
         }
         sources.extend(own);
     }
-    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    // The paper's figures in their order, then its tables, then the rest; `fig9` before `fig10`.
+    let key = |source: &Source| {
+        let stem = super::stem(&source.name);
+        let number: String =
+            stem.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        let kind = ["fig", "table"].iter().position(|kind| stem.starts_with(kind)).unwrap_or(2);
+        (!source.name.starts_with("reports"), kind, if kind < 2 { number.parse().unwrap_or(0) } else { 0_u32 }, stem)
+    };
+    sources.sort_by_key(key);
     sources.dedup_by(|a, b| a.name == b.name);
     Ok(sources)
 }

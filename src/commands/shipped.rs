@@ -132,9 +132,8 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
     if combinations.len() > MOST_PANELS || combinations.iter().any(|places| is_mixed(outcomes, places, series)) {
         let all = std::iter::once(series).chain(axes.iter().map(|axis| axis.as_str()));
         let all = all.map(quoted).collect::<Vec<_>>().join(", ");
-        text += &format!(
-            "\n[[panel]]\ntitle = \"Test accuracy\"\ntable = {{ value = \"test.top1\", series = [{all}] }}\n"
-        );
+        text +=
+            &format!("\n[[panel]]\ntitle = \"Test accuracy\"\ntable = {{ value = \"test.top1\", series = [{all}] }}\n");
         return report::Source { name: format!("{experiment}.toml"), text };
     }
     for combination in if combinations.is_empty() { vec![Vec::new()] } else { combinations } {
@@ -153,9 +152,9 @@ pub fn plain_report(experiment: &str, title: &str, outcomes: &[Outcome]) -> repo
 /// Whether two jobs of one line, length and seed stand at these places; what stands on no such axis stands everywhere on it.
 fn is_mixed(outcomes: &[Outcome], places: &[(&String, &String)], series: &str) -> bool {
     let mut seen = BTreeSet::new();
-    let here = outcomes.iter().filter(|outcome| {
-        places.iter().all(|(axis, place)| outcome.axes.get(*axis).is_none_or(|at| at == *place))
-    });
+    let here = outcomes
+        .iter()
+        .filter(|outcome| places.iter().all(|(axis, place)| outcome.axes.get(*axis).is_none_or(|at| at == *place)));
     here.map(|outcome| {
         let line = if series == "teaching" { Some(outcome.job.teaching_name()) } else { None };
         let line = line.or(outcome.axes.get(series).map(String::as_str));

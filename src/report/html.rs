@@ -62,7 +62,7 @@ pub fn page(title: &str, all: &[Told]) -> Result<String, Error> {
     }
     html.push_str("</header>\n<main>\n");
     for (told, figure) in &sections {
-        section(&mut html, told, figure);
+        section(&mut html, told, figure, sections.len() > 1);
     }
     let _ = write!(
         html,
@@ -81,9 +81,12 @@ fn contents(sections: &[(&Told, Figure)]) -> String {
     format!("<nav aria-label=\"reports\"><ul>\n{}</ul></nav>\n", sections.iter().map(entry).collect::<String>())
 }
 
-fn section(html: &mut String, told: &Told, figure: &Figure) {
+fn section(html: &mut String, told: &Told, figure: &Figure, titled: bool) {
     let report = told.report;
-    let _ = writeln!(html, "<section id=\"{}\">\n<h2>{}</h2>", text(&report.name), text(&figure.title));
+    let _ = writeln!(html, "<section id=\"{}\">", text(&report.name));
+    if titled {
+        let _ = writeln!(html, "<h2>{}</h2>", text(&figure.title));
+    }
     let of = report.reproduces.as_ref().map(|what| format!("{what} of arXiv 2106.05237."));
     let about: Vec<&str> = report.question.as_deref().into_iter().chain(of.as_deref()).collect();
     if !about.is_empty() {
@@ -91,17 +94,16 @@ fn section(html: &mut String, told: &Told, figure: &Figure) {
     }
     picture(html, figure);
     claims(html, report, &figure.verdicts);
+    html.push_str("<div class=\"panels\">\n");
     for panel in &figure.panels {
         let table = table::of_panel(panel);
-        let _ = writeln!(html, "<h3>{}</h3>", text(&table.title));
+        let _ = writeln!(html, "<div>\n<h3>{}</h3>", text(&table.title));
         sorted(html, &table, true);
         let chosen = panel.series.iter().flat_map(|series| series.choices.iter().map(move |choice| (series, choice)));
         let chosen: Vec<String> = chosen
             .map(|(series, choice)| {
-                let line = format!(
-                    "{}, {} epochs: {}, of {}",
-                    series.shown, choice.epochs, choice.setting, choice.settings
-                );
+                let line =
+                    format!("{}, {} epochs: {}, of {}", series.shown, choice.epochs, choice.setting, choice.settings);
                 format!("<li>{}</li>", text(&line))
             })
             .collect();
@@ -112,7 +114,9 @@ fn section(html: &mut String, told: &Told, figure: &Figure) {
                 chosen.concat()
             );
         }
+        html.push_str("</div>\n");
     }
+    html.push_str("</div>\n");
     if !figure.missing.is_empty() {
         let lines: String = figure.missing.iter().map(|line| format!("<li>{}</li>", text(line))).collect();
         let _ = writeln!(
@@ -135,7 +139,8 @@ fn picture(html: &mut String, of: &Figure) {
         let body = rest.split_once("</style>\n").map_or(rest, |(_, body)| body);
         head.replacen("<svg ", &format!("<svg class=\"{class}\" font-family=\"{}\" ", font::FAMILY), 1) + body
     };
-    let spots: Vec<(f64, f64, &str)> = light.spots.iter().map(|Spot { place, text }| (place.0, place.1, text.as_str())).collect();
+    let spots: Vec<(f64, f64, &str)> =
+        light.spots.iter().map(|Spot { place, text }| (place.0, place.1, text.as_str())).collect();
     // In a script `</` would end it.
     let spots = serde_json::to_string(&spots).unwrap_or_default().replace("</", "<\\/");
     let _ = writeln!(
@@ -150,7 +155,7 @@ fn claims(html: &mut String, report: &Report, verdicts: &[Verdict]) {
     if verdicts.is_empty() {
         return;
     }
-    html.push_str("<h3>Claims</h3>\n<div class=\"scroll\"><table class=\"sorts\"><thead><tr>");
+    html.push_str("<h3>Claims</h3>\n<div class=\"scroll\"><table class=\"sorts claims\"><thead><tr>");
     for title in ["claim", "by", "expected", "found", "p", "by image", "verdict"] {
         let _ = write!(html, "<th scope=\"col\">{title}</th>");
     }
@@ -164,7 +169,8 @@ fn claims(html: &mut String, report: &Report, verdicts: &[Verdict]) {
         let images = verdict.by_image().unwrap_or_else(|| "–".to_owned());
         let _ = writeln!(
             html,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{p}</td><td>{}</td><td><span class=\"verdict {class}\">{word}</span>{}</td></tr>",
+            "<tr><td>{}</td><td data-is=\"by\">{}</td><td data-is=\"expected\">{}</td><td data-is=\"found\">{}</td>\
+             <td data-is=\"p\">{p}</td><td data-is=\"by image\">{}</td><td><span class=\"verdict {class}\">{word}</span>{}</td></tr>",
             text(&claim),
             text(&by),
             text(&expected),
@@ -200,7 +206,8 @@ fn sorted(html: &mut String, table: &Table, numbers: bool) {
 fn origin(html: &mut String, told: &Told, figure: &Figure) {
     let done = told.outcomes.iter().filter(|outcome| outcome.state == State::Done).count();
     html.push_str("<h3>Where the numbers come from</h3>\n");
-    let experiments = told.experiments.iter().map(|(name, hash)| format!("<code>{}</code> ({})", text(name), text(hash)));
+    let experiments =
+        told.experiments.iter().map(|(name, hash)| format!("<code>{}</code> ({})", text(name), text(hash)));
     let _ = writeln!(
         html,
         "<p>{done} of {} jobs of {}. {}</p>",
@@ -212,16 +219,19 @@ fn origin(html: &mut String, told: &Told, figure: &Figure) {
         let rows = told.provenance.iter().map(|spent| {
             let threads = spent.threads.map_or(String::new(), |threads| threads.to_string());
             let days = if spent.days[0] == spent.days[1] { spent.days[0].clone() } else { spent.days.join(" to ") };
-            vec![spent.device.clone(), threads, spent.version.clone(), spent.jobs.to_string(), hours(spent.seconds), days]
+            vec![
+                spent.device.clone(),
+                threads,
+                spent.version.clone(),
+                spent.jobs.to_string(),
+                hours(spent.seconds),
+                days,
+            ]
         });
         let header = ["device", "threads", "program", "jobs", "hours", "when"].map(str::to_owned).to_vec();
         sorted(html, &Table { title: String::new(), header, rows: rows.collect() }, false);
     }
-    let _ = writeln!(
-        html,
-        "<p>To get them again:</p>\n<pre>{}</pre>",
-        text(&told.commands.join("\n")),
-    );
+    let _ = writeln!(html, "<p>To get them again:</p>\n<pre>{}</pre>", text(&told.commands.join("\n")),);
     jobs(html, told.outcomes);
     let csv = table::csv(figure);
     if csv.len() <= MOST_CSV {
@@ -252,7 +262,7 @@ fn jobs(html: &mut String, outcomes: &[Outcome]) {
         row.extend([top1.map_or(String::new(), |top1| format!("{top1:.2}")), format!("{:.1}", outcome.seconds)]);
         row
     };
-    let _ = write!(html, "<details><summary>Jobs ({})</summary>\n", outcomes.len());
+    let _ = writeln!(html, "<details><summary>Jobs ({})</summary>", outcomes.len());
     sorted(html, &Table { title: String::new(), header, rows: outcomes.iter().map(row).collect() }, false);
     html.push_str("</details>\n");
 }

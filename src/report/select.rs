@@ -61,7 +61,10 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
     }
     // A panel without anything is no news where others have something.
     let has_something = |panel: &Drawn| {
-        panel.series.iter().any(|series| !(series.runs.is_empty() && series.others.is_empty() && series.published.is_empty()))
+        panel
+            .series
+            .iter()
+            .any(|series| !(series.runs.is_empty() && series.others.is_empty() && series.published.is_empty()))
     };
     if panels.iter().any(has_something) {
         panels.retain(has_something);
@@ -321,7 +324,9 @@ fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
         let of = if matches!(panel.kind, Kind::Curves { .. }) { "runs of " } else { "after " };
         caption.push_str(&format!(" · {of}{} epochs", outcome.job.epochs));
     }
-    for (axis, place) in panel.filter.iter().filter(|(axis, _)| *axis != EXPERIMENT && Some(*axis) != panel.facet.as_ref()) {
+    for (axis, place) in
+        panel.filter.iter().filter(|(axis, _)| *axis != EXPERIMENT && Some(*axis) != panel.facet.as_ref())
+    {
         match report.name_of(axis, &place.0) {
             Some(name) => caption.push_str(&format!(" · {name}")),
             None => caption.push_str(&format!(" · {axis} {}", words::shown(axis, &place.0))),

@@ -146,7 +146,8 @@ pub fn cells(panel: &Drawn, columns: Columns) -> Cells {
         epochs = epochs.pop().into_iter().collect();
     }
     let plural = |epochs: u32| if epochs == 1 { "" } else { "s" };
-    let header = epochs.iter().map(|&epochs| format!("{} epoch{}", grouped(u64::from(epochs)), plural(epochs))).collect();
+    let header =
+        epochs.iter().map(|&epochs| format!("{} epoch{}", grouped(u64::from(epochs)), plural(epochs))).collect();
     let rows = panel.series.iter().map(|series| {
         let cells = epochs.iter().map(|&epochs| {
             let published = series.published_at(epochs).map(paper);

@@ -27,7 +27,7 @@ use super::value::Value;
 use super::words::signed;
 
 pub use images::{Images, by_image};
-pub use side::Group;
+pub use side::{Group, Run};
 
 /// A claim and what became of it.
 #[derive(Clone, Debug, PartialEq)]

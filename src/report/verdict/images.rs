@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::event::{Evaluation, Which};
-use crate::report::statistics::{self, Interval};
 use crate::report::footer::grouped;
+use crate::report::statistics::{self, Interval};
 use crate::report::value::{Measure, Value};
 use crate::report::words::signed;
 use crate::store::Outcome;
@@ -31,7 +31,11 @@ impl Images {
     pub fn told(&self) -> String {
         let images = grouped(self.images as u64);
         let interval = self.interval.map_or(String::new(), |interval| {
-            format!("{} to {} points over {images} images; ", signed(100.0 * interval.low, 1), signed(100.0 * interval.high, 1))
+            format!(
+                "{} to {} points over {images} images; ",
+                signed(100.0 * interval.low, 1),
+                signed(100.0 * interval.high, 1)
+            )
         });
         let p = self.p.map_or(String::new(), |p| format!(" (McNemar's p {p:.3})"));
         format!("{interval}only left is right on {:.0}, only right on {:.0}{p}", self.only_left, self.only_right)
