@@ -25,6 +25,8 @@ mod why;
 mod wish;
 mod worker;
 
+pub use nominal::Nominal;
+
 use std::fmt;
 use std::future::Future;
 use std::io::{IsTerminal, Write};

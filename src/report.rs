@@ -36,7 +36,7 @@ use crate::store::Outcome;
 pub use compare::{Comparison, Over, Ranked, compare as comparison, ranking};
 pub use footer::grouped;
 pub use html::{Told, page};
-pub use spec::{AtEpochs, Kind, Panel, Report, Scale, Source};
+pub use spec::{AtEpochs, Kind, Listed, Numbers, Panel, Paper, Report, Scale, Source};
 pub use statistics::{Interval, mean, t_interval, t_quantile};
 pub use table::Table;
 pub use theme::Theme;

@@ -14,6 +14,9 @@ use crate::grid::{SIZES, sized};
 use crate::report::{self, Report, Source, Theme};
 use crate::store::{Outcome, Registered, Rows, Store};
 
+/// The device of attempts that are no runs: their numbers were published by others.
+const PUBLISHED: &str = "published";
+
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     let folder = Folder::new(&arguments.place.folder);
     let asked: Vec<String> = if arguments.all { Vec::new() } else { arguments.names.clone() };
@@ -235,6 +238,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
             let hash = report.claims_hash(hash);
             registered.push(store.registered(&name, &super::stem(&report.name), &hash).await?);
         }
+        report.known.written_in |= store.spent(&name).await?.iter().any(|spent| spent.device == PUBLISHED);
         recorded.push(name);
     }
     // Of several experiments the last counts, and all jobs that had begun; one that is not written down, and none is.

@@ -99,6 +99,9 @@ pub fn sentences(report: &Report, panels: &[Drawn], asked: usize, missing: usize
         let have = if missing == 1 { "has" } else { "have" };
         sentences.push(format!("{missing} of {asked} jobs {have} no final result yet."));
     }
+    if report.known.written_in {
+        sentences.insert(0, "These are published numbers that were written into the store, not runs.".to_owned());
+    }
     if let [first, rest @ ..] = report.known.absent.as_slice() {
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         sentences.push(format!("Experiment {first}{more} was not run."));

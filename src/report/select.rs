@@ -186,11 +186,7 @@ fn lines<'a>(
         let listed = report.series.iter().enumerate().filter(|(_, listed)| !panel.omit.contains(&listed.name));
         return listed
             .map(|(place, listed)| {
-                let stands = |outcome: &&&Outcome| {
-                    let filter = listed.filter.as_ref();
-                    filter.is_some_and(|filter| filter.iter().all(|(axis, at)| stands_at(outcome, axis, at)))
-                };
-                let members = once(chosen.iter().filter(stands).copied().collect());
+                let members = once(chosen.iter().copied().filter(|outcome| listed.has(outcome)).collect());
                 let (name, look) = (listed.name.clone(), listed.look.clone());
                 Line { shown: name.clone(), name, look, place, members }
             })

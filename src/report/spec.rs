@@ -79,6 +79,8 @@ pub struct Known {
     pub absent: Vec<String>,
     /// When its claims were written down.
     pub registered: Option<Registered>,
+    /// Its numbers were written into the store, and not computed.
+    pub written_in: bool,
 }
 
 /// Choosing one of several settings by validation images.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn distillery(place: &Path, arguments: &[&str]) -> Output {
+pub fn distillery(place: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_distillery")).current_dir(place).args(arguments).output().unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! One binary that mirrors `src`.
 
+mod artefacts;
 mod chaos;
 mod cli;
 #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -1,7 +1,7 @@
 //! Reports: from outcomes to figures and tables.
 
 mod made_up;
-mod picture;
+pub mod picture;
 
 use distillery::event::Which;
 use distillery::report::{self, Error, Report, Source, Theme};

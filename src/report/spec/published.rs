@@ -7,7 +7,9 @@ use serde::de::{Deserializer, Error as _};
 
 use super::Where;
 use crate::event::Which;
+use crate::report::select::stands_at;
 use crate::report::{Measure, Value};
+use crate::store::Outcome;
 
 /// The paper's own numbers of one value. They are drawn as the paper's and never enter a mean, a choice or a verdict.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -56,6 +58,21 @@ pub struct Listed {
     /// The paper's numbers: epochs and percent, or one number.
     #[serde(default)]
     pub paper: Numbers,
+}
+
+impl Listed {
+    /// Whether a job is of this line.
+    pub fn has(&self, outcome: &Outcome) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_some_and(|filter| filter.iter().all(|(axis, place)| stands_at(outcome, axis, place)))
+    }
+}
+
+impl Numbers {
+    /// The number at this length.
+    pub fn at(&self, epochs: u32) -> Option<f64> {
+        self.0.iter().find(|number| number.epochs == Some(epochs)).map(|number| number.value)
+    }
 }
 
 fn accuracy() -> Value {
