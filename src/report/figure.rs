@@ -36,10 +36,20 @@ struct Cell<'a> {
     plan: Plan<'a>,
     row: usize,
     column: usize,
+    alone: bool,
     /// No panel below it says the same of its horizontal axis.
     titled: bool,
     title: Vec<String>,
     caption: Vec<String>,
+}
+
+/// Where a panel stands.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    row: usize,
+    column: usize,
+    /// It has its row for itself, and its width is nobody else's.
+    alone: bool,
 }
 
 /// Widths left of, of, and right of the plots of a column.
@@ -62,7 +72,10 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
         3 | 5..=9 => 3,
         _ => 4,
     };
-    let columns = figure.columns.map_or(if wide { fitting.min(2) } else { fitting }, usize::from).min(count.max(1));
+    let sheets = plans.iter().all(|plan| plan.width().is_some());
+    let usual = if wide && sheets { fitting.min(2) } else { fitting };
+    let columns = figure.columns.map_or(usual, usize::from).min(count.max(1));
+    let seats = seats(&plans, columns, wide && !sheets && count > 2);
     let (plot_width, plot_height) = match (columns, count) {
         (1, _) => (470.0, 290.0),
         (2, 2) => (310.0, 260.0),
@@ -70,25 +83,29 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
         (3, _) => (232.0, 250.0),
         _ => (212.0, 210.0),
     };
-    let heights: Vec<f64> = plans.chunks(columns).map(|row| row_height(row, plot_height, &plans)).collect();
+    let rows = seats.last().map_or(0, |seat| seat.row + 1);
+    let heights: Vec<f64> = (0..rows).map(|row| row_height(row, plot_height, &plans, &seats)).collect();
 
-    let mut sides = vec![Column { plot: 0.0, ..Column::default() }; columns];
-    for (index, plan) in plans.iter().enumerate() {
-        let side = &mut sides[index % columns];
+    let mut sides = vec![Column::default(); columns];
+    for (plan, seat) in plans.iter().zip(&seats).filter(|(_, seat)| !seat.alone) {
+        let side = &mut sides[seat.column];
         side.left = side.left.max(plan.left());
         side.right = side.right.max(plan.right());
         side.plot = side.plot.max(plan.width().unwrap_or(plot_width));
     }
     let column_width = |side: &Column| side.left + side.plot + side.right;
     let gaps = COLUMN_GAP * (columns as f64 - 1.0);
-    let inner = (sides.iter().map(column_width).sum::<f64>() + gaps).max(LEAST_WIDTH).ceil();
+    let alone = plans.iter().zip(&seats).filter(|(_, seat)| seat.alone).map(|(plan, _)| plan.width().unwrap_or(0.0));
+    let side_by_side = sides.iter().map(column_width).sum::<f64>() + gaps;
+    let inner = alone.fold(side_by_side, f64::max).max(LEAST_WIDTH).ceil();
 
     let below: Vec<bool> = plans
         .iter()
-        .enumerate()
-        .map(|(index, plan)| {
+        .zip(&seats)
+        .map(|(plan, seat)| {
             let title = plan.across_title();
-            title.is_some() && plans.get(index + columns).is_none_or(|next| next.across_title() != title)
+            let next = seats.iter().position(|other| (other.row, other.column) == (seat.row + 1, seat.column));
+            title.is_some() && next.is_none_or(|next| plans[next].across_title() != title)
         })
         .collect();
     let cells: Vec<Cell> = plans
@@ -96,16 +113,17 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
         .zip(&figure.panels)
         .enumerate()
         .map(|(index, (plan, panel))| {
-            let column = index % columns;
-            let width = column_width(&sides[column]);
+            let Seat { row, column, alone } = seats[index];
+            let width = if alone { inner } else { column_width(&sides[column]) };
             let by = match &panel.axis {
                 Some(axis) if axis != "teaching" => format!(", by {axis}"),
                 _ => String::new(),
             };
             Cell {
                 plan,
-                row: index / columns,
+                row,
                 column,
+                alone,
                 titled: below[index],
                 title: PANEL_TITLE.lines(&panel.title, width),
                 caption: CAPTION.lines(&format!("{}{by}", panel.caption), width),
@@ -117,8 +135,7 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
     let subtitle = SUBTITLE.lines(&figure.subtitle, inner);
     let footer = FOOTER.lines(&figure.footer.join(" "), inner);
     let head = MARGIN + TITLE.height(&title) + SUBTITLE.height(&subtitle) + 22.0;
-    let rows = count.div_ceil(columns);
-    let tops = row_tops(&cells, rows, head, &heights);
+    let tops = row_tops(&cells, head, &heights);
     let foot = tops[rows] - ROW_GAP + 24.0;
     let height = (foot + FOOTER.height(&footer) + MARGIN - 6.0).ceil();
 
@@ -131,7 +148,7 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
             let under = PANEL_TITLE.set(canvas, &cell.title, (left, tops[cell.row]), inks.ink);
             CAPTION.set(canvas, &cell.caption, (left, under), inks.quiet);
             let top = tops[cell.row] + words(&cells, cell.row) + ABOVE_PLOT;
-            let plot_left = left + sides[cell.column].left;
+            let plot_left = if cell.alone { left } else { left + sides[cell.column].left };
             let (right, bottom) = (plot_left + cell.plan.width().unwrap_or(plot_width), top + heights[cell.row]);
             let frame = Frame { left: plot_left, top, right, bottom };
             cell.plan.draw(canvas, frame, cell.titled);
@@ -141,10 +158,10 @@ pub fn draw(figure: &Figure, theme: Theme) -> Page {
 }
 
 /// Tops of the rows, and where a further row would begin.
-fn row_tops(cells: &[Cell], rows: usize, head: f64, heights: &[f64]) -> Vec<f64> {
+fn row_tops(cells: &[Cell], head: f64, heights: &[f64]) -> Vec<f64> {
     let mut tops = vec![head];
     let mut top = head;
-    for (row, plot_height) in heights.iter().enumerate().take(rows) {
+    for (row, plot_height) in heights.iter().enumerate() {
         let titled = cells.iter().any(|cell| cell.row == row && cell.titled);
         let title = if titled { ACROSS_TITLE } else { 0.0 };
         let ticks = cells.iter().any(|cell| cell.row == row && cell.plan.has_ticks());
@@ -156,9 +173,25 @@ fn row_tops(cells: &[Cell], rows: usize, head: f64, heights: &[f64]) -> Vec<f64>
 }
 
 /// Height of the plots of a row: as tall as its tallest; plots on two axes are equally tall in all rows.
-fn row_height(row: &[Plan], plot_height: f64, all: &[Plan]) -> f64 {
+fn row_height(row: usize, plot_height: f64, all: &[Plan], seats: &[Seat]) -> f64 {
     let plots = all.iter().map(Plan::least_height).fold(plot_height, f64::max);
-    row.iter().map(|plan| plan.height().unwrap_or(plots)).fold(0.0, f64::max)
+    let here = all.iter().zip(seats).filter(|(_, seat)| seat.row == row);
+    here.map(|(plan, _)| plan.height().unwrap_or(plots)).fold(0.0, f64::max)
+}
+
+/// Row by row from the left; a table that takes the room of two plots has a row of its own, if `apart`.
+fn seats(plans: &[Plan], columns: usize, apart: bool) -> Vec<Seat> {
+    let (mut row, mut column) = (0, 0);
+    let mut seats = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let alone = apart && plan.width().is_some_and(|width| width > WIDE);
+        if column == columns || (alone && column > 0) {
+            (row, column) = (row + 1, 0);
+        }
+        seats.push(Seat { row, column, alone });
+        column = if alone { columns } else { column + 1 };
+    }
+    seats
 }
 
 /// Height of the titles and captions of a row: plots of a row begin at one height.
