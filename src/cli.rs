@@ -191,6 +191,9 @@ pub struct Report {
     /// It needs no server and no other file.
     #[arg(long)]
     pub html: bool,
+    /// Print a table of them in Markdown: what each reproduces, what to run, how long it took, our number and the paper's.
+    #[arg(long, conflicts_with_all = ["html", "json"])]
+    pub index: bool,
     /// Print the paths of the files and what is missing as JSON.
     #[arg(long)]
     pub json: bool,

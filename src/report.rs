@@ -25,19 +25,21 @@ mod panel;
 mod select;
 mod spec;
 mod statistics;
+mod summary;
 mod table;
 mod theme;
 mod value;
 mod verdict;
 mod words;
 
-use crate::store::Outcome;
+use crate::store::{Outcome, Spent};
 
 pub use compare::{Comparison, Over, Ranked, compare as comparison, ranking};
 pub use footer::grouped;
 pub use html::{Told, page};
 pub use spec::{AtEpochs, Kind, Listed, Numbers, Panel, Paper, Report, Scale, Source};
 pub use statistics::{Interval, mean, t_interval, t_quantile};
+pub use summary::{Headline, Recorded, Said, Summary, index};
 pub use table::Table;
 pub use theme::Theme;
 pub use value::{Measure, Value};
@@ -96,6 +98,24 @@ pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Ren
     let markdown = markdown::markdown(report, &figure);
     let latex = latex::latex(&figure);
     Ok(Rendered { svg, png, csv, markdown, latex, verdicts: figure.verdicts, missing: figure.missing })
+}
+
+/// What becomes of the report's claims; drawing nothing.
+pub fn verdicts(report: &Report, outcomes: &[Outcome]) -> Vec<Verdict> {
+    verdict::verdicts(report, &select::Ground::new(outcomes).points)
+}
+
+/// What the report came to, for machines; `experiments` and `spent` are what the store says of where it comes from.
+///
+/// # Errors
+/// As [`render`].
+pub fn summary(
+    report: &Report,
+    outcomes: &[Outcome],
+    experiments: Vec<Recorded>,
+    spent: &[Spent],
+) -> Result<Summary, Error> {
+    Ok(summary::summary(report, &drawable(report, outcomes)?, experiments, spent))
 }
 
 /// The SVG of [`render`] alone, for where nobody needs pixels.

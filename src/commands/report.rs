@@ -11,8 +11,8 @@ use super::{Usage, complain, print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::{SIZES, sized};
-use crate::report::{self, Report, Source, Theme};
-use crate::store::{Outcome, Registered, Rows, Store};
+use crate::report::{self, Recorded, Report, Source, Summary, Theme};
+use crate::store::{Outcome, Registered, Rows, Spent, Store};
 
 /// The device of attempts that are no runs: their numbers were published by others.
 const PUBLISHED: &str = "published";
@@ -51,9 +51,14 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
             }
         }
     }
+    let code = if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    if arguments.index {
+        print(&report::index(&drawn.into_iter().map(|one| (one.report, one.summary)).collect::<Vec<_>>()))?;
+        return Ok(code);
+    }
     if arguments.json {
         print_json(&drawn)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     for one in &drawn {
         print(&format!("{}\n{}\n", one.results, one.places()))?;
@@ -61,7 +66,7 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
             eprintln!("missing: {missing}");
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(code)
 }
 
 async fn one(store: &Store, source: &Source, size: Option<&str>, out: &Path, theme: Theme) -> Result<Drawn> {
@@ -87,14 +92,8 @@ async fn page(store: &Store, sources: &[Source], arguments: &cli::Report, out: &
             Err(error) => return Err(error),
         }
     }
-    let experiments = store.experiments().await?;
     let mut sections = Vec::new();
-    for Gathered { report, outcomes, recorded, size } in &all {
-        let mut provenance = Vec::new();
-        for name in recorded {
-            provenance.extend(store.spent(name).await?);
-        }
-        let hash = |name: &String| experiments.iter().find(|known| known.name == *name).map(|known| known.hash.clone());
+    for Gathered { report, outcomes, recorded, spent, size } in &all {
         let with = size.as_ref().map_or(String::new(), |size| format!(" size={size}"));
         let runs = report.experiments.0.iter().filter(|experiment| !report.known.absent.contains(experiment));
         let run = runs.map(|experiment| format!("distillery run {experiment}{with}"));
@@ -102,8 +101,8 @@ async fn page(store: &Store, sources: &[Source], arguments: &cli::Report, out: &
         sections.push(report::Told {
             report,
             outcomes,
-            provenance,
-            experiments: recorded.iter().map(|name| (name.clone(), hash(name).unwrap_or_default())).collect(),
+            spent,
+            experiments: recorded,
             commands: run.chain([format!("distillery report {stem} --html")]).collect(),
         });
     }
@@ -208,8 +207,10 @@ async fn size_of(store: &Store, report: &Report) -> Result<Option<&'static str>>
 pub struct Gathered {
     pub report: Report,
     pub outcomes: Vec<Outcome>,
-    /// Names of its experiments in the store.
-    pub recorded: Vec<String>,
+    /// Its experiments in the store.
+    pub recorded: Vec<Recorded>,
+    /// What computed them.
+    pub spent: Vec<Spent>,
     pub size: Option<String>,
 }
 
@@ -218,7 +219,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
     let rows = if report.needs_all_rows() { Rows::All } else { Rows::Last };
     let several = report.experiments.0.len() > 1;
     let known = store.experiments().await?;
-    let (mut outcomes, mut recorded, mut registered) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outcomes, mut recorded, mut registered, mut spent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for experiment in &report.experiments.0 {
         // In one size only, where it has no sizes.
         let name = [sized(experiment, size), experiment.clone()]
@@ -233,13 +234,13 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
             outcome.axes.insert("experiment".to_owned(), experiment.clone());
         }
         outcomes.extend(own);
+        let hash = known.iter().find(|known| known.name == name).map_or(String::new(), |known| known.hash.clone());
         if !report.claims.is_empty() {
-            let hash = known.iter().find(|known| known.name == name).map_or("", |known| known.hash.as_str());
-            let hash = report.claims_hash(hash);
+            let hash = report.claims_hash(&hash);
             registered.push(store.registered(&name, &super::stem(&report.name), &hash).await?);
         }
-        report.known.written_in |= store.spent(&name).await?.iter().any(|spent| spent.device == PUBLISHED);
-        recorded.push(name);
+        spent.extend(store.spent(&name).await?);
+        recorded.push(Recorded { name, hash });
     }
     // Of several experiments the last counts, and all jobs that had begun; one that is not written down, and none is.
     let together = |one: Registered, other: Registered| Registered {
@@ -247,6 +248,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
         begun: one.begun + other.begun,
         jobs: one.jobs + other.jobs,
     };
+    report.known.written_in = spent.iter().any(|spent: &Spent| spent.device == PUBLISHED);
     let all: Option<Vec<Registered>> = registered.into_iter().collect();
     report.known.registered = all.and_then(|all| all.into_iter().reduce(together));
     let first = report.experiments.first();
@@ -260,7 +262,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
     }
     // What the files are called, and what the Markdown links to.
     report.name = sized(&super::stem(&report.name), size);
-    Ok(Gathered { report, outcomes, recorded, size: size.map(str::to_owned) })
+    Ok(Gathered { report, outcomes, recorded, spent, size: size.map(str::to_owned) })
 }
 
 /// Whether a report could not be drawn only because nothing of it has run.
@@ -276,26 +278,34 @@ pub struct Drawn {
     pub csv: PathBuf,
     pub markdown: PathBuf,
     pub latex: PathBuf,
+    /// What it came to, for machines.
+    pub summary_file: PathBuf,
     pub missing: Vec<String>,
     /// A small table for the terminal, and what became of the claims.
     #[serde(skip)]
     pub results: String,
+    pub summary: Summary,
+    #[serde(skip)]
+    pub report: Report,
 }
 
 impl Drawn {
-    pub fn files(&self) -> [&PathBuf; 5] {
-        [&self.svg, &self.png, &self.csv, &self.markdown, &self.latex]
+    pub fn files(&self) -> [&PathBuf; 6] {
+        [&self.svg, &self.png, &self.csv, &self.markdown, &self.latex, &self.summary_file]
     }
 
     /// Where the files are, one a line.
     pub fn places(&self) -> String {
-        let [svg, png, csv, markdown, latex] = self.files().map(|path| path.display());
-        format!("figure   {svg}\n         {png}\nnumbers  {csv}\ntables   {markdown}\n         {latex}")
+        let [svg, png, csv, markdown, latex, summary] = self.files().map(|path| path.display());
+        format!(
+            "figure   {svg}\n         {png}\nnumbers  {csv}\n         {summary}\ntables   {markdown}\n         {latex}"
+        )
     }
 }
 
 pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
-    let Gathered { report, outcomes, .. } = told;
+    let Gathered { report, outcomes, spent, recorded, .. } = told;
+    let summary = report::summary(report, outcomes, recorded.clone(), spent)?;
     let rendered = report::render(report, outcomes, theme)?;
     let results = report::results_table(report, outcomes)?;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();
@@ -319,7 +329,10 @@ pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
         csv: write("csv", rendered.csv.as_bytes())?,
         markdown: write("md", rendered.markdown.as_bytes())?,
         latex: write("tex", rendered.latex.as_bytes())?,
+        summary_file: write("json", format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?,
         missing: rendered.missing,
         results,
+        summary,
+        report: report.clone(),
     })
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::canvas::{Page, Spot};
 use super::numbers::Figure;
 use super::spec::Report;
+use super::summary::Recorded;
 use super::table::{self, Table};
 use super::theme::Theme;
 use super::verdict::Verdict;
@@ -25,9 +26,8 @@ pub struct Told<'a> {
     pub report: &'a Report,
     pub outcomes: &'a [Outcome],
     /// What was computed where.
-    pub provenance: Vec<Spent>,
-    /// Names, hashes of the experiments.
-    pub experiments: Vec<(String, String)>,
+    pub spent: &'a [Spent],
+    pub experiments: &'a [Recorded],
     /// What fills the store and draws the report, a line each.
     pub commands: Vec<String>,
 }
@@ -207,7 +207,7 @@ fn origin(html: &mut String, told: &Told, figure: &Figure) {
     let done = told.outcomes.iter().filter(|outcome| outcome.state == State::Done).count();
     html.push_str("<h3>Where the numbers come from</h3>\n");
     let experiments =
-        told.experiments.iter().map(|(name, hash)| format!("<code>{}</code> ({})", text(name), text(hash)));
+        told.experiments.iter().map(|one| format!("<code>{}</code> ({})", text(&one.name), text(&one.hash)));
     let _ = writeln!(
         html,
         "<p>{done} of {} jobs of {}. {}</p>",
@@ -215,8 +215,8 @@ fn origin(html: &mut String, told: &Told, figure: &Figure) {
         experiments.collect::<Vec<_>>().join(", "),
         text(&figure.footer.join(" ")),
     );
-    if !told.provenance.is_empty() {
-        let rows = told.provenance.iter().map(|spent| {
+    if !told.spent.is_empty() {
+        let rows = told.spent.iter().map(|spent| {
             let threads = spent.threads.map_or(String::new(), |threads| threads.to_string());
             let days = if spent.days[0] == spent.days[1] { spent.days[0].clone() } else { spent.days.join(" to ") };
             vec![

@@ -21,6 +21,8 @@ pub struct Figure {
     /// What the marks mean, how many seeds, what is missing: one sentence each.
     pub footer: Vec<String>,
     pub missing: Vec<String>,
+    /// How many jobs it shows, those without values included.
+    pub jobs: usize,
 }
 
 /// A panel with its numbers.

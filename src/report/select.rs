@@ -87,6 +87,7 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
         verdicts: verdict::verdicts(report, points),
         panels,
         missing,
+        jobs: asked.len(),
     })
 }
 

@@ -42,6 +42,8 @@ pub struct Report {
     pub reproduces: Option<String>,
     /// What it asks, in a sentence.
     pub question: Option<String>,
+    /// The line whose number stands for the report in lists; the last of the first panel where it is left out.
+    pub headline: Option<String>,
     /// Panels side by side, 1 to 4; what fits where it is left out.
     pub columns: Option<u8>,
     /// How one of several settings is chosen; without it, a report that would have to choose is refused.

@@ -1,7 +1,9 @@
 //! Reports: from outcomes to figures and tables.
 
+mod choice;
 mod made_up;
 pub mod picture;
+mod verdicts;
 
 use distillery::event::Which;
 use distillery::report::{self, Error, Report, Source, Theme};
