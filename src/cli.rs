@@ -1,5 +1,6 @@
 //! What can be typed, and its help. What it means is in [`crate::commands`].
 
+mod export;
 mod jobs;
 mod measure;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::grid::SIZES;
 use crate::plan::{Devices, Span};
 
+pub use export::{Export, Format};
 pub use jobs::{Change, Doctor, Gc, How, Logs, Prioritize, Retry, Why};
 pub use measure::{AgainstShown, Bench, Decode, Ensemble, Evaluate, Interpolation, Precision, Shown};
 
@@ -59,6 +61,8 @@ pub enum Verb {
     Gc(Gc),
     /// Draw a report from what the store holds.
     Report(Report),
+    /// Write what was measured for other programs: CSV, JSON lines, Parquet, TensorBoard, MLflow.
+    Export(Export),
     /// Ask the store in SQL, read-only.
     Query(Query),
     /// What an experiment can vary: every job key, its meaning, where the paper has it, and who varies it.

@@ -7,6 +7,7 @@ mod choice;
 mod data;
 mod doctor;
 mod evaluate;
+mod export;
 mod gc;
 mod logs;
 mod models;
@@ -49,6 +50,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Doctor(arguments) => block_on(doctor::doctor(arguments)),
         Verb::Gc(arguments) => block_on(gc::gc(arguments)),
         Verb::Report(arguments) => block_on(report::report(arguments)),
+        Verb::Export(arguments) => block_on(export::export(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
         Verb::Axes(arguments) => axes::axes(&arguments),
         Verb::Models(arguments) => models::models(&arguments),

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
+use super::pages::Stretch;
 use super::{Error, Outcome, State, Store};
 use crate::event::{Epoch, Evaluation, Event, TeacherCheck, Which};
 use crate::job::JobId;
@@ -141,35 +142,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn outcomes_with(&self, experiment: &str, which: Rows) -> Result<Vec<Outcome>, Error> {
-        let mut connection = self.connection().await;
-        let rows = sqlx::query(
-            "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
-             WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
-        )
-        .bind(experiment)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut outcomes = Vec::with_capacity(rows.len());
-        let mut positions = HashMap::new();
-        for row in rows {
-            let id: String = row.try_get(0)?;
-            positions.insert(id.clone(), outcomes.len());
-            outcomes.push(Outcome {
-                job: json(row.try_get(1)?, || format!("the text of job `{id}`"))?,
-                axes: json(row.try_get(2)?, || format!("the axes of job `{id}`"))?,
-                state: state(&row, 3)?,
-                message: row.try_get(4)?,
-                epochs: Vec::new(),
-                teachers: Vec::new(),
-                flags: BTreeMap::new(),
-                id: JobId::from_stored(id),
-            });
-        }
-        read_epochs(&mut connection, experiment, which, &positions, &mut outcomes).await?;
-        read_evaluations(&mut connection, experiment, which, &positions, &mut outcomes).await?;
-        read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
-        read_flags(&mut connection, experiment, &positions, &mut outcomes).await?;
-        Ok(outcomes)
+        read_outcomes(&mut *self.connection().await, &Stretch::whole(experiment), which).await
     }
 
     async fn ids(&self, sql: &'static str) -> Result<BTreeSet<JobId>, Error> {
@@ -186,6 +159,43 @@ pub enum Rows {
     Last,
 }
 
+pub(super) async fn read_outcomes(
+    connection: &mut SqliteConnection,
+    stretch: &Stretch<'_>,
+    which: Rows,
+) -> Result<Vec<Outcome>, Error> {
+    let rows = sqlx::query(
+        "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY e.ordinal",
+    )
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut outcomes = Vec::with_capacity(rows.len());
+    let mut positions = HashMap::new();
+    for row in rows {
+        let id: String = row.try_get(0)?;
+        positions.insert(id.clone(), outcomes.len());
+        outcomes.push(Outcome {
+            job: json(row.try_get(1)?, || format!("the text of job `{id}`"))?,
+            axes: json(row.try_get(2)?, || format!("the axes of job `{id}`"))?,
+            state: state(&row, 3)?,
+            message: row.try_get(4)?,
+            epochs: Vec::new(),
+            teachers: Vec::new(),
+            flags: BTreeMap::new(),
+            id: JobId::from_stored(id),
+        });
+    }
+    read_epochs(&mut *connection, stretch, which, &positions, &mut outcomes).await?;
+    read_evaluations(&mut *connection, stretch, which, &positions, &mut outcomes).await?;
+    read_teachers(&mut *connection, stretch, &positions, &mut outcomes).await?;
+    read_flags(connection, stretch, &positions, &mut outcomes).await?;
+    Ok(outcomes)
+}
+
 /// Place of a job in the list of outcomes.
 type Positions = HashMap<String, usize>;
 
@@ -193,7 +203,7 @@ type Positions = HashMap<String, usize>;
 
 async fn read_epochs(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     which: Rows,
     positions: &Positions,
     outcomes: &mut [Outcome],
@@ -201,10 +211,12 @@ async fn read_epochs(
     let rows = sqlx::query(
         "SELECT r.job, r.epoch, r.step, r.images, r.training_loss, r.learning_rate, r.gradient_norm, r.student_flops,
              r.teacher_flops, r.seconds, r.images_per_second
-         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $2
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $4
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .bind(i64::from(which == Rows::Last))
     .fetch_all(connection)
     .await?;
@@ -229,7 +241,7 @@ async fn read_epochs(
 
 async fn read_evaluations(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     which: Rows,
     positions: &Positions,
     outcomes: &mut [Outcome],
@@ -238,10 +250,12 @@ async fn read_evaluations(
         "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement, r.agreement5, r.distance,
              r.entropy, r.teacher_entropy, r.calibration_error, r.correct
          FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN evaluations r ON r.job = e.job
-             AND r.epoch >= j.epochs * $2
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+             AND r.epoch >= j.epochs * $4
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .bind(i64::from(which == Rows::Last))
     .fetch_all(connection)
     .await?;
@@ -275,16 +289,18 @@ async fn read_evaluations(
 
 async fn read_teachers(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.teacher, r.split, r.images, r.top1, r.top5
          FROM experiment_jobs e JOIN teachers r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.teacher",
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.teacher",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -307,15 +323,17 @@ async fn read_teachers(
 
 async fn read_flags(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
