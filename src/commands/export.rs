@@ -53,7 +53,8 @@ pub async fn export(arguments: cli::Export) -> Result<ExitCode> {
         written => written?,
     }
     if without > 0 {
-        eprintln!("note: {without} of {jobs} jobs have no numbers yet");
+        let have = if without == 1 { "has" } else { "have" };
+        eprintln!("note: {without} of {jobs} jobs {have} no numbers yet");
     }
     if let Some(out) = &out {
         eprintln!("{} {} in `{}`", jobs, if jobs == 1 { "job is" } else { "jobs are" }, out.display());
@@ -220,5 +221,8 @@ fn into_file(out: &Path, write: impl FnOnce(File) -> Result<()>) -> Result<()> {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == ErrorKind::BrokenPipe)
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::BrokenPipe)
 }

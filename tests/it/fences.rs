@@ -97,7 +97,15 @@ fn modules_do_not_look_up_the_stream() {
         ("report", vec!["crate::schedule", "crate::train", "crate::grid", "crate::plan", "std::time", "std::fs"]),
         (
             "export",
-            vec!["crate::schedule", "crate::train", "crate::grid", "crate::plan", "crate::report", "std::time", "tokio"],
+            vec![
+                "crate::schedule",
+                "crate::train",
+                "crate::grid",
+                "crate::plan",
+                "crate::report",
+                "std::time",
+                "tokio",
+            ],
         ),
         ("store", vec!["crate::export", "crate::schedule", "crate::train", "crate::report", "crate::grid"]),
         ("grid", vec!["crate::train", "crate::store", "crate::schedule", "crate::report"]),
