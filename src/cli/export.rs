@@ -23,7 +23,7 @@ pub struct Export {
     /// Only jobs of this selector, in quotes: 'mode=function-matching and epochs>=1000'.
     #[arg(long, value_name = "SELECTOR")]
     pub jobs: Option<String>,
-    /// [default: what the file's name ends with, else csv]
+    /// What is written [default: what the file's name ends with, else csv]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// A file; of tensorboard and mlflow, a folder. `-` is standard output, for csv and jsonl [default: -]
@@ -33,11 +33,10 @@ pub struct Export {
     pub place: Place,
 }
 
-/// The first three are one long table: a row for each number, with the columns of its job, `axis.NAME` of each axis, epoch,
-/// split, metric and value.
+/// In which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A tidy long table: a row for each number, with the columns of its job.
+    /// A tidy long table: a row for each number, with the columns of its job, axes, epoch, split, metric and value.
     Csv,
     /// The same, one JSON object a line, with an object of axes.
     Jsonl,

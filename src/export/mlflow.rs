@@ -5,7 +5,7 @@
 //! OUT/<id>/<run>/meta.yaml  metrics/test/top1  params/seed  tags/mlflow.runName
 //! ```
 //!
-//! A run's id ends with its job's. Metrics are as in TensorBoard, with the epoch as step; parameters are the job's columns and
+//! A run's id, of 32 digits, ends with its job's. Metrics are as in TensorBoard, with the epoch as step; parameters are the job's columns and
 //! axes. Exporting again replaces what is there of the same jobs. YAML is written as JSON, which it contains.
 //!
 //! MLflow 3 reads such folders where `MLFLOW_ALLOW_FILE_STORE=true` says so, and `mlflow migrate-filestore` makes a database
@@ -47,8 +47,15 @@ impl Form for Mlflow {
     }
 }
 
+/// Eighteen digits, as MLflow gives them: its databases have numbers there.
 fn experiment_id(name: &str) -> String {
-    short_hash("mlflow experiment\n", name)
+    const LEAST: u64 = 100_000_000_000_000_000;
+    let number = u64::from_str_radix(&hash(name), 16).unwrap_or(0);
+    (LEAST + number % (9 * LEAST)).to_string()
+}
+
+fn hash(experiment: &str) -> String {
+    short_hash("mlflow experiment\n", experiment)
 }
 
 fn experiment(out: &Path, id: &str, name: &str, at_ms: Option<i64>) -> Result<()> {
@@ -67,7 +74,7 @@ fn experiment(out: &Path, id: &str, name: &str, at_ms: Option<i64>) -> Result<()
 fn run(out: &Path, start: Option<i64>, entry: &Entry, axes: &[String]) -> Result<()> {
     let outcome = &entry.outcome;
     let experiment = experiment_id(&entry.experiment);
-    let id = format!("{experiment}{}", outcome.id);
+    let id = format!("{}{}", hash(&entry.experiment), outcome.id);
     let folder = out.join(&experiment).join(&id);
     // Of an earlier export there may be more.
     if folder.exists() {
