@@ -1,5 +1,6 @@
 //! What can be typed, and its help. What it means is in [`crate::commands`].
 
+mod export;
 mod jobs;
 mod measure;
 mod results;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::grid::SIZES;
 use crate::plan::{Devices, Span};
 
+pub use export::{Export, Format};
 pub use jobs::{Change, Doctor, Gc, How, Logs, Prioritize, Retry, Why};
 pub use measure::{AgainstShown, Bench, Decode, Ensemble, Evaluate, Interpolation, Precision, Shown};
 pub use results::{Compare, Leaderboard};
@@ -65,6 +67,8 @@ pub enum Verb {
     Compare(Compare),
     /// The settings of an experiment, best first: ranked by validation images, with their test accuracy beside it.
     Leaderboard(Leaderboard),
+    /// Write what was measured for other programs: CSV, JSON lines, Parquet, TensorBoard, MLflow.
+    Export(Export),
     /// Ask the store in SQL, read-only.
     Query(Query),
     /// What an experiment can vary: every job key, its meaning, where the paper has it, and who varies it.

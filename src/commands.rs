@@ -8,6 +8,7 @@ mod compare;
 mod data;
 mod doctor;
 mod evaluate;
+mod export;
 mod gc;
 mod logs;
 mod models;
@@ -54,6 +55,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Report(arguments) => block_on(report::report(arguments)),
         Verb::Compare(arguments) => block_on(compare::compare(arguments)),
         Verb::Leaderboard(arguments) => block_on(compare::leaderboard(arguments)),
+        Verb::Export(arguments) => block_on(export::export(arguments)),
         Verb::Query(arguments) => block_on(query::query(arguments)),
         Verb::Axes(arguments) => axes::axes(&arguments),
         Verb::Models(arguments) => models::models(&arguments),

@@ -170,7 +170,7 @@ pub enum Precision {
 /// The first 16 hexadecimal digits of the hash of a job's canonical text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct JobId(String);
+pub struct JobId(Arc<str>);
 
 impl Job {
     /// The text the id is the hash of: JSON, keys sorted, shortest round-trip numbers.
@@ -179,7 +179,7 @@ impl Job {
     }
 
     pub fn id(&self) -> JobId {
-        JobId(short_hash(IDENTITY, &self.canonical_text()))
+        JobId(short_hash(IDENTITY, &self.canonical_text()).into())
     }
 
     /// What the student's network is fed.
@@ -281,7 +281,7 @@ impl JobId {
 
     /// For ids that come back from the store.
     pub fn from_stored(text: String) -> JobId {
-        JobId(text)
+        JobId(text.into())
     }
 }
 

@@ -24,6 +24,7 @@
 //! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. Schedulers write, and
 //!   hold jobs by leases; whoever looks may leave wishes.
 //! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
+//! - [`export`] gives stored metrics to other programs: tables, TensorBoard, MLflow. It only reads, too.
 //!
 //! While it runs, people look and ask: [`select`] says which jobs are meant, [`alive`] who is at work, [`dashboard`] shows
 //! it; what they ask is written into the store, and the scheduler acts on it.
@@ -50,7 +51,8 @@
 //!
 //! 1. `candle` is named only under `train`, `cudarc` only under `train::cuda`, `sqlx` only under `store`, `plotters` and
 //!    `resvg` only under `report`, `hf_hub` and `reqwest` only under `hub`, `ratatui` only under `dashboard`, `clap` only
-//!    in `cli.rs`, `cli` and `main.rs`.
+//!    in `cli.rs`, `cli` and `main.rs`; `parquet` and `csv` under `train`, which reads such files, and `export`, which writes
+//!    them.
 //! 2. `job`, `grid`, `plan`, `select` are pure: no clock, no network, no device.
 //! 3. `train` is synchronous and knows neither tokio nor the store; it speaks through a sink of events and is told
 //!    by flags when to stop.
@@ -70,6 +72,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod disk;
 pub mod event;
+pub mod export;
 pub mod folder;
 pub mod grid;
 pub mod hub;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Place;
 
 /// Which jobs.
-const SELECTORS: &str = "Selectors:
+pub(super) const SELECTORS: &str = "Selectors:
   3fa2c1de      a job, by the beginning of its id; several are several jobs
   failed        all in this state: open, running, interrupted, done, failed, blocked, held or
                 cancelled

@@ -216,7 +216,7 @@ pub struct Gathered {
 
 /// Fetches what a report shows at one size. Jobs of a report of several experiments stand on an axis of that name.
 pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> Result<Gathered> {
-    let rows = if report.needs_all_rows() { Rows::All } else { Rows::Last };
+    let rows = report.rows();
     let several = report.experiments.0.len() > 1;
     let known = store.experiments().await?;
     let (mut outcomes, mut recorded, mut registered, mut spent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -229,7 +229,7 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
             report.known.absent.push(experiment.clone());
             continue;
         };
-        let mut own = store.outcomes_with(&name, rows).await?;
+        let mut own = store.outcomes_with(&name, rows.clone()).await?;
         for outcome in own.iter_mut().filter(|_| several) {
             outcome.axes.insert("experiment".to_owned(), experiment.clone());
         }

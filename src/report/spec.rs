@@ -16,7 +16,7 @@ pub use words::{Axes, Experiments, Place, Where};
 
 use super::{Error, Value, theme};
 use crate::job::short_hash;
-use crate::store::Registered;
+use crate::store::{Registered, Rows, Wanted};
 
 /// A `reports/*.toml`: its file stem and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,10 +177,22 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
 }
 
 impl Report {
-    /// Whether it shows more of a job than its end.
-    pub fn needs_all_rows(&self) -> bool {
-        let curves = self.panels.iter().any(|panel| matches!(panel.kind, Kind::Curves { .. }));
-        curves || self.epoch() == Epoch::Best
+    /// What it needs of a job's rows.
+    pub fn rows(&self) -> Rows {
+        // Which epoch is the best one is known before any value is looked up, and of that one everything may be.
+        if self.epoch() == Epoch::Best {
+            return Rows::All;
+        }
+        let mut wanted = Wanted::default();
+        for panel in &self.panels {
+            let Kind::Curves { x, .. } = panel.kind else { continue };
+            match panel.value.column() {
+                Some(column) => _ = wanted.evaluations.insert(column),
+                None => wanted.training = true,
+            }
+            wanted.training |= x != Amount::Epochs;
+        }
+        if wanted == Wanted::default() { Rows::Last } else { Rows::Some(wanted) }
     }
 
     pub fn epoch(&self) -> Epoch {

@@ -90,6 +90,24 @@ impl Value {
         self.is_share() && !matches!(self, Value::Evaluated(_, Measure::CalibrationError))
     }
 
+    /// Where the store has it: the column of a split's evaluations; none for what is not evaluated.
+    pub fn column(self) -> Option<(Which, &'static str)> {
+        let Value::Evaluated(split, measure) = self else { return None };
+        let column = match measure {
+            Measure::Top1 => "top1",
+            Measure::Top5 => "top5",
+            Measure::Loss => "loss",
+            Measure::Kl => "kl",
+            Measure::Agreement => "agreement",
+            Measure::Agreement5 => "agreement5",
+            Measure::Distance => "distance",
+            Measure::Entropy => "entropy",
+            Measure::TeacherEntropy => "teacher_entropy",
+            Measure::CalibrationError => "calibration_error",
+        };
+        Some((split, column))
+    }
+
     /// Whether it only means something beside a teacher, so that jobs without one are not missing it.
     pub fn needs_teacher(self) -> bool {
         use Measure::{Agreement, Agreement5, Distance, Kl, TeacherEntropy};

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::pages::Stretch;
 use super::{Error, Outcome, State, Store};
 use crate::event::{Epoch, Evaluation, Event, TeacherCheck, Which};
 use crate::job::JobId;
@@ -141,37 +143,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn outcomes_with(&self, experiment: &str, which: Rows) -> Result<Vec<Outcome>, Error> {
-        let mut connection = self.connection().await;
-        let rows = sqlx::query(
-            "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
-             WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
-        )
-        .bind(experiment)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut outcomes = Vec::with_capacity(rows.len());
-        let mut positions = HashMap::new();
-        for row in rows {
-            let id: String = row.try_get(0)?;
-            positions.insert(id.clone(), outcomes.len());
-            outcomes.push(Outcome {
-                job: json(row.try_get(1)?, || format!("the text of job `{id}`"))?,
-                axes: json(row.try_get(2)?, || format!("the axes of job `{id}`"))?,
-                state: state(&row, 3)?,
-                message: row.try_get(4)?,
-                epochs: Vec::new(),
-                seconds: 0.0,
-                teachers: Vec::new(),
-                flags: BTreeMap::new(),
-                id: JobId::from_stored(id),
-            });
-        }
-        read_epochs(&mut connection, experiment, which, &positions, &mut outcomes).await?;
-        read_seconds(&mut connection, experiment, &positions, &mut outcomes).await?;
-        read_evaluations(&mut connection, experiment, which, &positions, &mut outcomes).await?;
-        read_teachers(&mut connection, experiment, &positions, &mut outcomes).await?;
-        read_flags(&mut connection, experiment, &positions, &mut outcomes).await?;
-        Ok(outcomes)
+        read_outcomes(&mut *self.connection().await, &Stretch::whole(experiment), which).await
     }
 
     async fn ids(&self, sql: &'static str) -> Result<BTreeSet<JobId>, Error> {
@@ -181,11 +153,79 @@ impl Store {
 }
 
 /// Of a job's epochs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rows {
     All,
     /// That of the last epoch, where the job came to its end.
     Last,
+    /// The last, and of the others so much: a figure of thousands of curves needs one number of each epoch, and what is not
+    /// asked for is not a number in the rows that come back.
+    Some(Wanted),
+}
+
+/// What of rows before the last is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Everything but evaluations.
+    pub training: bool,
+    /// Of evaluations these columns.
+    pub evaluations: BTreeSet<(Which, &'static str)>,
+}
+
+impl Rows {
+    /// 1 where only the last row of epochs is needed: what its number is multiplied by.
+    fn from_last(&self) -> i64 {
+        match self {
+            Rows::All => 0,
+            Rows::Last => 1,
+            Rows::Some(wanted) => i64::from(!wanted.training),
+        }
+    }
+}
+
+pub(super) async fn read_outcomes(
+    connection: &mut SqliteConnection,
+    stretch: &Stretch<'_>,
+    which: Rows,
+) -> Result<Vec<Outcome>, Error> {
+    let rows = sqlx::query(
+        "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY e.ordinal",
+    )
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut outcomes = Vec::with_capacity(rows.len());
+    let mut positions = HashMap::new();
+    for row in rows {
+        let id: String = row.try_get(0)?;
+        positions.insert(id.clone(), outcomes.len());
+        outcomes.push(Outcome {
+            job: json(row.try_get(1)?, || format!("the text of job `{id}`"))?,
+            axes: json(row.try_get(2)?, || format!("the axes of job `{id}`"))?,
+            state: state(&row, 3)?,
+            message: row.try_get(4)?,
+            epochs: Vec::new(),
+            seconds: 0.0,
+            teachers: Vec::new(),
+            flags: BTreeMap::new(),
+            id: JobId::from_stored(id),
+        });
+    }
+    read_epochs(&mut *connection, stretch, which.from_last(), &positions, &mut outcomes).await?;
+    read_seconds(&mut *connection, stretch, &positions, &mut outcomes).await?;
+    let last = i64::from(which != Rows::All);
+    read_evaluations(&mut *connection, stretch, last, &positions, &mut outcomes).await?;
+    if let Rows::Some(wanted) = &which {
+        for (split, column) in &wanted.evaluations {
+            read_column(&mut *connection, stretch, *split, column, &positions, &mut outcomes).await?;
+        }
+    }
+    read_teachers(&mut *connection, stretch, &positions, &mut outcomes).await?;
+    read_flags(connection, stretch, &positions, &mut outcomes).await?;
+    Ok(outcomes)
 }
 
 /// Place of a job in the list of outcomes.
@@ -195,19 +235,21 @@ type Positions = HashMap<String, usize>;
 
 async fn read_epochs(
     connection: &mut SqliteConnection,
-    experiment: &str,
-    which: Rows,
+    stretch: &Stretch<'_>,
+    last: i64,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.epoch, r.step, r.images, r.training_loss, r.learning_rate, r.gradient_norm, r.student_flops,
              r.teacher_flops, r.seconds, r.images_per_second
-         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $2
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+         FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $4
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
-    .bind(experiment)
-    .bind(i64::from(which == Rows::Last))
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
+    .bind(last)
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -231,15 +273,17 @@ async fn read_epochs(
 
 async fn read_seconds(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, sum(r.seconds) FROM experiment_jobs e JOIN epochs r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.needed = 0 GROUP BY r.job",
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 GROUP BY r.job",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -249,10 +293,106 @@ async fn read_seconds(
     Ok(())
 }
 
+/// One number of each evaluation on a split, for epochs before the last.
+async fn read_column(
+    connection: &mut SqliteConnection,
+    stretch: &Stretch<'_>,
+    split: Which,
+    column: &'static str,
+    positions: &Positions,
+    outcomes: &mut [Outcome],
+) -> Result<(), Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT r.job, r.epoch, r.");
+    query.push(column).push(" FROM experiment_jobs e JOIN evaluations r ON r.job = e.job AND r.split = ");
+    query.push_bind(split.name()).push(" WHERE e.experiment = ").push_bind(stretch.experiment);
+    query.push(" AND e.ordinal >= ").push_bind(stretch.places.start).push(" AND e.ordinal < ");
+    query.push_bind(stretch.places.end).push(" AND e.needed = 0 ORDER BY r.job, r.epoch");
+    let mut rows = query.build().fetch(connection);
+    let (mut job, mut at) = (String::new(), None);
+    while let Some(row) = rows.try_next().await? {
+        let id: &str = row.try_get(0)?;
+        if id != job {
+            id.clone_into(&mut job);
+            at = positions.get(id).copied();
+        }
+        let Some(outcome) = at.map(|at| &mut outcomes[at]) else { continue };
+        let (epoch, number): (u32, Option<f64>) = (small(&row, 1)?, row.try_get(2)?);
+        let place = match outcome.epochs.binary_search_by_key(&epoch, |row| row.epoch) {
+            Ok(place) => place,
+            Err(place) => {
+                outcome.epochs.insert(place, nothing(epoch));
+                place
+            }
+        };
+        let evaluations = &mut outcome.epochs[place].evaluations;
+        let evaluation = match evaluations.iter().position(|evaluation| evaluation.split == split) {
+            Some(at) => &mut evaluations[at],
+            None => {
+                evaluations.push(unknown(split));
+                let last = evaluations.len() - 1;
+                &mut evaluations[last]
+            }
+        };
+        set(evaluation, column, number);
+    }
+    Ok(())
+}
+
+/// The row of an epoch of which nothing was asked but evaluations.
+fn nothing(epoch: u32) -> Epoch {
+    Epoch {
+        epoch,
+        step: 0,
+        images: 0,
+        training_loss: f64::NAN,
+        learning_rate: f64::NAN,
+        gradient_norm: f64::NAN,
+        student_flops: f64::NAN,
+        teacher_flops: f64::NAN,
+        seconds: f64::NAN,
+        images_per_second: f64::NAN,
+        evaluations: Vec::with_capacity(1),
+    }
+}
+
+fn unknown(split: Which) -> Evaluation {
+    Evaluation {
+        split,
+        images: 0,
+        loss: f64::NAN,
+        top1: f64::NAN,
+        top5: f64::NAN,
+        kl: None,
+        agreement: None,
+        agreement5: None,
+        distance: None,
+        entropy: None,
+        teacher_entropy: None,
+        calibration_error: None,
+        correct: None,
+    }
+}
+
+fn set(evaluation: &mut Evaluation, column: &str, number: Option<f64>) {
+    match column {
+        "loss" => evaluation.loss = number.unwrap_or(f64::NAN),
+        "top1" => evaluation.top1 = number.unwrap_or(f64::NAN),
+        "top5" => evaluation.top5 = number.unwrap_or(f64::NAN),
+        "kl" => evaluation.kl = number,
+        "agreement" => evaluation.agreement = number,
+        "agreement5" => evaluation.agreement5 = number,
+        "distance" => evaluation.distance = number,
+        "entropy" => evaluation.entropy = number,
+        "teacher_entropy" => evaluation.teacher_entropy = number,
+        "calibration_error" => evaluation.calibration_error = number,
+        _ => {}
+    }
+}
+
 async fn read_evaluations(
     connection: &mut SqliteConnection,
-    experiment: &str,
-    which: Rows,
+    stretch: &Stretch<'_>,
+    last: i64,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
@@ -260,11 +400,13 @@ async fn read_evaluations(
         "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement, r.agreement5, r.distance,
              r.entropy, r.teacher_entropy, r.calibration_error, r.correct
          FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN evaluations r ON r.job = e.job
-             AND r.epoch >= j.epochs * $2
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.epoch",
+             AND r.epoch >= j.epochs * $4
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.epoch",
     )
-    .bind(experiment)
-    .bind(i64::from(which == Rows::Last))
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
+    .bind(last)
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -297,16 +439,18 @@ async fn read_evaluations(
 
 async fn read_teachers(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.teacher, r.split, r.images, r.top1, r.top5
          FROM experiment_jobs e JOIN teachers r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.needed = 0 ORDER BY r.job, r.teacher",
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.teacher",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
@@ -329,15 +473,17 @@ async fn read_teachers(
 
 async fn read_flags(
     connection: &mut SqliteConnection,
-    experiment: &str,
+    stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
     let rows = sqlx::query(
         "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
     )
-    .bind(experiment)
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {

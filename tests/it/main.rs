@@ -8,6 +8,7 @@ mod cuda;
 mod dashboard;
 mod data;
 mod evaluate;
+mod export;
 mod fences;
 mod grid;
 mod hub;
