@@ -34,6 +34,8 @@ mod words;
 
 use crate::store::{Outcome, Spent};
 
+use numbers::Figure;
+
 pub use compare::{Comparison, Over, Ranked, compare as comparison, ranking};
 pub use footer::grouped;
 pub use html::{Told, page};
@@ -58,6 +60,9 @@ pub struct Rendered {
     pub verdicts: Vec<Verdict>,
     /// Jobs the report asks for that have no final values, one line each.
     pub missing: Vec<String>,
+    /// The first panel, for the terminal.
+    pub results: Table,
+    pub summary: Summary,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,31 +96,35 @@ pub fn read(source: &Source) -> Result<Report, Error> {
 /// # Errors
 /// Where nothing can be drawn, or only by mixing jobs that differ in more than their seed.
 pub fn render(report: &Report, outcomes: &[Outcome], theme: Theme) -> Result<Rendered, Error> {
+    render_with(report, outcomes, theme, Vec::new(), &[])
+}
+
+/// The same; `experiments` and `spent` are what the store says of where it comes from, for [`Rendered::summary`].
+///
+/// # Errors
+/// As [`render`].
+pub fn render_with(
+    report: &Report,
+    outcomes: &[Outcome],
+    theme: Theme,
+    experiments: Vec<Recorded>,
+    spent: &[Spent],
+) -> Result<Rendered, Error> {
     let figure = drawable(report, outcomes)?;
+    let results = figure.panels.first().map(table::of_panel).unwrap_or_default();
+    let summary = summary::summary(report, &figure, experiments, spent);
     let svg = figure::draw(&figure, theme).svg;
     let png = canvas::png(&svg)?;
     let csv = table::csv(&figure);
     let markdown = markdown::markdown(report, &figure);
     let latex = latex::latex(&figure);
-    Ok(Rendered { svg, png, csv, markdown, latex, verdicts: figure.verdicts, missing: figure.missing })
+    let Figure { verdicts, missing, .. } = figure;
+    Ok(Rendered { svg, png, csv, markdown, latex, verdicts, missing, results, summary })
 }
 
 /// What becomes of the report's claims; drawing nothing.
 pub fn verdicts(report: &Report, outcomes: &[Outcome]) -> Vec<Verdict> {
     verdict::verdicts(report, &select::Ground::new(outcomes).points)
-}
-
-/// What the report came to, for machines; `experiments` and `spent` are what the store says of where it comes from.
-///
-/// # Errors
-/// As [`render`].
-pub fn summary(
-    report: &Report,
-    outcomes: &[Outcome],
-    experiments: Vec<Recorded>,
-    spent: &[Spent],
-) -> Result<Summary, Error> {
-    Ok(summary::summary(report, &drawable(report, outcomes)?, experiments, spent))
 }
 
 /// The SVG of [`render`] alone, for where nobody needs pixels.
@@ -135,7 +144,7 @@ pub fn results_table(report: &Report, outcomes: &[Outcome]) -> Result<Table, Err
     Ok(figure.panels.first().map(table::of_panel).unwrap_or_default())
 }
 
-fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<numbers::Figure, Error> {
+fn drawable(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
     let figure = select::figure(report, outcomes)?;
     if figure.is_empty() { Err(Error::Empty(report.name.clone())) } else { Ok(figure) }
 }

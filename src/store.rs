@@ -28,6 +28,7 @@
 
 mod attempt;
 mod claims;
+mod columns;
 mod error;
 mod lease;
 mod look;

@@ -305,9 +305,8 @@ impl Drawn {
 
 pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
     let Gathered { report, outcomes, spent, recorded, .. } = told;
-    let summary = report::summary(report, outcomes, recorded.clone(), spent)?;
-    let rendered = report::render(report, outcomes, theme)?;
-    let results = report::results_table(report, outcomes)?;
+    let rendered = report::render_with(report, outcomes, theme, recorded.clone(), spent)?;
+    let report::Rendered { results, summary, .. } = &rendered;
     let header: Vec<&str> = results.header.iter().map(String::as_str).collect();
     let mut results = format!("{}\n\n{}", results.title, table::table(&header, &results.rows));
     if !rendered.verdicts.is_empty() {
@@ -329,10 +328,10 @@ pub fn draw(told: &Gathered, out: &Path, theme: Theme) -> Result<Drawn> {
         csv: write("csv", rendered.csv.as_bytes())?,
         markdown: write("md", rendered.markdown.as_bytes())?,
         latex: write("tex", rendered.latex.as_bytes())?,
-        summary_file: write("json", format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?,
-        missing: rendered.missing,
+        summary_file: write("json", format!("{}\n", serde_json::to_string_pretty(summary)?).as_bytes())?,
         results,
-        summary,
+        summary: rendered.summary,
+        missing: rendered.missing,
         report: report.clone(),
     })
 }

@@ -5,24 +5,26 @@
 //! setting is to be chosen by validation images ([`choice`]).
 
 mod choice;
+mod facet;
 mod place;
 mod published;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::Epoch as Row;
 use crate::job::JobId;
 use crate::store::{Outcome, State};
 
 pub use choice::{choose, row_of};
 pub use place::{Ground, stands_at};
 
-use super::numbers::{Across, Drawn, Figure, Mean, Reference, Run, Series};
-use super::spec::{Amount, AtEpochs, Epoch, Horizontal, Kind, Panel, Place, Report, Scale};
-use super::value::Value;
-use super::{Error, footer, statistics, theme, verdict, words};
+use super::numbers::{Across, Drawn, Figure, Run, Series};
+use super::spec::{AtEpochs, Epoch, Kind, Panel, Report, Scale};
+use super::{Error, footer, theme, verdict, words};
+use facet::faceted;
 use place::{EPOCHS, EXPERIMENT, TEACHING};
 use published::Beside;
+use runs::{means, numbers_of, references};
 
 /// Between the places of a line on several axes.
 const BETWEEN: &str = " · ";
@@ -89,43 +91,6 @@ pub fn figure(report: &Report, outcomes: &[Outcome]) -> Result<Figure, Error> {
         missing,
         jobs: asked.len(),
     })
-}
-
-/// One panel for each place of its facet; itself where it has none, or no job stands there.
-fn faceted(report: &Report, panel: &Panel, ground: &Ground) -> Vec<Panel> {
-    let Some(axis) = &panel.facet else { return vec![panel.clone()] };
-    let here = ground.points.iter().filter(|outcome| stands_in(panel, outcome, ground));
-    let mut places: Vec<String> = Vec::new();
-    for place in here.filter_map(|outcome| ground.place_on(outcome, axis)) {
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    sort_places(&mut places, axis);
-    if places.is_empty() {
-        return vec![panel.clone()];
-    }
-    let several = places.len() > 1;
-    let of_place = |place: String| {
-        let mut own = Panel { facet: None, ..panel.clone() };
-        let shown = report.name_of(axis, &place).map_or_else(|| words::shown(axis, &place), str::to_owned);
-        if several {
-            let shown = if axis == EPOCHS { format!("{shown} epochs") } else { shown };
-            own.title = format!("{}, {shown}", panel.title);
-        }
-        match (&mut own.kind, place.parse()) {
-            (Kind::Curves { at, .. } | Kind::Bars { at, .. }, Ok(epochs)) if axis == EPOCHS => {
-                *at = AtEpochs::Epochs(epochs);
-            }
-            (Kind::Scatter { at, .. }, Ok(epochs)) if axis == EPOCHS => *at = Some(epochs),
-            _ => {
-                own.filter.insert(axis.clone(), Place(place));
-                own.facet = Some(axis.clone());
-            }
-        }
-        own
-    };
-    places.into_iter().map(of_place).collect()
 }
 
 /// What stands on no such axis, as a student of a teacher on that of labels' mixup, is nowhere else on it.
@@ -275,43 +240,6 @@ fn drawn(report: &Report, panel: &Panel, lines: Vec<Line>) -> Result<Drawn, Erro
     })
 }
 
-/// The rows of a job that a panel shows, each with where it stands from left to right.
-fn numbers_of<'a>(report: &Report, panel: &Panel, outcome: &'a Outcome) -> Vec<(&'a Row, f64, f64)> {
-    let value = |row: &'a Row, x: Option<f64>| Some((row, x?, panel.value.of(row)?));
-    match panel.kind {
-        Kind::Curves { x, .. } => {
-            let mut seconds = 0.0;
-            let rows = outcome.epochs.iter().filter_map(|row| {
-                seconds += row.seconds;
-                value(row, Some(amount(x, row, seconds)))
-            });
-            rows.collect()
-        }
-        kind => {
-            let Some(row) = row_of(report, outcome) else { return Vec::new() };
-            let x = match kind {
-                Kind::Duration { x } | Kind::Scatter { x: Horizontal::Amount(x), .. } => {
-                    Some(amount(x, row, outcome.seconds))
-                }
-                Kind::Scatter { x: Horizontal::Value(x), .. } => x.of(row),
-                _ => Some(f64::from(outcome.job.epochs)),
-            };
-            value(row, x).into_iter().collect()
-        }
-    }
-}
-
-fn amount(amount: Amount, row: &Row, seconds: f64) -> f64 {
-    match amount {
-        Amount::Epochs => f64::from(row.epoch),
-        Amount::Steps => row.step as f64,
-        Amount::Images => row.images as f64,
-        Amount::StudentFlops => row.student_flops,
-        Amount::Flops => row.student_flops + row.teacher_flops,
-        Amount::Seconds => seconds,
-    }
-}
-
 /// What is measured, and which part of the grid is shown.
 fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
     let mut caption = panel.value.caption();
@@ -342,23 +270,6 @@ fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
     caption
 }
 
-/// A mean at each epoch; within curves only where every run of the series has a value, for a mean whose members change
-/// along the line moves without anything having been learned.
-fn means(report: &Report, panel: &Panel, runs: &[Run]) -> Vec<Mean> {
-    let curves = matches!(panel.kind, Kind::Curves { .. });
-    let all: BTreeSet<&JobId> = if curves { runs.iter().map(|run| &run.job).collect() } else { BTreeSet::new() };
-    runs.chunk_by(|a, b| a.epochs == b.epochs)
-        .filter(|at| !curves || at.len() == all.len())
-        .filter_map(|at| {
-            let values: Vec<f64> = at.iter().map(|run| run.value).collect();
-            let value = statistics::mean(&values)?;
-            let x = statistics::mean(&at.iter().map(|run| run.x).collect::<Vec<_>>())?;
-            let interval = if curves { None } else { statistics::interval(&values, report.interval) };
-            Some(Mean { epochs: at[0].epochs, x, n: at.len(), value, interval })
-        })
-        .collect()
-}
-
 fn refuse_mixtures(report: &Report, panel: &Panel, series: &str, members: &[&Outcome]) -> Result<(), Error> {
     let mut known: BTreeMap<(u32, u64), &Outcome> = BTreeMap::new();
     for outcome in members {
@@ -386,37 +297,6 @@ fn refuse_mixtures(report: &Report, panel: &Panel, series: &str, members: &[&Out
         });
     }
     Ok(())
-}
-
-/// The teachers' own levels. Where an ensemble was measured as a whole, its members do not stand beside it.
-fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
-    let mut levels: Vec<Reference> = Vec::new();
-    for outcome in chosen {
-        let whole = outcome.teachers.iter().any(|check| check.teacher.is_none());
-        for check in outcome.teachers.iter().filter(|check| !whole || check.teacher.is_none()) {
-            let Some(level) = value.of_teacher(check).filter(|level| level.is_finite()) else { continue };
-            match levels.iter_mut().find(|known| known.value == level) {
-                Some(known) if known.jobs.contains(&outcome.id) => {}
-                Some(known) => known.jobs.push(outcome.id.clone()),
-                None => levels.push(Reference {
-                    name: "teacher".to_owned(),
-                    value: level,
-                    images: check.images,
-                    jobs: vec![outcome.id.clone()],
-                }),
-            }
-        }
-    }
-    levels.sort_by(|a, b| a.value.total_cmp(&b.value));
-    levels.iter_mut().for_each(|level| level.jobs.sort());
-    if levels.len() > 3 {
-        // A line each would be a second figure behind the first one; the span is what a reader compares with.
-        let (mut lowest, mut highest) = (levels.remove(0), levels.remove(levels.len() - 1));
-        lowest.name = "lowest teacher".to_owned();
-        highest.name = "highest teacher".to_owned();
-        levels = vec![lowest, highest];
-    }
-    levels
 }
 
 /// The series of each axis, or several together, that panels name, in the order of tables and colours.

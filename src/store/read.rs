@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::columns::read_column;
 use super::pages::Stretch;
 use super::{Error, Outcome, State, Store};
 use crate::event::{Epoch, Evaluation, Event, TeacherCheck, Which};
@@ -229,7 +230,7 @@ pub(super) async fn read_outcomes(
 }
 
 /// Place of a job in the list of outcomes.
-type Positions = HashMap<String, usize>;
+pub(super) type Positions = HashMap<String, usize>;
 
 // A few statements over the whole experiment and not as many a job: with 10,000 jobs the difference is minutes.
 
@@ -291,102 +292,6 @@ async fn read_seconds(
         outcomes[at].seconds = row.try_get::<Option<f64>, _>(1)?.unwrap_or(0.0);
     }
     Ok(())
-}
-
-/// One number of each evaluation on a split, for epochs before the last.
-async fn read_column(
-    connection: &mut SqliteConnection,
-    stretch: &Stretch<'_>,
-    split: Which,
-    column: &'static str,
-    positions: &Positions,
-    outcomes: &mut [Outcome],
-) -> Result<(), Error> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT r.job, r.epoch, r.");
-    query.push(column).push(" FROM experiment_jobs e JOIN evaluations r ON r.job = e.job AND r.split = ");
-    query.push_bind(split.name()).push(" WHERE e.experiment = ").push_bind(stretch.experiment);
-    query.push(" AND e.ordinal >= ").push_bind(stretch.places.start).push(" AND e.ordinal < ");
-    query.push_bind(stretch.places.end).push(" AND e.needed = 0 ORDER BY r.job, r.epoch");
-    let mut rows = query.build().fetch(connection);
-    let (mut job, mut at) = (String::new(), None);
-    while let Some(row) = rows.try_next().await? {
-        let id: &str = row.try_get(0)?;
-        if id != job {
-            id.clone_into(&mut job);
-            at = positions.get(id).copied();
-        }
-        let Some(outcome) = at.map(|at| &mut outcomes[at]) else { continue };
-        let (epoch, number): (u32, Option<f64>) = (small(&row, 1)?, row.try_get(2)?);
-        let place = match outcome.epochs.binary_search_by_key(&epoch, |row| row.epoch) {
-            Ok(place) => place,
-            Err(place) => {
-                outcome.epochs.insert(place, nothing(epoch));
-                place
-            }
-        };
-        let evaluations = &mut outcome.epochs[place].evaluations;
-        let evaluation = match evaluations.iter().position(|evaluation| evaluation.split == split) {
-            Some(at) => &mut evaluations[at],
-            None => {
-                evaluations.push(unknown(split));
-                let last = evaluations.len() - 1;
-                &mut evaluations[last]
-            }
-        };
-        set(evaluation, column, number);
-    }
-    Ok(())
-}
-
-/// The row of an epoch of which nothing was asked but evaluations.
-fn nothing(epoch: u32) -> Epoch {
-    Epoch {
-        epoch,
-        step: 0,
-        images: 0,
-        training_loss: f64::NAN,
-        learning_rate: f64::NAN,
-        gradient_norm: f64::NAN,
-        student_flops: f64::NAN,
-        teacher_flops: f64::NAN,
-        seconds: f64::NAN,
-        images_per_second: f64::NAN,
-        evaluations: Vec::with_capacity(1),
-    }
-}
-
-fn unknown(split: Which) -> Evaluation {
-    Evaluation {
-        split,
-        images: 0,
-        loss: f64::NAN,
-        top1: f64::NAN,
-        top5: f64::NAN,
-        kl: None,
-        agreement: None,
-        agreement5: None,
-        distance: None,
-        entropy: None,
-        teacher_entropy: None,
-        calibration_error: None,
-        correct: None,
-    }
-}
-
-fn set(evaluation: &mut Evaluation, column: &str, number: Option<f64>) {
-    match column {
-        "loss" => evaluation.loss = number.unwrap_or(f64::NAN),
-        "top1" => evaluation.top1 = number.unwrap_or(f64::NAN),
-        "top5" => evaluation.top5 = number.unwrap_or(f64::NAN),
-        "kl" => evaluation.kl = number,
-        "agreement" => evaluation.agreement = number,
-        "agreement5" => evaluation.agreement5 = number,
-        "distance" => evaluation.distance = number,
-        "entropy" => evaluation.entropy = number,
-        "teacher_entropy" => evaluation.teacher_entropy = number,
-        "calibration_error" => evaluation.calibration_error = number,
-        _ => {}
-    }
 }
 
 async fn read_evaluations(

@@ -1,7 +1,7 @@
 //! Reports: from outcomes to figures and tables.
 
 mod choice;
-mod made_up;
+pub mod made_up;
 pub mod picture;
 mod verdicts;
 
