@@ -102,8 +102,13 @@ impl Store {
         if !path.exists() {
             return Err(Error::Missing { path: path.to_owned() });
         }
-        let options =
-            SqliteConnectOptions::new().filename(path).read_only(true).pragma("query_only", "ON").busy_timeout(BUSY);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .pragma("query_only", "ON")
+            .busy_timeout(BUSY)
+            // Whoever reads a million rows would else wake up twenty thousand times for them.
+            .row_buffer_size(2000);
         let mut connection = connect(path, &options).await?;
         check_version(path, &mut connection).await?;
         Ok(Store { path: path.to_owned(), connection: Mutex::new(connection) })

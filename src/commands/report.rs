@@ -14,6 +14,8 @@ use crate::grid::{SIZES, sized};
 use crate::report::{self, Recorded, Report, Source, Summary, Theme};
 use crate::store::{Outcome, Registered, Rows, Spent, Store};
 
+/// Missing jobs that are told in the terminal.
+const MOST_TOLD: usize = 12;
 /// The device of attempts that are no runs: their numbers were published by others.
 const PUBLISHED: &str = "published";
 
@@ -62,8 +64,11 @@ pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
     }
     for one in &drawn {
         print(&format!("{}\n{}\n", one.results, one.places()))?;
-        for missing in &one.missing {
+        for missing in one.missing.iter().take(MOST_TOLD) {
             eprintln!("missing: {missing}");
+        }
+        if one.missing.len() > MOST_TOLD {
+            eprintln!("missing: {} more, in {}", one.missing.len() - MOST_TOLD, one.markdown.display());
         }
     }
     Ok(code)

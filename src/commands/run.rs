@@ -261,7 +261,9 @@ fn tell(experiment: &Experiment, outcomes: &[Outcome], figures: &[report::Drawn]
         let figures = figures.iter().flat_map(report::Drawn::files).collect();
         return print_json(&Results { experiment: &experiment.name, jobs: jobs.collect(), figures });
     }
-    for figure in figures {
+    // Reports that show other experiments, too, are drawn, and told in a line.
+    let (own, wider): (Vec<_>, Vec<_>) = figures.iter().partition(|figure| figure.report.experiments.0.len() == 1);
+    for figure in &own {
         print(&figure.results)?;
     }
     let mut reasons: Vec<(&str, usize)> = Vec::new();
@@ -276,8 +278,11 @@ fn tell(experiment: &Experiment, outcomes: &[Outcome], figures: &[report::Drawn]
         let jobs = if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") };
         eprintln!("{jobs}: {reason}");
     }
-    for figure in figures {
+    for figure in &own {
         print(&format!("\n{}\n", figure.places()))?;
+    }
+    for figure in &wider {
+        print(&format!("also     {}\n", figure.svg.display()))?;
     }
     if outcomes.iter().all(|outcome| outcome.state == State::Done) {
         eprintln!("all {} jobs in the grid of `{}` are done", outcomes.len(), experiment.name);

@@ -118,7 +118,7 @@ fn section(html: &mut String, told: &Told, figure: &Figure, titled: bool) {
     }
     html.push_str("</div>\n");
     if !figure.missing.is_empty() {
-        let lines: String = figure.missing.iter().map(|line| format!("<li>{}</li>", text(line))).collect();
+        let lines: String = markdown::missing(figure).iter().map(|line| format!("<li>{}</li>", text(line))).collect();
         let _ = writeln!(
             html,
             "<details open><summary>Missing ({})</summary><ul>{lines}</ul></details>",

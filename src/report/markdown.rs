@@ -1,9 +1,13 @@
 //! A report as Markdown: figure, verdicts, a table a panel, what was chosen, what is missing.
 
+use super::footer::grouped;
 use super::numbers::{Drawn, Figure};
 use super::spec::Report;
 use super::table;
 use super::verdict::Verdict;
+
+/// Lines of missing jobs; a sweep that has just begun lacks thousands.
+const MOST_MISSING: usize = 60;
 
 pub fn markdown(report: &Report, figure: &Figure) -> String {
     let mut text = format!("# {}\n\n", figure.title);
@@ -29,9 +33,19 @@ pub fn markdown(report: &Report, figure: &Figure) -> String {
     }
     if !figure.missing.is_empty() {
         text.push_str("\n## Missing\n\n");
-        figure.missing.iter().for_each(|job| text.push_str(&format!("- {job}\n")));
+        missing(figure).iter().for_each(|job| text.push_str(&format!("- {job}\n")));
     }
     text
+}
+
+/// What is missing, or of very much the beginning.
+pub fn missing(figure: &Figure) -> Vec<String> {
+    let mut lines: Vec<String> = figure.missing.iter().take(MOST_MISSING).cloned().collect();
+    let more = figure.missing.len() - lines.len();
+    if more > 0 {
+        lines.push(format!("and {} more", grouped(more as u64)));
+    }
+    lines
 }
 
 /// A claim as cells: what, whose, what is expected, what was found, and what follows.

@@ -191,7 +191,7 @@ pub fn compared(value: Value, left: &Group, right: &Group) -> Option<Measured> {
         paired,
         difference,
         interval: difference.interval(),
-        p: None,
+        p: difference.p_above(0.0).map(|above| 2.0 * above.min(1.0 - above)),
         images: by_image(value, left, right),
         left_jobs: jobs(left),
         right_jobs: jobs(right),

@@ -22,6 +22,7 @@ mod pool;
 mod progress;
 mod readme;
 mod report;
+mod results;
 mod schedule;
 mod sharing;
 mod small;
