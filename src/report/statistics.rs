@@ -121,7 +121,8 @@ impl Difference {
     /// How often a difference of at most `bound` would come out as large as this one; one-sided.
     pub fn p_above(&self, bound: f64) -> Option<f64> {
         let t = (self.mean - bound) / self.error;
-        Some(student(self.freedom)?.sf(t)).filter(|_| self.error > 0.0)
+        // Without a spread there is no t.
+        if self.error > 0.0 && t.is_finite() { Some(student(self.freedom)?.sf(t)) } else { None }
     }
 
     /// How often one of at least `bound` would come out as small; one-sided.
