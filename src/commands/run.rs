@@ -11,6 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Usage, complain, print, print_json, read_experiment, report, shipped};
+use crate::alive::Presence;
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
@@ -18,7 +19,7 @@ use crate::job::{Job, JobId};
 use crate::plan::{Device, Devices, Halvings, Plan};
 use crate::progress::{Mode, Progress};
 use crate::report::Source;
-use crate::schedule::{self, LocalEngine, Lock, Presence, STOPPED, Settings, Summary, ingest_spools, provenance};
+use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
 use crate::store::{Outcome, Rows, State, Store};
 use crate::train::cuda;
 

@@ -25,7 +25,7 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
     let job = store.job(&standing.id).await?.context("a job that was listed has a text")?;
     let view = View {
         all: store.standings().await?,
-        schedulers: alive::schedulers(&store).await?,
+        schedulers: alive::schedulers(&folder, &store).await?,
         attempts: store.attempts(&standing.id).await?,
         progress: store.progress(&standing.id).await?,
         command: command(&store, &standing).await?,

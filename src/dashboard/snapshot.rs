@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::alive::{self, Alive};
 use crate::event::now_ms;
+use crate::folder::Folder;
 use crate::job::JobId;
 use crate::plan::{job_cost, stream_key};
 use crate::progress::{Tone, clock, noted};
@@ -88,8 +89,9 @@ pub struct Happened {
 }
 
 /// Takes snapshots, and keeps what does not change between two.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Camera {
+    folder: Folder,
     /// None: what runs, else what was recorded last.
     experiment: Option<String>,
     work: HashMap<JobId, Work>,
@@ -106,8 +108,8 @@ struct Work {
 
 impl Camera {
     /// Of this experiment, or of whatever runs.
-    pub fn new(experiment: Option<String>) -> Camera {
-        Camera { experiment, work: HashMap::new() }
+    pub fn new(folder: &Folder, experiment: Option<String>) -> Camera {
+        Camera { folder: folder.clone(), experiment, work: HashMap::new() }
     }
 
     /// # Errors
@@ -123,7 +125,7 @@ impl Camera {
     /// When the store fails.
     pub async fn look(&mut self, store: &Store, standings: &[Standing]) -> Result<Snapshot, Error> {
         let now_ms = now_ms();
-        let schedulers = alive::schedulers(store).await?;
+        let schedulers = alive::schedulers(&self.folder, store).await?;
         let running = store.running().await?;
         let experiments = self.in_view(store, standings, &schedulers).await?;
         let is_in_view =

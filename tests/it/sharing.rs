@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use distillery::alive::Presence;
 use distillery::event::Failure;
 use distillery::job::{Job, JobId};
 use distillery::plan::{Halving, Halvings, Plan, Retry, Span};

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::super::board::Place;
-use super::super::presence::{bury, is_gone};
 use super::super::spool::ingest_spool;
 use super::super::stop::Level;
 use super::super::{Engine, Error, Notice, Order};
 use super::trouble::Disk;
 use super::{PATIENCE, Run, patiently};
+use crate::alive::{bury, is_gone};
 use crate::disk;
 use crate::event::Request;
 use crate::job::JobId;
