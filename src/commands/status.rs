@@ -102,8 +102,30 @@ async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitC
     };
     let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
     let header: Vec<&str> = std::iter::once("experiment").chain(shown.iter().copied()).collect();
-    print(&format!("{}{}", table::table(&header, &rows), live(&snapshot)))?;
+    let table = table::table(&header, &rows);
+    print(&format!("{table}{}{}", kept_back(&standings, None), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Teachers that a person keeps back, of an experiment or of all: they are in no grid, and others wait for them.
+fn kept_back(standings: &[Standing], experiment: Option<&str>) -> String {
+    let here = |one: &&Standing| {
+        let mut places = one.experiments.iter();
+        places.any(|place| place.needed && experiment.is_none_or(|name| place.experiment == name))
+    };
+    let line = |one: &Standing| {
+        let (is, verb, does) = match (one.wish?, one.state) {
+            (_, State::Done) => return None,
+            (Wish::Cancel, State::Running) => ("is cancelled and leaves", "retry", "opens it again"),
+            (Wish::Cancel, _) => ("is cancelled", "retry", "opens it again"),
+            (Wish::Hold, State::Running) => return None,
+            (Wish::Hold, _) => ("is held", "release", "lets it start"),
+        };
+        let id = short_id(one.id.as_str());
+        Some(format!("teacher {id} {is}, and jobs wait for it: `distillery {verb} {id}` {does}\n"))
+    };
+    let lines: String = standings.iter().filter(here).filter_map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The running cohorts of an experiment.
@@ -154,6 +176,7 @@ async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<
     }
     let standings = store.standings().await?;
     let snapshot = Camera::new(folder, Some(name.to_owned())).look(store, &standings).await?;
+    let teachers = kept_back(&standings, Some(name));
     let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
     // Not the outcomes: thousands of jobs have millions of rows, and only the last of each is shown.
     let last = store.last_rows(name).await?;
@@ -161,7 +184,7 @@ async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<
         last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
     let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
     let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
-    print(&format!("{table}{}", live(&snapshot)))?;
+    print(&format!("{table}{teachers}{}", live(&snapshot)))?;
     let flags = store.flags(name).await?;
     for (one, _) in listed {
         if let (State::Failed | State::Blocked, Some(message)) = (one.state, &one.message) {

@@ -3,6 +3,7 @@
 
 mod halve;
 mod look;
+mod shape;
 mod start;
 mod trouble;
 mod workers;
@@ -21,7 +22,8 @@ use crate::job::JobId;
 use crate::plan::{CohortId, Device, Halvings, Plan};
 use crate::store::{Store, Taken};
 use look::Others;
-use trouble::{Disk, Resting, Shape, Stall};
+use shape::Shape;
+use trouble::{Disk, Resting, Stall};
 use workers::Workers;
 
 /// Messages that workers may be ahead of the store before they wait.
@@ -101,6 +103,8 @@ struct Working {
     frozen: bool,
     /// Students that were asked to leave.
     asked: HashSet<JobId>,
+    /// Students that were saved and left, and not because they were asked.
+    stopped: Vec<JobId>,
     /// Students that had too little memory.
     short: Vec<(JobId, String)>,
 }
@@ -263,8 +267,12 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             Event::Finished => self.finished(&job),
             Event::Stopped { step, .. } => {
                 self.stalls.entry(job.clone()).or_default().seen(step);
-                let asked = self.working.get(&cohort).is_some_and(|working| working.asked.contains(&job));
+                let working = self.working.get_mut(&cohort);
+                let asked = working.as_ref().is_some_and(|working| working.asked.contains(&job));
                 self.board.put(&job, if asked { Place::Unwanted } else { Place::Interrupted });
+                if let Some(working) = working.filter(|_| !asked) {
+                    working.stopped.push(job);
+                }
             }
             Event::Failed { class, message } => self.failed(cohort, job, class, message).await?,
             _ => {}

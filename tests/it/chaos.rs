@@ -70,10 +70,10 @@ impl Kind {
     }
 }
 
-fn start(sweep: &Sweep, faked: Option<&Path>) -> Child {
-    let place = sweep.place.path();
+/// Its program, impatient.
+fn command(sweep: &Sweep, experiment: &str) -> Command {
     let mut command = sweep.command("run");
-    command.args(["killed.toml", "--no-report", "run.teacher-at-chance=allow", "run.checkpoints.every=0s"]);
+    command.args([experiment, "--no-report", "run.teacher-at-chance=allow", "run.checkpoints.every=0s"]);
     // What is lost more often than a person would accept goes on.
     command.args(["run.retries.lost.count=1000", "run.retries.no-progress=1000", "--threads", "2", "--slots", "2"]);
     command.envs([
@@ -82,12 +82,19 @@ fn start(sweep: &Sweep, faked: Option<&Path>) -> Child {
         ("DISTILLERY_BEAT_SECONDS", "0.3".to_owned()),
         ("DISTILLERY_TAKEOVER_SECONDS", "2".to_owned()),
     ]);
+    let log = OpenOptions::new().create(true).append(true).open(sweep.place.path().join("log")).unwrap();
+    command.stdout(Stdio::null()).stderr(log);
+    command
+}
+
+fn start(sweep: &Sweep, faked: Option<&Path>) -> Child {
+    let place = sweep.place.path();
+    let mut command = command(sweep, "killed.toml");
     if let Some(library) = faked {
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", place.join("clock"));
         command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_NO_CACHE", "1")]);
     }
-    let log = OpenOptions::new().create(true).append(true).open(place.join("log")).unwrap();
-    command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    command.spawn().unwrap()
 }
 
 /// libfaketime, where it is installed.
@@ -393,4 +400,73 @@ fn two_runs_share_a_folder() {
     assert_eq!(attempts[0]["n"], attempts[0]["jobs"], "none twice");
     let schedulers = shared.query("SELECT count(*) AS n FROM schedulers WHERE ended_ms IS NOT NULL");
     assert_eq!(schedulers[0]["n"], 2);
+}
+
+/// Experiments that have jobs in common: each job is trained once, by whichever run, and both come to their end.
+#[test]
+fn two_experiments_share_a_folder_and_some_jobs() {
+    let (undisturbed, shared) = (Sweep::new(), Sweep::new());
+    let experiments = ["killed.toml", "other.toml"];
+    for sweep in [&undisturbed, &shared] {
+        let text = fs::read_to_string(sweep.place.path().join("killed.toml")).unwrap();
+        let other = text.replace("\"consistent/ic\", \"function-matching\"", "\"independent/ic\"");
+        assert_ne!(text, other);
+        fs::write(sweep.place.path().join("other.toml"), other).unwrap();
+    }
+    for experiment in experiments {
+        assert!(command(&undisturbed, experiment).status().unwrap().success());
+    }
+    let runs = experiments.map(|experiment| command(&shared, experiment).spawn().unwrap());
+    for mut run in runs {
+        assert!(run.wait().unwrap().success(), "{}", fs::read_to_string(shared.place.path().join("log")).unwrap());
+    }
+    shared.compare(&undisturbed);
+    // A teacher, six jobs and two more.
+    let attempts = shared.query("SELECT count(*) AS n, count(DISTINCT job) AS jobs FROM attempts");
+    assert_eq!((&attempts[0]["n"], &attempts[0]["jobs"]), (&9.into(), &9.into()), "none twice");
+    let owners = shared.query("SELECT count(DISTINCT owner) AS n FROM attempts");
+    assert_eq!(owners[0]["n"], 2, "both had something to do");
+    let common = shared.query("SELECT job FROM experiment_jobs WHERE needed = 0 GROUP BY job HAVING count(*) = 2");
+    assert_eq!(common.len(), 2);
+}
+
+/// One that was stopped past its lease and goes on finds its job taken, and does not take it back.
+#[test]
+fn a_scheduler_that_wakes_leaves_others_what_they_have() {
+    let (undisturbed, shared) = (Sweep::new(), Sweep::new());
+    for sweep in [&undisturbed, &shared] {
+        let file = sweep.place.path().join("killed.toml");
+        let text = fs::read_to_string(&file).unwrap().replace("[6, 20]", "[80]");
+        let text = text.replace("\"fixed/cc\", \"consistent/ic\", ", "");
+        fs::write(file, text).unwrap();
+    }
+    undisturbed.finish();
+    let begun = Instant::now();
+    let wait_for = |sql: &str| loop {
+        if shared.place.path().join("runs/store.sqlite").exists() {
+            let output = shared.command("query").args([sql, "--json"]).output().unwrap();
+            let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if let Some(row) = rows.into_iter().next() {
+                return row;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{sql}");
+        thread::sleep(Duration::from_millis(50));
+    };
+    let mut first = command(&shared, "killed.toml").spawn().unwrap();
+    let student = "SELECT j.id, a.attempt, a.owner FROM jobs j JOIN attempts a ON a.job = j.id
+                   WHERE j.teaching = 'function-matching'";
+    let row = wait_for(student);
+    signal(first.id(), "STOP");
+    let mut second = command(&shared, "killed.toml").spawn().unwrap();
+    wait_for(&format!("{student} AND a.attempt = 2"));
+    signal(first.id(), "CONT");
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    shared.compare(&undisturbed);
+    let attempts = shared.query(&format!("{student} ORDER BY a.attempt"));
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0]["owner"], row["owner"]);
+    assert_ne!(attempts[1]["owner"], row["owner"]);
+    let log = fs::read_to_string(shared.place.path().join("log")).unwrap();
+    assert!(log.contains("was taken over by another run"), "{log}");
 }

@@ -86,6 +86,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
                 kills: memory::kills(),
                 frozen: false,
                 asked: HashSet::new(),
+                stopped: Vec::new(),
                 short: Vec::new(),
             };
             self.working.insert(cohort, working);
