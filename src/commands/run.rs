@@ -77,7 +77,10 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
         let summary =
             schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?;
-        store.unregister(owner).await?;
+        // What cannot be written down now, of a locked store or a full disk, others see by the lock that is let go.
+        if let Err(error) = store.unregister(owner).await {
+            complain(&error.into());
+        }
         drop(presence);
         summary
     };
