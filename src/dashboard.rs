@@ -31,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::folder::Folder;
 use crate::store::{Error, Store};
 
 use app::{App, Ask};
@@ -44,13 +45,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a key may wait when the reader of keys is to end.
 const KEYS: Duration = Duration::from_millis(200);
 
-/// Shows the store at `path` until somebody leaves.
+/// Shows the store of a folder until somebody leaves.
 ///
 /// # Errors
 /// When the store cannot be read at the start, or the terminal is none.
-pub async fn watch(path: &Path, experiment: Option<String>) -> anyhow::Result<ExitCode> {
+pub async fn watch(folder: &Folder, experiment: Option<String>) -> anyhow::Result<ExitCode> {
+    let path = &folder.store();
     let store = Store::open_read_only(path).await?;
-    let mut camera = Camera::new(experiment);
+    let mut camera = Camera::new(folder, experiment);
     let mut app = App::new(camera.take(&store).await?);
     let mut machine = Machine::watch();
     let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);

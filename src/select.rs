@@ -17,7 +17,8 @@ mod token;
 
 use crate::diagnostic::{Report, nearest, one_of};
 
-use expression::{Expression, parse};
+use expression::{Comparison, Expression, parse};
+use token::Sign;
 
 /// Keys that every job has.
 pub const KEYS: [&str; 16] = [
@@ -91,6 +92,9 @@ impl Selection {
             Expression::Compare(comparison) => {
                 let key = comparison.key.as_str();
                 let known = || KEYS.into_iter().chain(axes.iter().copied());
+                if key == "state" && comparison.sign != Sign::Contains {
+                    return self.check_state(comparison);
+                }
                 if known().any(|one| one == key) {
                     return Ok(());
                 }
@@ -113,6 +117,17 @@ impl Selection {
                 Err(Report::new(message).at("selector", &self.text, id.span.clone()).hint(hint))
             }
         }
+    }
+
+    /// A state that there is not would be that of no job, without a word.
+    fn check_state(&self, comparison: &Comparison) -> Result<(), Report> {
+        let value = comparison.value.as_str();
+        if STATES.contains(&value) {
+            return Ok(());
+        }
+        let hint = one_of(value, STATES);
+        let report = Report::new(format!("unknown state `{value}`"));
+        Err(report.at("selector", &self.text, comparison.place.clone()).hint(hint))
     }
 }
 
@@ -182,6 +197,7 @@ mod tests {
             ("epochs<1_000", "aa22"),
             ("epochs=1000.0", "aa10 b333"),
             ("epochs!=1000", "aa22"),
+            ("state~don", "b333"),
             ("student~r50", "aa10 aa22 b333"),
             ("optimizer=shampoo", "aa22"),
             // What it does not have is different from everything.
@@ -202,6 +218,8 @@ mod tests {
         for (text, message, hint) in [
             ("", "nothing is selected", "an id"),
             ("mod=x", "unknown key `mod`", "did you mean `mode`?"),
+            ("state=donee", "unknown state `donee`", "did you mean `done`?"),
+            ("not state!=7", "unknown state `7`", "held"),
             ("optimiser=x", "unknown key `optimiser`", "did you mean `optimizer`?"),
             ("aa", "`aa` begins several jobs", "aa10 thing of function-matching"),
             ("cc", "`cc` is the beginning of no job", "distillery status"),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Usage;
 use crate::diagnostic::Report;
 use crate::select::{Selection, Subject};
-use crate::store::{Standing, Store};
+use crate::store::{Standing, State, Store, Wish};
 
 impl Subject for Standing {
     fn id(&self) -> &str {
@@ -31,9 +31,14 @@ impl Subject for Standing {
             "cohort" => return self.cohort.iter().cloned().collect(),
             "message" => return self.message.iter().cloned().collect(),
             "experiment" => return self.experiments.iter().map(|place| place.experiment.clone()).collect(),
-            // A job that is held is still one that is open.
-            "state" if self.shown() == self.state.name() => self.state.name().to_owned(),
-            "state" => return vec![self.state.name().to_owned(), self.shown().to_owned()],
+            // A job that is held is still one that is open, or runs.
+            "state" => {
+                let wish = self.wish.filter(|_| self.state != State::Done).map(|wish| match wish {
+                    Wish::Hold => "held",
+                    Wish::Cancel => "cancelled",
+                });
+                return std::iter::once(self.state.name()).chain(wish).map(str::to_owned).collect();
+            }
             axis => {
                 let places = self.experiments.iter().filter_map(|place| place.axes.get(axis));
                 return places.map(|value| value.trim_matches('"').to_owned()).collect();

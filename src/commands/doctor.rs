@@ -127,13 +127,13 @@ async fn store_checks(folder: &Folder) -> Vec<Check> {
         }
         Err(error) => return vec![Check::error("store", &error.to_string()), clock(None)],
     };
-    match look(&store).await {
+    match look(folder, &store).await {
         Ok(checks) => checks,
         Err(error) => vec![Check::error("store", &error.to_string()), clock(None)],
     }
 }
 
-async fn look(store: &Store) -> Result<Vec<Check>, store::Error> {
+async fn look(folder: &Folder, store: &Store) -> Result<Vec<Check>, store::Error> {
     let whole = store.query("SELECT quick_check FROM pragma_quick_check").await?;
     let verdict = whole.rows.first().and_then(|row| row.first()).and_then(serde_json::Value::as_str).unwrap_or("ok");
     let (jobs, experiments) = (store.standings().await?.len(), store.experiments().await?.len());
@@ -145,15 +145,19 @@ async fn look(store: &Store) -> Result<Vec<Check>, store::Error> {
             "move it away; `distillery run NAME` makes it anew from what the workers wrote down",
         ),
     }];
-    let alive = alive::schedulers(store).await?;
-    let dead: Vec<_> =
-        store.schedulers().await?.into_iter().filter(|one| one.ended_ms.is_none() && !alive::is_alive(one)).collect();
+    let alive = alive::schedulers(folder, store).await?;
+    let dead: Vec<_> = store
+        .schedulers()
+        .await?
+        .into_iter()
+        .filter(|one| one.ended_ms.is_none() && !alive::is_alive(folder, one))
+        .collect();
     checks.push(match (alive.as_slice(), dead.last()) {
         ([], None) => Check::ok("schedulers", "none is at work"),
         ([], Some(last)) => Check::note(
             "schedulers",
             format!("{} ended without a word; last seen {}", alive::process(&last.host, last.pid), ago(last.seen_ms)),
-            "the same `distillery run` goes on where it was; `distillery gc` forgets it",
+            "the same `distillery run` goes on where it was",
         ),
         (some, _) => Check::ok(
             "schedulers",

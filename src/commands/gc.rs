@@ -34,7 +34,7 @@ pub async fn gc(arguments: cli::Gc) -> Result<ExitCode> {
     let store = if arguments.dry_run { Store::open_read_only(&path).await? } else { Store::open_to_ask(&path).await? };
     let standings = store.standings().await?;
     let look = Look {
-        is_at_work: !alive::schedulers(&store).await?.is_empty(),
+        is_at_work: !alive::schedulers(&folder, &store).await?.is_empty(),
         jobs: standings.iter().map(|one| (one.id.as_str(), one)).collect(),
         open: store.jobs().await?.into_iter().map(|job| (job.id(), job)).collect(),
         folder: &folder,

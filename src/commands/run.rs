@@ -11,6 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Usage, complain, print, print_json, read_experiment, report, shipped};
+use crate::alive::Presence;
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::Experiment;
@@ -18,7 +19,7 @@ use crate::job::{Job, JobId};
 use crate::plan::{Device, Devices, Halvings, Plan};
 use crate::progress::{Mode, Progress};
 use crate::report::Source;
-use crate::schedule::{self, LocalEngine, Lock, Presence, STOPPED, Settings, Summary, ingest_spools, provenance};
+use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
 use crate::store::{Outcome, Rows, State, Store};
 use crate::train::cuda;
 
@@ -76,7 +77,10 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
         let summary =
             schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?;
-        store.unregister(owner).await?;
+        // What cannot be written down now, of a locked store or a full disk, others see by the lock that is let go.
+        if let Err(error) = store.unregister(owner).await {
+            complain(&error.into());
+        }
         drop(presence);
         summary
     };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -18,28 +17,28 @@ use crate::progress::{duration, loss as loss_text, short};
 use crate::store::{ExperimentSummary, LastRow, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
-    let path = Folder::new(&arguments.place.folder).store();
-    let store = Store::open_read_only(&path).await?;
+    let folder = Folder::new(&arguments.place.folder);
+    let store = Store::open_read_only(&folder.store()).await?;
     let name = match &arguments.name {
         Some(name) => Some(recorded(&store, &super::stem(name)).await?),
         None => None,
     };
     if arguments.watch {
         store.close().await?;
-        return watch(&path, name).await;
+        return watch(&folder, name).await;
     }
     match name {
-        None => experiments(&store, arguments.json).await,
-        Some(name) => jobs(&store, &name, arguments.json).await,
+        None => experiments(&folder, &store, arguments.json).await,
+        Some(name) => jobs(&folder, &store, &name, arguments.json).await,
     }
 }
 
-async fn watch(path: &Path, name: Option<String>) -> Result<ExitCode> {
+async fn watch(folder: &Folder, name: Option<String>) -> Result<ExitCode> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         let hint = "without `--watch`, or with `--json`, it is for pipes and files, too";
         return Err(Usage(format!("a dashboard wants a terminal\nhint: {hint}")).into());
     }
-    crate::dashboard::watch(path, name).await
+    crate::dashboard::watch(folder, name).await
 }
 
 /// An experiment's name as the store has it: with the size that was recorded last.
@@ -64,10 +63,10 @@ struct Summary<'a> {
     running: Vec<&'a Cohort>,
 }
 
-async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
+async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitCode> {
     let summaries = store.experiments().await?;
     let standings = store.standings().await?;
-    let snapshot = Camera::new(None).look(store, &standings).await?;
+    let snapshot = Camera::new(folder, None).look(store, &standings).await?;
     let count = |name: &str, shown: &str| {
         let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name && !place.needed);
         standings.iter().filter(|one| one.shown() == shown).filter(here).count()
@@ -103,8 +102,30 @@ async fn experiments(store: &Store, json: bool) -> Result<ExitCode> {
     };
     let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
     let header: Vec<&str> = std::iter::once("experiment").chain(shown.iter().copied()).collect();
-    print(&format!("{}{}", table::table(&header, &rows), live(&snapshot)))?;
+    let table = table::table(&header, &rows);
+    print(&format!("{table}{}{}", kept_back(&standings, None), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Teachers that a person keeps back, of an experiment or of all: they are in no grid, and others wait for them.
+fn kept_back(standings: &[Standing], experiment: Option<&str>) -> String {
+    let here = |one: &&Standing| {
+        let mut places = one.experiments.iter();
+        places.any(|place| place.needed && experiment.is_none_or(|name| place.experiment == name))
+    };
+    let line = |one: &Standing| {
+        let (is, verb, does) = match (one.wish?, one.state) {
+            (_, State::Done) => return None,
+            (Wish::Cancel, State::Running) => ("is cancelled and leaves", "retry", "opens it again"),
+            (Wish::Cancel, _) => ("is cancelled", "retry", "opens it again"),
+            (Wish::Hold, State::Running) => return None,
+            (Wish::Hold, _) => ("is held", "release", "lets it start"),
+        };
+        let id = short_id(one.id.as_str());
+        Some(format!("teacher {id} {is}, and jobs wait for it: `distillery {verb} {id}` {does}\n"))
+    };
+    let lines: String = standings.iter().filter(here).filter_map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The running cohorts of an experiment.
@@ -148,13 +169,14 @@ fn live(snapshot: &Snapshot) -> String {
     text
 }
 
-async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
+async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<ExitCode> {
     if json {
         print_json(&store.outcomes(name).await?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let standings = store.standings().await?;
-    let snapshot = Camera::new(Some(name.to_owned())).look(store, &standings).await?;
+    let snapshot = Camera::new(folder, Some(name.to_owned())).look(store, &standings).await?;
+    let teachers = kept_back(&standings, Some(name));
     let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
     // Not the outcomes: thousands of jobs have millions of rows, and only the last of each is shown.
     let last = store.last_rows(name).await?;
@@ -162,7 +184,7 @@ async fn jobs(store: &Store, name: &str, json: bool) -> Result<ExitCode> {
         last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
     let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
     let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
-    print(&format!("{table}{}", live(&snapshot)))?;
+    print(&format!("{table}{teachers}{}", live(&snapshot)))?;
     let flags = store.flags(name).await?;
     for (one, _) in listed {
         if let (State::Failed | State::Blocked, Some(message)) = (one.state, &one.message) {

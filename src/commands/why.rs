@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::{choice, print, print_json, table};
 use crate::alive::{self, Alive};
 use crate::cli;
+use crate::dashboard::snapshot::command;
 use crate::event::now_ms;
 use crate::folder::Folder;
-use crate::grid::SIZES;
 use crate::job::{Job, JobId};
 use crate::progress::{ago, date, duration, noted, short};
 use crate::store::{Attempt, Progress, Standing, State, Store, Wish};
@@ -25,10 +25,10 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
     let job = store.job(&standing.id).await?.context("a job that was listed has a text")?;
     let view = View {
         all: store.standings().await?,
-        schedulers: alive::schedulers(&store).await?,
+        schedulers: alive::schedulers(&folder, &store).await?,
         attempts: store.attempts(&standing.id).await?,
         progress: store.progress(&standing.id).await?,
-        command: command(&store, &standing).await?,
+        command: command(&store, standing.experiments.last().map(|place| place.experiment.as_str())).await?,
     };
     let reasons = view.reasons(&store, &standing, &job).await?;
     let events = store.events(&standing.id).await?;
@@ -165,10 +165,10 @@ impl View {
         let who = alive::process(attempt.host.as_deref().unwrap_or("?"), attempt.pid.unwrap_or(0));
         let device = attempt.device.as_deref().unwrap_or("?");
         let mut reasons = Vec::new();
-        if self.schedulers.iter().any(|scheduler| scheduler.owner == attempt.owner) || one.is_leased() {
+        if self.schedulers.iter().any(|scheduler| scheduler.owner == attempt.owner) {
             reasons.push(format!("trained on {device} by {who}, since {}", date(attempt.started_ms)));
         } else {
-            reasons.push(format!("{who} had it on {device} and is gone; {}", self.run()));
+            reasons.push(format!("nobody works on it: {who} had it on {device} and is gone; {}", self.run()));
         }
         reasons.extend(asked(one));
         reasons
@@ -239,24 +239,6 @@ impl View {
     fn run(&self) -> String {
         format!("`{}` goes on with it", self.command)
     }
-}
-
-/// The command that ran its experiment last, else the one that is likely to.
-async fn command(store: &Store, one: &Standing) -> Result<String> {
-    let Some(name) = one.experiments.last().map(|place| place.experiment.as_str()) else {
-        return Ok("distillery run NAME".to_owned());
-    };
-    if let Some(typed) = store.last_command(name).await?
-        && let Some((_, rest)) = typed.split_once(' ')
-    {
-        return Ok(format!("distillery {rest}"));
-    }
-    // `run NAME size=box` is recorded as `NAME-box`.
-    let size = SIZES.into_iter().find_map(|size| Some((name.strip_suffix(size)?.strip_suffix('-')?, size)));
-    Ok(match size {
-        Some((stem, size)) => format!("distillery run {stem} size={size}"),
-        None => format!("distillery run {name}"),
-    })
 }
 
 fn asked(one: &Standing) -> Option<String> {

@@ -27,10 +27,8 @@ pub(super) fn list(app: &App, room: usize) -> (Vec<Line<'static>>, usize) {
 
 fn idle(snapshot: &Snapshot) -> String {
     let waiting = count(snapshot, &["open", "interrupted"]);
-    match (snapshot.experiments.as_slice(), waiting) {
-        ([name], waiting) if snapshot.schedulers.is_empty() && waiting > 0 => {
-            format!("nothing runs; `distillery run {name}` goes on with {}", jobs(waiting))
-        }
+    match (&snapshot.command, waiting) {
+        (Some(command), 1..) => format!("nothing runs; `{command}` goes on with {}", jobs(waiting)),
         (_, 0) => "nothing runs, and nothing waits".to_owned(),
         _ => "nothing runs".to_owned(),
     }

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::alive::{self, Alive};
 use crate::event::now_ms;
+use crate::folder::Folder;
+use crate::grid::SIZES;
 use crate::job::JobId;
 use crate::plan::{job_cost, stream_key};
 use crate::progress::{Tone, clock, noted};
@@ -24,6 +26,8 @@ pub struct Snapshot {
     /// Jobs in view by what a person calls their state.
     pub counts: BTreeMap<&'static str, usize>,
     pub schedulers: Vec<Alive>,
+    /// Where nobody is at work: what goes on.
+    pub command: Option<String>,
     /// Since the oldest scheduler at work began.
     pub elapsed_seconds: Option<f64>,
     pub left_seconds: Option<f64>,
@@ -88,8 +92,9 @@ pub struct Happened {
 }
 
 /// Takes snapshots, and keeps what does not change between two.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Camera {
+    folder: Folder,
     /// None: what runs, else what was recorded last.
     experiment: Option<String>,
     work: HashMap<JobId, Work>,
@@ -106,8 +111,8 @@ struct Work {
 
 impl Camera {
     /// Of this experiment, or of whatever runs.
-    pub fn new(experiment: Option<String>) -> Camera {
-        Camera { experiment, work: HashMap::new() }
+    pub fn new(folder: &Folder, experiment: Option<String>) -> Camera {
+        Camera { folder: folder.clone(), experiment, work: HashMap::new() }
     }
 
     /// # Errors
@@ -123,7 +128,7 @@ impl Camera {
     /// When the store fails.
     pub async fn look(&mut self, store: &Store, standings: &[Standing]) -> Result<Snapshot, Error> {
         let now_ms = now_ms();
-        let schedulers = alive::schedulers(store).await?;
+        let schedulers = alive::schedulers(&self.folder, store).await?;
         let running = store.running().await?;
         let experiments = self.in_view(store, standings, &schedulers).await?;
         let is_in_view =
@@ -163,6 +168,10 @@ impl Camera {
             cohorts,
             kept_back: view.iter().filter(is_kept_back).map(|standing| Member::of(standing, None)).collect(),
             recent: recent.collect(),
+            command: match experiments.as_slice() {
+                [name] if schedulers.is_empty() => Some(command(store, Some(name)).await?),
+                _ => None,
+            },
             experiments,
             schedulers,
         })
@@ -327,6 +336,26 @@ impl Member {
             message: standing.message.clone(),
         }
     }
+}
+
+/// The command that ran an experiment last, else the one that is likely to.
+///
+/// # Errors
+/// When the store fails.
+pub async fn command(store: &Store, experiment: Option<&str>) -> Result<String, Error> {
+    let Some(name) = experiment else { return Ok("distillery run NAME".to_owned()) };
+    // The program may lie anywhere.
+    if let Some(typed) = store.last_command(name).await?
+        && let Some(at) = typed.find(" run ")
+    {
+        return Ok(format!("distillery{}", &typed[at..]));
+    }
+    // `run NAME size=box` is recorded as `NAME-box`.
+    let size = SIZES.into_iter().find_map(|size| Some((name.strip_suffix(size)?.strip_suffix('-')?, size)));
+    Ok(match size {
+        Some((stem, size)) => format!("distillery run {stem} size={size}"),
+        None => format!("distillery run {name}"),
+    })
 }
 
 /// The first eight digits.

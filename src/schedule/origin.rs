@@ -21,9 +21,19 @@ pub fn provenance(device: &str, threads: u32) -> Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         binary_sha256: binary_sha256().unwrap_or_default(),
         git_commit: git_commit(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: typed(std::env::args()),
         expected_ms: None,
     }
+}
+
+/// For a shell: what has blanks or signs is quoted. `key=value` needs no quotes where it stands.
+fn typed(words: impl Iterator<Item = String>) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./=:,+%@".contains(c);
+    let quoted = |word: String| match !word.is_empty() && word.chars().all(is_plain) {
+        true => word,
+        false => shlex::try_quote(&word).map_or_else(|_| word.clone(), Into::into),
+    };
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 fn binary_sha256() -> std::io::Result<String> {
@@ -40,4 +50,17 @@ fn git_commit() -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let words = ["distillery", "run", "run k.toml", "epochs=2", "split.train='train[:6]'"].map(str::to_owned);
+        let text = typed(words.clone().into_iter());
+        assert!(text.starts_with("distillery run 'run k.toml' epochs=2 "), "{text}");
+        assert_eq!(shlex::split(&text).unwrap(), words);
+    }
 }

@@ -1,8 +1,10 @@
-//! One run of a plan: the loop that starts and listens. What becomes of failures is in `trouble.rs`, what is looked at from
-//! time to time in `look.rs`.
+//! One run of a plan: the loop that starts and listens. What starts next and where is in `start.rs`, what becomes of failures
+//! in `trouble.rs`, what is looked at from time to time in `look.rs`.
 
 mod halve;
 mod look;
+mod shape;
+mod start;
 mod trouble;
 mod workers;
 
@@ -14,13 +16,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::board::{Board, Place};
 use super::stop::{Level, Stop};
-use super::{Engine, Error, Notice, Order, Settings, Summary, Voice, memory};
+use super::{Engine, Error, Notice, Order, Settings, Summary, Voice};
 use crate::event::{Event, Line, Message};
-use crate::job::{Job, JobId};
-use crate::plan::{CohortId, Device, Halvings, Manifest, Member, Plan, Student, cohort_cost};
-use crate::store::{Claim, Provenance, Store, Taken};
+use crate::job::JobId;
+use crate::plan::{CohortId, Device, Halvings, Plan};
+use crate::store::{Store, Taken};
 use look::Others;
-use trouble::{Disk, Resting, Shape, Stall};
+use shape::Shape;
+use trouble::{Disk, Resting, Stall};
 use workers::Workers;
 
 /// Messages that workers may be ahead of the store before they wait.
@@ -29,8 +32,6 @@ const CHANNEL: usize = 1024;
 const BATCH: usize = 256;
 /// Between two tries of what the store could not do.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Of a GPU's memory, what cohorts that share it may take together.
-const SHARE: f64 = 0.9;
 
 /// Does something with the store again and again while it is locked or the disk is full: neither is a reason to end a
 /// sweep, and workers wait as long as nobody takes their words. Ends with the error when all is to end at once.
@@ -102,6 +103,8 @@ struct Working {
     frozen: bool,
     /// Students that were asked to leave.
     asked: HashSet<JobId>,
+    /// Students that were saved and left, and not because they were asked.
+    stopped: Vec<JobId>,
     /// Students that had too little memory.
     short: Vec<(JobId, String)>,
 }
@@ -211,121 +214,6 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
         self.plan.cohorts[cohort].id.clone()
     }
 
-    /// The device that the next cohort may start on: of those that have a slot the one with the fewest cohorts.
-    fn free(&self) -> Option<Device> {
-        if self.stop.level() > Level::Go || self.disk.is_some() {
-            return None;
-        }
-        let on = |device: Device| self.working.values().filter(move |working| working.device == device);
-        let free = self.settings.devices.iter().filter(|(device, memory)| {
-            let count = on(*device).count();
-            if count == 0 || !device.is_cuda() {
-                return count < self.settings.slots.max(1);
-            }
-            // As much as the largest took is assumed of the next.
-            let taken = on(*device).map(|working| working.memory_bytes);
-            let (sum, most) = (taken.clone().sum::<u64>(), taken.max().unwrap_or(0));
-            count < self.settings.slots
-                && on(*device).all(|working| working.begun)
-                && memory.is_none_or(|memory| (sum + most) as f64 <= SHARE * memory as f64)
-        });
-        free.map(|(device, _)| *device).min_by_key(|device| on(*device).count())
-    }
-
-    /// A cohort gets its share of the threads among those that run and those that could: all of them while a teacher is
-    /// the only one, one each in the thick of a sweep. Its numbers do not depend on it.
-    async fn start_next(
-        &mut self,
-        device: Device,
-    ) -> Result<Option<(usize, Manifest, mpsc::UnboundedReceiver<Order>)>, Error> {
-        loop {
-            let slots = (self.settings.slots * self.settings.devices.len()).max(1);
-            let sharing = (self.working.len() + self.board.ready()).clamp(1, slots);
-            let threads = (self.settings.threads / u32::try_from(sharing).unwrap_or(u32::MAX)).max(1);
-            let Some((cohort, students)) = self.board.next(|cohort| self.working.contains_key(&cohort)) else {
-                return Ok(None);
-            };
-            let students = self.claim(cohort, &students, device, threads).await?;
-            if students.is_empty() {
-                continue;
-            }
-            let jobs: Vec<JobId> = students.iter().map(|student| student.job.id()).collect();
-            let shape = self.shapes.get(&self.likeness(cohort)).copied().unwrap_or_default();
-            let settings = self.settings;
-            let manifest = Manifest {
-                cohort: self.id(cohort),
-                students,
-                places: settings.places.clone(),
-                evaluations: settings.evaluations,
-                minitrain: settings.minitrain,
-                allow_teacher_at_chance: settings.allow_teacher_at_chance,
-                record_teacher: settings.record_teacher,
-                images: settings.images,
-                checkpoints: settings.checkpoints.clone(),
-                at_once: shape.at_once,
-                parts: shape.parts,
-                threads,
-                device,
-            };
-            let (orders, receiver) = mpsc::unbounded_channel();
-            let now = Instant::now();
-            let working = Working {
-                jobs: jobs.clone(),
-                device,
-                orders,
-                heard: now,
-                begun: false,
-                memory_bytes: 0,
-                kills: memory::kills(),
-                frozen: false,
-                asked: HashSet::new(),
-                short: Vec::new(),
-            };
-            self.working.insert(cohort, working);
-            self.tell(&Notice::CohortStarted { cohort: self.id(cohort), jobs });
-            return Ok(Some((cohort, manifest, receiver)));
-        }
-    }
-
-    /// Takes those of a cohort's jobs that may be taken, on the store's word.
-    async fn claim(
-        &mut self,
-        cohort: usize,
-        students: &[&Member],
-        device: Device,
-        threads: u32,
-    ) -> Result<Vec<Student>, Error> {
-        let jobs: Vec<JobId> = students.iter().map(|(job, _)| job.clone()).collect();
-        let expected = self.settings.flops_per_second.filter(|_| !device.is_cuda()).map(|rate| {
-            let seconds = cohort_cost(&self.plan.cohorts[cohort]).total() / rate / f64::from(threads);
-            (1e3 * seconds) as u64
-        });
-        let own = self.settings.provenance.clone();
-        let provenance = Provenance { threads, device: device.to_string(), expected_ms: expected, ..own };
-        let (lease, dead) = (self.settings.watch.lease, &self.others.dead);
-        let (id, dead) = (self.id(cohort), dead.clone());
-        let claims = patiently!(self, self.store.claim(&jobs, &id, &provenance, lease, &dead));
-        let mut ours = Vec::new();
-        for ((id, job), claim) in students.iter().zip(claims) {
-            match claim {
-                Claim::Begun(attempt) => {
-                    self.others.dead.remove(id);
-                    self.started.insert(id.clone(), (cohort, attempt));
-                    ours.push(Student { attempt, job: Job::clone(job) });
-                }
-                Claim::Done => self.board.done(id),
-                Claim::Theirs => self.board.put(id, Place::Elsewhere),
-                Claim::Unwanted => self.board.put(id, Place::Unwanted),
-                // Recorded before the plan was made, so somebody took it out of the store.
-                Claim::Unknown => {
-                    let blocked = self.board.failed(id);
-                    self.block(&blocked, "it is not in the store").await?;
-                }
-            }
-        }
-        Ok(ours)
-    }
-
     async fn take(&mut self, batch: &mut Vec<(usize, Line)>) -> Result<(), Error> {
         let mut messages: Vec<Message> = Vec::with_capacity(batch.len());
         for (cohort, line) in batch.drain(..) {
@@ -379,8 +267,12 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             Event::Finished => self.finished(&job),
             Event::Stopped { step, .. } => {
                 self.stalls.entry(job.clone()).or_default().seen(step);
-                let asked = self.working.get(&cohort).is_some_and(|working| working.asked.contains(&job));
+                let working = self.working.get_mut(&cohort);
+                let asked = working.as_ref().is_some_and(|working| working.asked.contains(&job));
                 self.board.put(&job, if asked { Place::Unwanted } else { Place::Interrupted });
+                if let Some(working) = working.filter(|_| !asked) {
+                    working.stopped.push(job);
+                }
             }
             Event::Failed { class, message } => self.failed(cohort, job, class, message).await?,
             _ => {}

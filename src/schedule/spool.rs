@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 use super::Error;
-use super::presence::{bury, is_gone};
+use crate::alive::{bury, is_gone};
 use crate::event::{Event, Message};
 use crate::folder::Folder;
 use crate::job::JobId;

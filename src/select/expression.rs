@@ -28,8 +28,10 @@ pub(super) struct Comparison {
     pub key: String,
     /// Of the key.
     pub span: Range<usize>,
-    sign: Sign,
-    value: String,
+    pub sign: Sign,
+    pub value: String,
+    /// Of the value.
+    pub place: Range<usize>,
 }
 
 impl Expression {
@@ -214,7 +216,7 @@ impl Parser<'_> {
             "lr" => "learning-rate",
             key => key,
         };
-        Ok(Expression::Compare(Comparison { key: key.to_owned(), span, sign, value }))
+        Ok(Expression::Compare(Comparison { key: key.to_owned(), span, sign, value, place }))
     }
 
     fn bare(&self, word: &str, span: Range<usize>) -> Result<Expression, Report> {

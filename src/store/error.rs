@@ -46,7 +46,7 @@ pub enum Error {
     Query { message: String },
     #[error("the store holds something this version cannot read: {what}")]
     Unreadable { what: String, source: Option<serde_json::Error> },
-    #[error("the store failed")]
+    #[error("the store failed{}", advice(.0))]
     Sql(#[from] sqlx::Error),
 }
 
@@ -54,13 +54,7 @@ impl Error {
     /// What is in the way, where trying again may help.
     pub fn passing(&self) -> Option<&'static str> {
         let Error::Sql(error) = self else { return None };
-        match sqlite_code(error)? {
-            // SQLITE_BUSY and SQLITE_LOCKED
-            5 | 6 => Some("somebody else has locked the store"),
-            // SQLITE_FULL
-            13 => Some("there is no room on the store's disk"),
-            _ => None,
-        }
+        passing(error)
     }
 
     pub(super) fn opening(path: &Path, source: sqlx::Error) -> Error {
@@ -75,6 +69,22 @@ impl Error {
             _ => Error::Open { path, source },
         }
     }
+}
+
+fn passing(error: &sqlx::Error) -> Option<&'static str> {
+    match sqlite_code(error)? {
+        // SQLITE_BUSY and SQLITE_LOCKED
+        5 | 6 => Some("somebody else has locked the store"),
+        // SQLITE_FULL
+        13 => Some("there is no room on the store's disk"),
+        _ => None,
+    }
+}
+
+/// Nothing where trying again does not help.
+fn advice(error: &sqlx::Error) -> String {
+    let hint = "hint: the same command goes on when that is over";
+    passing(error).map_or(String::new(), |why| format!(": {why}\n{hint}"))
 }
 
 /// The primary result code, the low byte of the extended one.

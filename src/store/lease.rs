@@ -147,7 +147,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down that a scheduler ended: itself, or one that was found dead.
+    /// Writes down that a scheduler ended: itself, or one that was found dead. What it would have tried again later anybody
+    /// may try at once.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -157,6 +158,11 @@ impl Store {
         let now = clock(&mut transaction).await?;
         sqlx::query("UPDATE schedulers SET ended_ms = $1 WHERE owner = $2 AND ended_ms IS NULL")
             .bind(now)
+            .bind(owner)
+            .execute(&mut *transaction)
+            .await?;
+        // Nobody waits any more until their time comes, which is one of a clock that may have jumped.
+        sqlx::query("UPDATE jobs SET owner = NULL, retry_at_ms = NULL WHERE owner = $1 AND state <> 'running'")
             .bind(owner)
             .execute(&mut *transaction)
             .await?;

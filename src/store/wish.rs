@@ -1,6 +1,9 @@
 //! What people ask of jobs and of schedulers while they run. Whoever runs reads it and acts on it; nothing is done here.
 
-use sqlx::SqliteConnection;
+use serde_json::{Value, json};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, query};
 
 use super::attempt::note;
 use super::{Error, Store, begin};
@@ -52,70 +55,44 @@ impl Store {
     /// Sets or, with none, takes back what is asked of jobs. Those that are done stay as they are. Returns the jobs that
     /// changed.
     pub async fn wish(&self, jobs: &[JobId], wish: Option<Wish>) -> Result<Vec<JobId>, Error> {
-        let text = serde_json::json!({ "wish": wish.map(Wish::name) }).to_string();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        let mut changed = Vec::new();
-        for job in jobs {
-            let rows = sqlx::query(
-                "UPDATE jobs SET wish = $1 WHERE id = $2 AND state <> 'done' AND COALESCE(wish, '') <> COALESCE($1, '')",
-            )
-            .bind(wish.map(Wish::name))
-            .bind(job.as_str())
-            .execute(&mut *transaction)
-            .await?;
-            if rows.rows_affected() > 0 {
-                ask(&mut transaction, job, &text).await?;
-                changed.push(job.clone());
-            }
-        }
-        transaction.commit().await?;
-        Ok(changed)
+        let wish = wish.map(Wish::name);
+        let change = "UPDATE jobs SET wish = $2
+                      WHERE id = $1 AND state <> 'done' AND COALESCE(wish, '') <> COALESCE($2, '')";
+        self.ask(jobs, &json!({ "wish": wish }), |job| query(change).bind(job.as_str()).bind(wish)).await
     }
 
     /// Who goes first: higher numbers. Returns the jobs that changed.
     pub async fn prioritize(&self, jobs: &[JobId], priority: i64) -> Result<Vec<JobId>, Error> {
-        let text = serde_json::json!({ "priority": priority }).to_string();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        let mut changed = Vec::new();
-        for job in jobs {
-            let rows =
-                sqlx::query("UPDATE jobs SET priority = $1 WHERE id = $2 AND state <> 'done' AND priority <> $1")
-                    .bind(priority)
-                    .bind(job.as_str())
-                    .execute(&mut *transaction)
-                    .await?;
-            if rows.rows_affected() > 0 {
-                ask(&mut transaction, job, &text).await?;
-                changed.push(job.clone());
-            }
-        }
-        transaction.commit().await?;
-        Ok(changed)
+        let change = "UPDATE jobs SET priority = $2 WHERE id = $1 AND state <> 'done' AND priority <> $2";
+        self.ask(jobs, &json!({ "priority": priority }), |job| query(change).bind(job.as_str()).bind(priority)).await
     }
 
     /// Jobs that failed or are blocked become open; jobs that were cancelled, or wait for their next try, may start at
     /// once. Returns the jobs that changed.
     pub async fn retry(&self, jobs: &[JobId]) -> Result<Vec<JobId>, Error> {
-        let text = serde_json::json!({ "retry": true }).to_string();
+        let change = "UPDATE jobs SET message = NULL,
+                          blocked_by = NULL, retry_at_ms = NULL,
+                          wish = CASE WHEN wish = 'cancel' THEN NULL ELSE wish END,
+                          state = CASE WHEN state IN ('failed', 'blocked') THEN 'open' ELSE state END
+                      WHERE id = $1 AND (state IN ('failed', 'blocked') OR wish = 'cancel' OR retry_at_ms IS NOT NULL)
+                          AND state <> 'done'";
+        self.ask(jobs, &json!({ "retry": true }), |job| query(change).bind(job.as_str())).await
+    }
+
+    /// Makes a change of each job, all in one transaction, and writes down of whom it was one.
+    async fn ask<'q>(
+        &self,
+        jobs: &'q [JobId],
+        what: &Value,
+        change: impl Fn(&'q JobId) -> Query<'q, Sqlite, SqliteArguments>,
+    ) -> Result<Vec<JobId>, Error> {
+        let text = what.to_string();
         let mut connection = self.connection().await;
         let mut transaction = begin(&mut connection).await?;
         let mut changed = Vec::new();
         for job in jobs {
-            let rows = sqlx::query(
-                "UPDATE jobs SET message = NULL,
-                     blocked_by = NULL, retry_at_ms = NULL,
-                     wish = CASE WHEN wish = 'cancel' THEN NULL ELSE wish END,
-                     state = CASE WHEN state IN ('failed', 'blocked') THEN 'open' ELSE state END
-                 WHERE id = $1 AND (state IN ('failed', 'blocked') OR wish = 'cancel' OR retry_at_ms IS NOT NULL)
-                     AND state <> 'done'",
-            )
-            .bind(job.as_str())
-            .execute(&mut *transaction)
-            .await?;
-            if rows.rows_affected() > 0 {
-                ask(&mut transaction, job, &text).await?;
+            if change(job).execute(&mut *transaction).await?.rows_affected() > 0 {
+                note(&mut transaction, job, None, now_ms(), "asked", &text).await?;
                 changed.push(job.clone());
             }
         }
@@ -125,7 +102,7 @@ impl Store {
 
     /// Asks every scheduler that has not ended. Returns how many that are.
     pub async fn ask_schedulers(&self, wish: SchedulerWish) -> Result<u64, Error> {
-        let rows = sqlx::query("UPDATE schedulers SET wish = $1 WHERE ended_ms IS NULL")
+        let rows = query("UPDATE schedulers SET wish = $1 WHERE ended_ms IS NULL")
             .bind(wish.name())
             .execute(&mut *self.connection().await)
             .await?;
@@ -134,15 +111,10 @@ impl Store {
 
     /// Takes out schedulers that ended, or were last seen, before `before_ms`. Returns how many.
     pub async fn forget_schedulers(&self, before_ms: i64) -> Result<u64, Error> {
-        let rows = sqlx::query("DELETE FROM schedulers WHERE COALESCE(ended_ms, seen_ms) < $1")
+        let rows = query("DELETE FROM schedulers WHERE COALESCE(ended_ms, seen_ms) < $1")
             .bind(before_ms)
             .execute(&mut *self.connection().await)
             .await?;
         Ok(rows.rows_affected())
     }
-}
-
-async fn ask(connection: &mut SqliteConnection, job: &JobId, text: &str) -> Result<(), Error> {
-    note(connection, job, None, now_ms(), "asked", text).await?;
-    Ok(())
 }

@@ -60,6 +60,7 @@ fn idle() -> Snapshot {
     Snapshot {
         experiments: vec!["quickstart".to_owned()],
         counts: [("done", 19), ("open", 12)].into(),
+        command: Some("distillery run quickstart".to_owned()),
         ..Snapshot::default()
     }
 }
@@ -81,6 +82,7 @@ fn busy(cohorts: Vec<Cohort>) -> Snapshot {
         experiments: vec!["fig3-consistency-small".to_owned()],
         counts: [("done", 140), ("running", running), ("open", 31), ("failed", 3), ("blocked", 1), ("held", 4)].into(),
         schedulers: vec![owner],
+        command: None,
         elapsed_seconds: Some(7300.0),
         left_seconds: Some(1500.0),
         cohorts,

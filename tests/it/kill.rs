@@ -173,6 +173,26 @@ fn killed_workers_change_nothing() {
     assert!(lost[0]["n"].as_u64().unwrap() >= 1, "{lost:?}");
 }
 
+/// SIGTERM to a worker alone: it saves and leaves, and is started again in the same run.
+#[test]
+fn a_worker_that_is_stopped_is_started_again() {
+    let (undisturbed, disturbed) = (Sweep::new(), Sweep::new());
+    undisturbed.finish();
+    let mut scheduler = disturbed.start();
+    let mut stopped = 0;
+    while stopped < 2 && scheduler.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(400));
+        let mut workers = processes(disturbed.place.path()).into_iter().filter(|(_, line)| line.contains(" worker "));
+        if let Some((pid, _)) = workers.next_back() {
+            signal(pid, "TERM");
+            stopped += 1;
+        }
+    }
+    assert!(scheduler.wait().unwrap().success(), "one run is enough");
+    assert!(stopped > 0, "no worker was met alive");
+    disturbed.compare(&undisturbed);
+}
+
 /// SIGKILL to the scheduler at random moments: its workers save and leave, the next run goes on.
 #[test]
 fn a_killed_scheduler_changes_nothing() {

@@ -40,6 +40,8 @@ pub enum Fate {
     Freezes(u32),
     /// The worker is killed in the second epoch of this job's first n attempts.
     Kills(u32),
+    /// Somebody stops the worker in the second epoch of this job's first n attempts: all is saved.
+    Stops(u32),
     /// The worker cannot be started.
     Refused,
 }
@@ -105,6 +107,13 @@ impl Fake {
                         return How::Signal(9);
                     }
                     Some(Fate::Kills(times)) if at == 2 && student.attempt <= times => return How::Signal(9),
+                    Some(Fate::Stops(times)) if at == 2 && student.attempt <= times => {
+                        for student in &manifest.students {
+                            let event = Event::Stopped { epoch: 1, step: 1 };
+                            speak(says(&student.job, student.attempt, 0, event)).await;
+                        }
+                        return How::Exit(STOPPED);
+                    }
                     Some(Fate::Fails) => {
                         say(Event::Failed { class: Failure::NotFinite, message: "loss is NaN".into() }).await;
                         continue;

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use distillery::alive::Presence;
 use distillery::event::Failure;
 use distillery::job::{Job, JobId};
-use distillery::plan::{Halving, Halvings, Plan, Retry, Span};
+use distillery::plan::{Device, Halving, Halvings, Plan, Retry, Span};
 use distillery::schedule::*;
 use distillery::store::{Claim, Provenance, State, Store, Wish};
 
@@ -215,19 +216,85 @@ async fn a_drain_lets_what_runs_come_to_its_end() {
     assert_eq!(summary, Summary { done: 1, open: 1, ..Summary::default() });
 }
 
+/// Time of devices, and not of the cohorts that share one.
 #[tokio::test]
 async fn what_may_be_spent_is_spent_and_then_everything_is_saved() {
-    let bench = Bench::new().await;
-    let jobs = [labels_job(0, 100), labels_job(1, 100), labels_job(2, 100)];
-    let plan = bench.plan(&jobs).await;
-    let engine = Fake { epoch: Some(Duration::from_millis(20)), ..Fake::default() };
-    let settings = Settings { budget: Some(0.4 / 3600.0), watch: hasty(), ..bench.settings(2) };
-    let begun = Instant::now();
-    let summary = bench.run_with(&settings, &plan, &engine, go()).await;
-    assert_eq!(summary, Summary { interrupted: 2, open: 1, ..Summary::default() });
-    assert!(begun.elapsed() >= Duration::from_millis(200), "two devices' time");
-    let told = bench.notices.take();
-    assert!(told.iter().any(|notice| matches!(notice, Notice::Note(text) if text.contains("budget"))));
+    let gpu = |ordinal| (Device::Cuda { ordinal, deterministic: false }, None);
+    for (devices, slots, least) in [(vec![(Device::Cpu, None)], 2, 400), (vec![gpu(0), gpu(1)], 1, 200)] {
+        let bench = Bench::new().await;
+        let jobs = [labels_job(0, 100), labels_job(1, 100), labels_job(2, 100)];
+        let plan = bench.plan(&jobs).await;
+        let engine = Fake { epoch: Some(Duration::from_millis(20)), ..Fake::default() };
+        let settings = Settings { devices, budget: Some(0.4 / 3600.0), watch: hasty(), ..bench.settings(slots) };
+        let begun = Instant::now();
+        let summary = bench.run_with(&settings, &plan, &engine, go()).await;
+        assert_eq!(summary, Summary { interrupted: 2, open: 1, ..Summary::default() });
+        assert_eq!(engine.most.get(), 2);
+        // At 20 ms an epoch; a busy machine makes fewer of them.
+        assert!(begun.elapsed() >= Duration::from_millis(least), "{:?}", begun.elapsed());
+        let epochs: usize = column(&bench, "SELECT count(*) FROM epochs").await[0].parse().unwrap();
+        assert!(least > 200 || epochs <= 2 * 15, "both devices' time counts: {epochs} epochs");
+        let told = bench.notices.take();
+        assert!(told.iter().any(|notice| matches!(notice, Notice::Note(text) if text.contains("budget"))));
+    }
+}
+
+/// What a scheduler wanted to try again an hour later is free when that one is gone.
+#[tokio::test]
+async fn what_rests_of_a_dead_scheduler_is_free_at_once() {
+    for begins in [true, false] {
+        let bench = Bench::new().await;
+        let jobs = [labels_job(0, 2), labels_job(1, 40)];
+        let plan = bench.plan(&jobs).await;
+        let presence = Presence::take(&bench.folder, "first").unwrap();
+        let first = Provenance { host: distillery::alive::here(), ..owner("first") };
+        bench.store.register(&first, "toy", 1).await.unwrap();
+        bench.store.rest(&[jobs[0].id()], "first", Duration::from_secs(3600)).await.unwrap();
+        let engine = Fake { epoch: Some(Duration::from_millis(10)), ..Fake::default() };
+        let settings = Settings { provenance: owner("second"), watch: hasty(), ..bench.settings(2) };
+        let ends = async {
+            // Before the second begins, or while it works on something else.
+            tokio::time::sleep(Duration::from_millis(if begins { 0 } else { 150 })).await;
+            drop(presence);
+        };
+        if begins {
+            ends.await;
+            ingest_spools(&bench.folder, &bench.store).await.unwrap();
+            assert_eq!(column(&bench, "SELECT count(*) FROM jobs WHERE retry_at_ms IS NOT NULL").await, ["0"]);
+            bench.run_with(&settings, &plan, &engine, go()).await;
+        } else {
+            tokio::join!(bench.run_with(&settings, &plan, &engine, go()), ends);
+        }
+        let states = [bench.outcome(&jobs[0]).await.state, bench.outcome(&jobs[1]).await.state];
+        assert_eq!(states, [State::Done, State::Done]);
+    }
+}
+
+/// A worker that somebody else stopped is started again as one that is lost; not for ever, and not while it drains.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_stopped_alone_is_started_again() {
+    for (times, drain, done) in [(1, false, 2), (99, false, 0), (1, true, 0)] {
+        let bench = Bench::new().await;
+        let jobs = [labels_job(0, 4), labels_job(0, 5)];
+        let plan = bench.plan(&jobs).await;
+        let engine = Fake { fates: BTreeMap::from([(jobs[0].id(), Fate::Stops(times))]), ..Fake::default() };
+        let (stopper, stop) = stop();
+        let after = async {
+            while engine.started.borrow().is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            if drain {
+                stopper.raise(Level::Drain);
+            }
+        };
+        let mut settings = bench.settings(1);
+        settings.retries.no_progress = 1000;
+        let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, stop), after);
+        assert_eq!(summary, Summary { done, interrupted: 2 - done, ..Summary::default() });
+        let most = usize::try_from(settings.retries.lost.count).unwrap() + 1;
+        let expected = if drain { 1 } else { most.min(times as usize + 1) };
+        assert_eq!(engine.started.take().len(), expected);
+    }
 }
 
 #[tokio::test]

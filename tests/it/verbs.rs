@@ -156,6 +156,31 @@ async fn jobs_are_looked_at_held_cancelled_and_tried_again() {
     assert_eq!(place.column(&failed, "priority"), -3);
     assert!(place.refused(&["priority", "-3", &failed]).contains("nothing to put before others"));
 
+    // Held is held also while it runs; nobody runs it, whatever the lease says.
+    force(
+        &place,
+        "UPDATE attempts SET ended_ms = NULL WHERE job = (SELECT id FROM jobs WHERE learning_rate > 1) AND attempt = 1",
+    )
+    .await;
+    force(&place, "UPDATE jobs SET state = 'running', lease_until_ms = 99999999999999 WHERE learning_rate > 1").await;
+    place.ok(&["hold", &failed]);
+    assert_eq!(place.ok(&["release", "held"]), format!("1 job released: {failed}\n"));
+    let why = place.ok(&["why", &failed]);
+    assert!(why.contains("nobody works on it") && why.contains("`distillery run mine.toml"), "{why}");
+    assert!(place.refused(&["hold", "state=donee"]).contains("did you mean `done`?"));
+
+    // A teacher is in no grid, and still named where it keeps others waiting.
+    force(&place, "UPDATE jobs SET state = 'interrupted' WHERE teaching = 'labels'").await;
+    let teacher = place.id("teaching = 'labels'");
+    place.ok(&["cancel", &teacher]);
+    for status in [place.ok(&["status"]), place.ok(&["status", "mine"])] {
+        let short = &teacher[..8];
+        assert!(status.contains(&format!("teacher {short} is cancelled")), "{status}");
+        assert!(status.contains(&format!("`distillery retry {short}` opens it again")), "{status}");
+    }
+    place.ok(&["retry", &teacher]);
+    assert!(!place.ok(&["status"]).contains("cancelled"));
+
     // A dashboard is no file.
     let refused = place.refused(&["status", "--watch"]);
     assert!(refused.contains("wants a terminal") && refused.contains("hint: "), "{refused}");

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::super::board::Place;
-use super::super::presence::{bury, is_gone};
 use super::super::spool::ingest_spool;
 use super::super::stop::Level;
 use super::super::{Engine, Error, Notice, Order};
 use super::trouble::Disk;
 use super::{PATIENCE, Run, patiently};
+use crate::alive::{bury, is_gone};
 use crate::disk;
 use crate::event::Request;
 use crate::job::JobId;
@@ -124,6 +124,8 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
                 }
                 State::Running => self.watch(&tenure, &hosts, &mut gone),
                 State::Open | State::Interrupted | State::Done => {
+                    // One that is gone does not try again what it wanted to.
+                    gone.extend(tenure.owner.filter(|owner| self.is_gone(owner, &hosts)));
                     self.others.marks.remove(&tenure.job);
                     self.board.again(std::slice::from_ref(&tenure.job));
                 }
@@ -135,15 +137,21 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             }
             let orphans = patiently!(self, self.store.interrupt_orphans(&owner));
             patiently!(self, bury(&self.settings.folder, self.store));
-            self.note(format!("another run is gone; its {orphans} unfinished jobs are taken over"));
+            if orphans > 0 {
+                self.note(format!("another run is gone; its {orphans} unfinished jobs are taken over"));
+            }
         }
         Ok(())
+    }
+
+    fn is_gone(&self, owner: &str, hosts: &HashMap<String, String>) -> bool {
+        is_gone(&self.settings.folder, owner, hosts.get(owner).map(String::as_str))
     }
 
     /// Whether the owner of a running job still lives.
     fn watch(&mut self, tenure: &Tenure, hosts: &HashMap<String, String>, gone: &mut HashSet<String>) {
         let Some(owner) = &tenure.owner else { return };
-        if is_gone(&self.settings.folder, owner, hosts.get(owner).map(String::as_str)) {
+        if self.is_gone(owner, hosts) {
             gone.insert(owner.clone());
             return;
         }

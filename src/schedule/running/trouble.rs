@@ -1,4 +1,4 @@
-//! Failures: what is tried again and when, what is given up, and what that blocks.
+//! Failures: what is tried again and when, what is given up, and what that blocks. Want of memory is in `shape.rs`.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use super::super::{Ended, Engine, Error, How, Notice, Order, STOPPED, memory, re
 use super::{PATIENCE, Run, Working, patiently};
 use crate::event::{Event, Failure};
 use crate::job::JobId;
-use crate::plan::Device;
 use crate::store::{Block, Ending};
 
 /// Jobs that wait for their next try.
@@ -40,27 +39,6 @@ impl Stall {
         self.times = if forward { 0 } else { self.times + 1 };
         self.before = Some(self.step);
         self.times
-    }
-}
-
-/// How much is done at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub at_once: Option<u32>,
-    pub parts: Option<u32>,
-}
-
-impl Shape {
-    /// Half as much; none where there is no less. The effective batch stays.
-    fn smaller(self, students: usize, batch: u32, device: Device) -> Option<Shape> {
-        let students = u32::try_from(students).unwrap_or(u32::MAX);
-        let at_once = self.at_once.unwrap_or(students).min(students);
-        if at_once > 1 {
-            return Some(Shape { at_once: Some(at_once.div_ceil(2)), ..self });
-        }
-        // The CPU takes its images one by one anyway.
-        let parts = self.parts.unwrap_or(1) * 2;
-        (device.is_cuda() && parts <= batch).then_some(Shape { at_once: Some(1), parts: Some(parts) })
     }
 }
 
@@ -184,6 +162,10 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         if !left.is_empty() {
             self.unfinished(cohort, left, ended, &mut working).await?;
         }
+        let stopped = std::mem::take(&mut working.stopped);
+        if !stopped.is_empty() {
+            self.start_again(cohort, stopped).await?;
+        }
         if !working.short.is_empty() {
             self.shrink(cohort, working).await?;
         }
@@ -223,6 +205,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             let ending = Ending::Stopped { message: "stopped before it said how far it was".to_owned() };
             self.end_all(&jobs, &ending).await?;
             jobs.iter().for_each(|job| self.board.put(job, Place::Interrupted));
+            working.stopped.extend(jobs);
             return Ok(());
         }
         let mut why = why(ended);
@@ -270,6 +253,29 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         Ok(())
     }
 
+    /// Somebody stopped a worker, and not this run: a person, or a guard of the memory. It is started again as often as one
+    /// that is lost; then its jobs stay as they are, to go on with the next run.
+    async fn start_again(&mut self, cohort: usize, stopped: Vec<JobId>) -> Result<(), Error> {
+        if self.stop.level() > Level::Go {
+            return Ok(());
+        }
+        let (mut again, mut after) = (Vec::new(), Duration::ZERO);
+        for job in stopped {
+            if let Ok(delay) = self.next_try(&job, Failure::Lost) {
+                after = after.max(delay);
+                again.push(job);
+            }
+        }
+        let how = if again.is_empty() { "too often: it is left until the next run" } else { "it is started again" };
+        let id = self.id(cohort);
+        self.note(format!("cohort {:.8}: its worker was stopped, and not by this run; {how}", id.as_str()));
+        if after.is_zero() {
+            self.board.again(&again);
+            return Ok(());
+        }
+        self.rest(cohort, again, Failure::Lost, after).await
+    }
+
     async fn end_all(&mut self, jobs: &[JobId], ending: &Ending) -> Result<(), Error> {
         for job in jobs {
             if let Some(&(_, attempt)) = self.started.get(job) {
@@ -277,50 +283,6 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             }
         }
         Ok(())
-    }
-
-    /// Tries students that had too little memory again, with less of them at once.
-    async fn shrink(&mut self, cohort: usize, working: Working) -> Result<(), Error> {
-        let likeness = self.likeness(cohort);
-        let shape = self.shapes.get(&likeness).copied().unwrap_or_default();
-        let batch = self.plan.cohorts[cohort].jobs.iter().map(|(_, job)| job.batch).max().unwrap_or(1);
-        let Some(smaller) = shape.smaller(working.jobs.len(), batch, working.device) else {
-            for (job, why) in working.short {
-                self.give_up(&job, &format!("{why}\nit does not fit alone either")).await?;
-            }
-            return Ok(());
-        };
-        let mut text = format!("too little memory for {} students at once", working.jobs.len());
-        if let Some(at_once) = smaller.at_once {
-            text += &format!("; again with {at_once}");
-        }
-        if let Some(parts) = smaller.parts {
-            text += &format!(" and a batch in {parts} parts");
-        }
-        let jobs: Vec<JobId> = working.short.into_iter().map(|(job, _)| job).collect();
-        let attempts: Vec<(JobId, u32)> =
-            jobs.iter().filter_map(|job| Some((job.clone(), self.started.get(job)?.1))).collect();
-        let event = serde_json::json!({ "message": text, "at-once": smaller.at_once, "parts": smaller.parts });
-        patiently!(self, self.store.note(&attempts, "split", &event.to_string()));
-        self.shapes.insert(likeness, smaller);
-        let id = self.id(cohort);
-        self.note(format!("cohort {:.8}: {text}", id.as_str()));
-        if self.stop.level() < Level::Finish {
-            self.board.again(&jobs);
-        }
-        Ok(())
-    }
-
-    /// Cohorts that take the same memory, as far as anybody can tell, have this in common.
-    pub(super) fn likeness(&self, cohort: usize) -> String {
-        let mut kinds: Vec<String> = self.plan.cohorts[cohort]
-            .jobs
-            .iter()
-            .map(|(_, job)| format!("{} {} {} {:?}", job.student.label(), job.resolution, job.batch, job.precision))
-            .collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds.join(", ")
     }
 
     /// Another scheduler began this job anew: ours must not go on with it, and its worker cannot be asked one by one what it
@@ -357,22 +319,6 @@ fn why(ended: &Ended) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn there_is_less_until_there_is_none() {
-        let gpu = Device::Cuda { ordinal: 0, deterministic: false };
-        let sizes = |device| {
-            let mut shape = Shape::default();
-            let mut seen = Vec::new();
-            while let Some(smaller) = shape.smaller(5, 8, device) {
-                shape = smaller;
-                seen.push((shape.at_once.unwrap(), shape.parts.unwrap_or(1)));
-            }
-            seen
-        };
-        assert_eq!(sizes(Device::Cpu), [(3, 1), (2, 1), (1, 1)]);
-        assert_eq!(sizes(gpu), [(3, 1), (2, 1), (1, 1), (1, 2), (1, 4), (1, 8)]);
-    }
 
     #[test]
     fn only_attempts_without_a_step_count_as_stalls() {
