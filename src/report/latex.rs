@@ -23,7 +23,7 @@ fn tabular(table: &Table) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.replace('\u{a0}', " ").replace('\n', " ")
+    text.replace(['\u{a0}', '\n'], " ")
 }
 
 fn escaped(text: &str) -> String {

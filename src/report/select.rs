@@ -118,7 +118,7 @@ fn chosen<'a>(report: &Report, panel: &Panel, ground: &Ground<'a>) -> Result<Vec
         .copied()
         .filter(|outcome| {
             stands_in(panel, outcome, ground)
-                && !(!panel.series.is_empty() && panel.omit.contains(&series_of(outcome, &panel.series, ground)))
+                && (panel.series.is_empty() || !panel.omit.contains(&series_of(outcome, &panel.series, ground)))
                 && !(panel.value.needs_teacher() && outcome.job.teachers().is_empty())
         })
         .collect();
@@ -257,15 +257,9 @@ fn caption(report: &Report, panel: &Panel, all: &[&Outcome]) -> String {
             None => caption.push_str(&format!(" · {axis} {}", words::shown(axis, &place.0))),
         }
     }
-    match (report.epoch(), &report.select, panel.kind) {
-        (
-            Epoch::Best,
-            Some(select),
-            Kind::Duration { .. } | Kind::Scatter { .. } | Kind::Bars { .. } | Kind::Table { .. },
-        ) => {
-            caption.push_str(&format!(" · BEST EPOCH by {}, not the last", select.by));
-        }
-        _ => {}
+    let finals = !matches!(panel.kind, Kind::Curves { .. });
+    if let (Epoch::Best, Some(select), true) = (report.epoch(), &report.select, finals) {
+        caption.push_str(&format!(" · BEST EPOCH by {}, not the last", select.by));
     }
     caption
 }

@@ -115,7 +115,7 @@ impl Difference {
     /// The 95 % interval; none without a spread.
     pub fn interval(&self) -> Option<Interval> {
         let half = student(self.freedom)?.inverse_cdf(1.0 - ALPHA / 2.0) * self.error;
-        (self.error > 0.0).then(|| Interval { low: self.mean - half, high: self.mean + half })
+        (self.error > 0.0).then_some(Interval { low: self.mean - half, high: self.mean + half })
     }
 
     /// How often a difference of at most `bound` would come out as large as this one; one-sided.
@@ -209,7 +209,8 @@ mod tests {
         const E: &[f64] = &[0.5, 0.9, 0.7, 0.65, 0.61, 0.72, 0.58, 0.66];
         const F: &[f64] = &[0.49, 0.83, 0.74, 0.6, 0.66, 0.7, 0.52, 0.61];
         type Test = fn(&[f64], &[f64]) -> Option<Difference>;
-        let cases: [(Test, &[f64], &[f64], [f64; 3]); 6] = [
+        type Case = (Test, &'static [f64], &'static [f64], [f64; 3]);
+        let cases: [Case; 6] = [
             (Difference::paired, A, B, [0.02516076472306447, 0.003347404216723371, 0.018652595783276577]),
             (Difference::paired, C, D, [0.039839821818531136, 0.0004082281815289265, 0.010431771818471079]),
             (Difference::paired, E, F, [0.22799369578468376, -0.016783373677544337, 0.05928337367754435]),

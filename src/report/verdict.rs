@@ -169,9 +169,14 @@ fn evidence(claim: &Claim, difference: &Difference) -> Option<Evidence> {
 fn measured(report: &Report, claim: &Claim, points: &[&Outcome]) -> Result<Measured, Ruling> {
     let [left, right] = side::sides(report, claim, points)?;
     side::refuse(report, claim, &left, &right)?;
-    compared(claim.value, &left, &right).ok_or_else(|| {
+    let mut measured = compared(claim.value, &left, &right).ok_or_else(|| {
         Ruling::Refused("one seed a side (n = 1): a difference of two runs says nothing about the next two".to_owned())
-    })
+    })?;
+    if claim.right.is_teacher() {
+        // Its answers are not kept image by image.
+        (measured.images, measured.right_jobs) = (None, Vec::new());
+    }
+    Ok(measured)
 }
 
 /// Two groups of runs against each other; none where there is no more than one of each.

@@ -174,7 +174,7 @@ pub struct Wanted {
 
 impl Rows {
     /// 1 where only the last row of epochs is needed: what its number is multiplied by.
-    fn from_last(&self) -> i64 {
+    fn last_only(&self) -> i64 {
         match self {
             Rows::All => 0,
             Rows::Last => 1,
@@ -214,7 +214,7 @@ pub(super) async fn read_outcomes(
             id: JobId::from_stored(id),
         });
     }
-    read_epochs(&mut *connection, stretch, which.from_last(), &positions, &mut outcomes).await?;
+    read_epochs(&mut *connection, stretch, which.last_only(), &positions, &mut outcomes).await?;
     read_seconds(&mut *connection, stretch, &positions, &mut outcomes).await?;
     let last = i64::from(which != Rows::All);
     read_evaluations(&mut *connection, stretch, last, &positions, &mut outcomes).await?;

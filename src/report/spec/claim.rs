@@ -31,7 +31,7 @@ pub struct Claim {
     pub smallest: f64,
 }
 
-/// Where a side's jobs stand. `epochs` may be `longest`, `next-to-longest` or `shortest`, of the durations that both
+/// Where a side's jobs stand; on the right also `{ teacher = "own" }`. `epochs` may be `longest`, `next-to-longest` or `shortest`, of the durations that both
 /// sides have where both say the same, else of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side(pub BTreeMap<String, Place>);
@@ -53,6 +53,13 @@ fn accuracy() -> Value {
     Value::Evaluated(Which::Test, Measure::Top1)
 }
 
+impl Side {
+    /// `{ teacher = "own" }`: not jobs, but the level of each student's own teacher.
+    pub fn is_teacher(&self) -> bool {
+        self.0.get("teacher").is_some_and(|place| place.0 == "own")
+    }
+}
+
 impl Claim {
     /// The places of a side, what both have included.
     pub fn places<'a>(&'a self, side: &'a Side) -> impl Iterator<Item = (&'a str, &'a Place)> {
@@ -70,6 +77,9 @@ impl Claim {
                 "claim `{}` expects no difference, which needs `smallest`, the smallest difference of interest",
                 self.claim
             ));
+        }
+        if self.left.is_teacher() || (self.right.is_teacher() && self.right.0.len() > 1) {
+            return Err(format!("claim `{}`: `teacher = \"own\"` stands alone, and on the right", self.claim));
         }
         if self.left == self.right {
             return Err(format!(

@@ -36,8 +36,20 @@ impl Group<'_> {
     }
 }
 
-/// Left and right.
+/// Left and right. Where right is the teacher, each run of left is compared with the level of its own.
 pub fn sides<'a>(report: &Report, claim: &Claim, points: &[&'a Outcome]) -> Result<[Group<'a>; 2], Ruling> {
+    if claim.right.is_teacher() {
+        let [left, _] = sides(report, &Claim { right: claim.left.clone(), ..claim.clone() }, points)?;
+        let level = |run: &Run<'a>| {
+            let mut checks = run.outcome.teachers.iter().filter(|check| Some(check.split) == claim.value.split());
+            let whole = checks.clone().find(|check| check.teacher.is_none()).or(checks.next());
+            let value = whole.and_then(|check| claim.value.of_teacher(check));
+            value.ok_or_else(|| Ruling::NoData(format!("the teacher has no `{}`", claim.value)))
+        };
+        let runs = left.runs.iter().map(|(seed, run)| Ok((*seed, Run { value: level(run)?, ..*run })));
+        let right = Group { runs: runs.collect::<Result<_, _>>()? };
+        return Ok([left, right]);
+    }
     let all = [&claim.left, &claim.right].map(|side| without_length(claim, side, points));
     let lengths = all.each_ref().map(|outcomes| outcomes.iter().map(|o| o.job.epochs).collect::<BTreeSet<u32>>());
     let asked = [&claim.left, &claim.right].map(|side| length(claim, side));

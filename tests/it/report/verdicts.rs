@@ -107,6 +107,31 @@ fn what_cannot_be_decided_is_not() {
 }
 
 #[test]
+fn a_student_is_compared_with_its_own_teacher() {
+    let runs = two(&[0.855, 0.858, 0.852], &[0.80, 0.82, 0.81]);
+    let text = |right: &str, more: &str| {
+        format!(
+            "experiment = \"e\"\ntitle = \"t\"\n[[panel]]\ntitle = \"p\"\n\
+             duration = {{ value = \"test.top1\", series = \"teaching\" }}\n[[claim]]\nclaim = \"c\"\n\
+             left = {{ teaching = \"function-matching\" }}\nright = {right}\n{more}\n"
+        )
+    };
+    let own = "{ teacher = \"own\" }";
+    // Made-up teachers have 86.15 % of the test images.
+    let near = report::verdicts(&read(&text(own, "expect = \"not-less\"\nsmallest = 0.02")).unwrap(), &runs).remove(0);
+    assert_eq!(near.ruling, Ruling::Supported);
+    let measured = near.measured.unwrap();
+    assert!(
+        (measured.difference.mean - (0.855 - 0.8615)).abs() < 1e-12 && measured.right_jobs.is_empty(),
+        "{measured:?}"
+    );
+    let above = report::verdicts(&read(&text(own, "")).unwrap(), &runs).remove(0);
+    assert!(matches!(above.ruling, Ruling::Undecided { .. } | Ruling::Contradicted), "{above:?}");
+    let both = read(&text("{ teacher = \"own\", epochs = 10 }", "")).unwrap_err().to_string();
+    assert!(both.contains("stands alone, and on the right"), "{both}");
+}
+
+#[test]
 fn lengths_may_be_told_by_their_place() {
     let epochs = |more: &str| {
         let verdict = judge("", &[more], &grid(3)).remove(0);
