@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use toml::de::DeTable;
 
 use crate::card::Card;
@@ -253,19 +254,22 @@ struct Collected {
 }
 
 impl Collected {
-    /// The same job of another cell brings only its axes.
-    fn add(&mut self, job: Job, axes: BTreeMap<String, String>) {
-        let id = job.id();
-        match self.places.entry(id.clone()) {
-            std::collections::hash_map::Entry::Occupied(place) => {
-                let known = &mut self.jobs[*place.get()].axes;
-                for (axis, value) in axes {
-                    known.entry(axis).or_insert(value);
+    /// The same job of another cell brings only its axes. Hashing their texts is most of what a hundred thousand jobs
+    /// take, and needs nobody's company.
+    fn add(&mut self, cells: Vec<(Job, BTreeMap<String, String>)>) {
+        let ids: Vec<JobId> = cells.par_iter().map(|(job, _)| job.id()).collect();
+        for (id, (job, axes)) in ids.into_iter().zip(cells) {
+            match self.places.entry(id.clone()) {
+                std::collections::hash_map::Entry::Occupied(place) => {
+                    let known = &mut self.jobs[*place.get()].axes;
+                    for (axis, value) in axes {
+                        known.entry(axis).or_insert(value);
+                    }
                 }
-            }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(self.jobs.len());
-                self.jobs.push(GridJob { id, job: Arc::new(job), axes });
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(self.jobs.len());
+                    self.jobs.push(GridJob { id, job: Arc::new(job), axes });
+                }
             }
         }
     }
@@ -286,9 +290,8 @@ fn collect<'a>(
     let header = if resolver.base.span.is_empty() { block.header.clone() } else { resolver.base.span.clone() };
     let mut useful_axes = vec![false; block.axes.len()];
     let mut useful_keys = BTreeSet::new();
-    let mut empty = true;
+    let mut cells = Vec::new();
     for cell in block.cells() {
-        empty = false;
         let points = || block.axes.iter().zip(&cell).map(|(axis, &index)| (axis, &axis.points[index]));
         let objective = std::iter::once(overrides)
             .chain(points().map(|(_, point)| &point.overlay))
@@ -313,12 +316,13 @@ fn collect<'a>(
         for key in block.set.table.keys().filter(|key| job_text::has_effect(key.get_ref(), &job)) {
             useful_keys.insert(key.get_ref().as_ref());
         }
-        collected.add(job, axes);
+        cells.push((job, axes));
     }
-    if empty {
+    if cells.is_empty() {
         return Err(Fault::new(block.header.clone(), "this grid block has no jobs")
             .hint("`exclude` drops every cell; remove the block or exclude less"));
     }
+    collected.add(cells);
     // The command line may take the use from an axis of a sound file, but the file by itself must be sound.
     if overrides.is_empty() {
         if let Some((axis, _)) = block.axes.iter().zip(useful_axes).find(|(_, useful)| !useful) {
