@@ -9,7 +9,7 @@
 //! experiments/*.toml                                                        reports/*.toml
 //!         |                                                                        |
 //!         v                                                                        v
-//!       grid ---> plan ---> schedule ---> worker process: train ---events---> store ---> report ---> svg png csv md
+//!       grid ---> plan ---> schedule ---> worker process: train ---events---> store ---> report ---> svg png csv md tex html
 //!                               |                                    |
 //!                               +--- engine: local                   +---> progress (terminal)
 //! ```
@@ -23,7 +23,8 @@
 //!   feature `cuda`; the CPU's operations are its oracle).
 //! - [`store`] keeps jobs, attempts, epochs and events. All of sqlx is here. Schedulers write, and
 //!   hold jobs by leases; whoever looks may leave wishes.
-//! - [`report`] turns stored metrics into figures and tables. All of plotters is here. It only reads.
+//! - [`report`] turns stored metrics into figures, tables, and verdicts on what was claimed. All of plotters is here. It only
+//!   reads.
 //! - [`export`] gives stored metrics to other programs: tables, TensorBoard, MLflow. It only reads, too.
 //!
 //! While it runs, people look and ask: [`select`] says which jobs are meant, [`alive`] who is at work, [`dashboard`] shows

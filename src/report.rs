@@ -1,14 +1,16 @@
-//! Reports: stored outcomes of an experiment become a figure, the numbers behind it, and a table.
+//! Reports: stored outcomes of experiments become figures, the numbers behind them, tables, and verdicts on what was claimed.
 //!
-//! In: a `reports/*.toml` ([`read`]) and the [`Outcome`]s of the experiment it names. Out ([`render`]): one SVG with real
-//! text, the PNG of that same SVG, a CSV of exactly what is drawn with the jobs behind each number, and Markdown.
+//! In: a `reports/*.toml` ([`read`]) and the [`Outcome`]s of the experiments it names. Out ([`render`]): one SVG with real
+//! text, the PNG of that same SVG, a CSV of exactly what is drawn with the jobs behind each number, Markdown, LaTeX, and a
+//! [`Summary`]; or a [`page`] of HTML for many of them.
 //!
-//! The way through: `spec` (what is asked) -> `select` (numbers, each with its jobs; nothing is drawn yet) ->
-//! `figure` and `panel` (geometry) -> `canvas` (SVG, PNG), and from the same numbers `table` (CSV, Markdown, terminal).
-//! A new kind of figure is a variant of [`Kind`], an arm in `select` and one in `panel`.
+//! The way through: `spec` (what is asked) -> `select` (`numbers`, each with its jobs; nothing is drawn yet) and `verdict`
+//! -> `figure` and `panel` (geometry) -> `canvas` (SVG, PNG), and from the same numbers `table` (CSV, cells), `markdown`,
+//! `latex`, `html`, `summary`. A new kind of panel is a variant of [`Kind`], an arm in `select`, and a file under `panel`.
 //!
 //! This module only reads. It has no clock, no database and no file system: the same outcomes give the same bytes. It
-//! never selects among runs: two jobs that would share one dot are an error, not a choice.
+//! never chooses among runs unless a report says among which axes, and then by validation images alone: else two jobs that
+//! would share one dot are an error.
 
 mod axis;
 mod canvas;

@@ -134,10 +134,13 @@ fn picture(html: &mut String, of: &Figure) {
     let light = figure::draw(of, Theme::Light);
     let dark = figure::draw(of, Theme::Dark);
     let inline = |page: &Page, class: &str| {
-        // The page has the font already.
+        // The page has the font already, and a title in a picture would pop up over what the figure answers.
         let (head, rest) = page.svg.split_once("<style>").unwrap_or((&page.svg, ""));
         let body = rest.split_once("</style>\n").map_or(rest, |(_, body)| body);
-        head.replacen("<svg ", &format!("<svg class=\"{class}\" font-family=\"{}\" ", font::FAMILY), 1) + body
+        let head = head.split_once("<title>").map_or(head, |(head, _)| head);
+        let label =
+            format!("<svg class=\"{class}\" font-family=\"{}\" aria-label=\"{}\" ", font::FAMILY, text(&of.title));
+        head.replacen("<svg ", &label, 1) + body
     };
     let spots: Vec<(f64, f64, &str)> =
         light.spots.iter().map(|Spot { place, text }| (place.0, place.1, text.as_str())).collect();
