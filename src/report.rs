@@ -116,10 +116,9 @@ pub fn render_with(
     let results = figure.panels.first().map(table::of_panel).unwrap_or_default();
     let summary = summary::summary(report, &figure, experiments, spent);
     let svg = figure::draw(&figure, theme).svg;
-    let png = canvas::png(&svg)?;
-    let csv = table::csv(&figure);
-    let markdown = markdown::markdown(report, &figure);
-    let latex = latex::latex(&figure);
+    // Pixels and a million lines of numbers take about as long as each other.
+    let (png, csv) = rayon::join(|| canvas::png(&svg), || table::csv(&figure));
+    let (png, markdown, latex) = (png?, markdown::markdown(report, &figure), latex::latex(&figure));
     let Figure { verdicts, missing, .. } = figure;
     Ok(Rendered { svg, png, csv, markdown, latex, verdicts, missing, results, summary })
 }

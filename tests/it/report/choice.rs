@@ -244,3 +244,57 @@ fn what_was_not_run_is_drawn_nowhere() {
         report::render(&of_kinds(&kinds, PAPER), &[open(from_teacher(modes()[0], 10, 0))], Theme::Light).unwrap_err();
     assert!(matches!(error, report::Error::Empty(_)), "{error}: the paper's numbers alone are no report of ours");
 }
+
+/// Attributes of the shapes of one kind with this paint, in tenths of points.
+fn shapes<'a>(svg: &'a str, tag: &str, paint: &str) -> Vec<&'a str> {
+    let begins = format!("<{tag} ");
+    svg.lines().filter(|line| line.starts_with(&begins) && line.contains(paint)).collect()
+}
+
+fn attribute(shape: &str, name: &str) -> String {
+    shape.split(&format!(" {name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned()
+}
+
+/// The line through the first and last pair of numbers; how far the others are from it.
+fn residual(pairs: &[(f64, f64)]) -> f64 {
+    let (first, last) = (pairs[0], *pairs.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap());
+    let slope = (last.1 - first.1) / (last.0 - first.0);
+    pairs.iter().map(|(x, y)| (first.1 + slope * (x - first.0) - y).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn curves_and_bars_are_where_their_csv_says() {
+    let kinds = [
+        "curves = { value = \"training-loss\", series = \"teaching\", at-epochs = \"longest\" }".to_owned(),
+        "bars = { value = \"test.top1\", series = \"teaching\" }".to_owned(),
+    ];
+    let rendered = report::render(&of_kinds(&kinds, ""), &grid(3), Theme::Light).unwrap();
+    let rows = csv_rows(&rendered.csv);
+    let means = |panel: &str, series: &str| -> Vec<(f64, f64)> {
+        let of = rows.iter().filter(|row| row[0] == panel && row[2] == series && row[4] == "mean");
+        of.map(|row| (row[3].parse().unwrap(), row[7].parse().unwrap())).collect()
+    };
+    // Function matching's strong line: its colour, 2.2 points wide.
+    let lines = shapes(&rendered.svg, "polyline", "stroke=\"#0072B2\" stroke-width=\"22\"");
+    let points: Vec<(f64, f64)> = attribute(lines[0], "points")
+        .split_whitespace()
+        .map(|point| point.split_once(',').unwrap())
+        .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+        .collect();
+    let written = means("Panel 0", "function-matching");
+    assert_eq!(points.len(), written.len(), "every epoch of the mean is drawn");
+    let across: Vec<(f64, f64)> = points.iter().zip(&written).map(|(drawn, written)| (written.0, drawn.0)).collect();
+    let along: Vec<(f64, f64)> = points.iter().zip(&written).map(|(drawn, written)| (written.1, drawn.1)).collect();
+    assert!(residual(&across) <= 1.0 && residual(&along) <= 1.0, "{} and {}", residual(&across), residual(&along));
+
+    // Bars begin at zero and are as long as they are high.
+    let mut longest: Vec<(f64, f64)> = Vec::new();
+    for (series, colour) in [("labels", "#80868E"), ("consistent/ic", "#56B4E9"), ("function-matching", "#0072B2")] {
+        let bar = shapes(&rendered.svg, "rect", &format!("fill=\"{colour}\""));
+        assert_eq!(bar.len(), 1, "{series}");
+        longest.push((means("Panel 1", series)[0].1, attribute(bar[0], "width").parse().unwrap()));
+    }
+    for (value, width) in &longest {
+        assert!((width / value - longest[0].1 / longest[0].0).abs() < 2.0, "{longest:?}");
+    }
+}
