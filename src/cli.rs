@@ -189,7 +189,7 @@ pub struct Report {
     /// Where the files go [default: `reports` in the folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    #[arg(long, value_enum, default_value_t = Theme::Light)]
+    #[arg(long, value_enum, default_value_t = Theme::Light, conflicts_with = "html")]
     pub theme: Theme,
     /// One page of HTML for all of them instead: figures that answer to the pointer, verdicts, where the numbers come from.
     /// It needs no server and no other file.

@@ -77,7 +77,10 @@ pub enum Error {
     /// A mean over jobs that differ in more than their seed would hide what differs.
     #[error("panel `{panel}` would draw two jobs as one: {jobs} differ in {axes}\nhint: {hint}")]
     Ambiguous { panel: String, jobs: String, axes: String, hint: String },
-    #[error("no panel of report `{0}` has a value to draw yet")]
+    #[error(
+        "no panel of report `{0}` has a value to draw yet\nhint: no job where it looks has ended; `distillery status` says how \
+         experiments stand, and the report's `where` where it looks"
+    )]
     Empty(String),
     #[error("the store holds nothing of experiment `{experiment}`\nhint: {hint}")]
     NotRun { experiment: String, hint: String },

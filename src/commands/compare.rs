@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::choice::choose;
-use super::{Usage, print, print_json, table};
+use super::{Usage, print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
 use crate::grid::sized;
@@ -26,6 +26,11 @@ pub async fn compare(arguments: cli::Compare) -> Result<ExitCode> {
             return Err(Usage(format!("no job is `{selector}`\nhint: {hint}")).into());
         }
         sides.push(chosen.iter().map(|standing| standing.id.clone()).collect::<BTreeSet<JobId>>());
+    }
+    if sides[0] == sides[1] {
+        let hint =
+            "compare two settings, such as 'mode=function-matching and epochs=300' and 'mode=fixed/cc and epochs=300'";
+        return Err(Usage(format!("both sides are the same jobs\nhint: {hint}")).into());
     }
     let wanted: BTreeSet<&str> = standings
         .iter()
@@ -92,6 +97,7 @@ pub async fn leaderboard(arguments: cli::Leaderboard) -> Result<ExitCode> {
     let recorded = sized(&stem, size);
     let mut outcomes = store.outcomes_with(&recorded, Rows::Last).await?;
     if outcomes.is_empty() {
+        shipped::experiment(&stem)?;
         let hint = format!("`distillery run {stem}` fills it; `distillery status` lists what was run");
         return Err(Usage(format!("the store holds nothing of experiment `{recorded}`\nhint: {hint}")).into());
     }

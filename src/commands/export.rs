@@ -71,6 +71,12 @@ fn destination(arguments: &cli::Export) -> Result<(Format, Option<PathBuf>)> {
         Some("parquet") => Format::Parquet,
         _ => Format::Csv,
     };
+    if let (None, Some(other)) = (arguments.format, ending)
+        && !["csv", "jsonl", "ndjson", "parquet"].contains(&other)
+    {
+        let hint = "`.csv`, `.jsonl` and `.parquet` say which; or `--format csv`";
+        return Err(Usage(format!("`.{other}` tells no format\nhint: {hint}")).into());
+    }
     let format = arguments.format.unwrap_or(by_name);
     let is_folder = matches!(format, Format::Tensorboard | Format::Mlflow);
     let name = format.name();

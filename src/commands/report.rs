@@ -259,6 +259,8 @@ pub async fn gathered(store: &Store, mut report: Report, size: Option<&str>) -> 
     let first = report.experiments.first();
     if outcomes.is_empty() {
         let (recorded, with) = (sized(first, size), size.map_or(String::new(), |size| format!(" size={size}")));
+        // There may be no such experiment at all.
+        shipped::experiment(first)?;
         return Err(report::Error::NotRun {
             experiment: recorded,
             hint: format!("`distillery run {first}{with}` fills it"),

@@ -152,6 +152,9 @@ fn round_to(value: f64, places: i32) -> f64 {
 
 /// `3×10⁻⁴`, with raised figures so that it is plain text.
 fn power_text(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let text = format!("{value:e}");
     let Some((digits, power)) = text.split_once('e') else { return text };
     let raised: String = power

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::job::JobId;
+use crate::job::{JobId, short_hash};
 use crate::store::Outcome;
 
 use super::Value;
@@ -143,20 +143,49 @@ fn places(outcome: &Outcome) -> BTreeMap<String, String> {
     places
 }
 
+/// Where all jobs of the left say one thing and all of the right another: by the jobs themselves, for two experiments have
+/// other axes.
 fn differ(left: &Group, right: &Group) -> Vec<(String, String, String)> {
     let of = |group: &Group| -> Vec<BTreeMap<String, String>> {
-        group.runs.values().map(|run| places(run.outcome)).collect()
+        group.runs.values().map(|run| facts(run.outcome)).collect()
     };
     let (a, b) = (of(left), of(right));
-    let axes: BTreeSet<&String> = a.iter().chain(&b).flat_map(BTreeMap::keys).collect();
-    let one = |all: &[BTreeMap<String, String>], axis: &str| -> Option<String> {
-        let mut at: Vec<Option<&String>> = all.iter().map(|places| places.get(axis)).collect();
-        at.dedup();
-        (at.len() == 1).then(|| at[0].map_or("–".to_owned(), |place| super::words::shown(axis, place)))
+    let keys: BTreeSet<&String> = a.iter().chain(&b).flat_map(BTreeMap::keys).collect();
+    let one = |all: &[BTreeMap<String, String>], key: &str| -> Option<String> {
+        let mut said: Vec<Option<&String>> = all.iter().map(|facts| facts.get(key)).collect();
+        said.dedup();
+        (said.len() == 1).then(|| said[0].map_or("–".to_owned(), Clone::clone))
     };
-    axes.into_iter()
-        .filter(|axis| !NOT_A_SETTING.contains(&axis.as_str()))
-        .filter_map(|axis| Some((axis.clone(), one(&a, axis)?, one(&b, axis)?)))
+    keys.into_iter()
+        .filter_map(|key| Some((key.clone(), one(&a, key)?, one(&b, key)?)))
         .filter(|(_, left, right)| left != right)
         .collect()
+}
+
+/// What a job says of itself, a line each, without its seed; its teachers and what it starts from by their hashes.
+fn facts(outcome: &Outcome) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let mut open = vec![(String::new(), serde_json::to_value(&outcome.job).unwrap_or_default())];
+    while let Some((path, value)) = open.pop() {
+        match value {
+            serde_json::Value::Object(map) if !["source", "seed"].iter().any(|end| path.ends_with(end)) => {
+                let below = |key: String| if path.is_empty() { key } else { format!("{path}.{key}") };
+                open.extend(map.into_iter().map(|(key, value)| (below(key), value)));
+            }
+            serde_json::Value::Array(list) if path.ends_with("teachers") => {
+                let each = list.into_iter().enumerate().map(|(index, value)| (format!("{path}.{index}"), value));
+                open.extend(each);
+            }
+            other => {
+                let text = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
+                let text = if text.len() > 60 { short_hash("", &text) } else { text };
+                facts.insert(path, text);
+            }
+        }
+    }
+    facts.remove("seed");
+    // The way of teaching in one word, instead of where the words differ.
+    facts.retain(|key, _| !key.contains(".teaching"));
+    facts.insert("teaching".to_owned(), super::words::shown("teaching", outcome.job.teaching_name()));
+    facts
 }

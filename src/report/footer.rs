@@ -141,8 +141,12 @@ pub fn of_others(report: &Report, panels: &[Drawn]) -> Vec<String> {
     }
     let mut sources: Vec<String> = Vec::new();
     for paper in papers {
-        if !sources.contains(&paper.source) {
-            sources.push(paper.source.clone());
+        // What stands beside ours says itself what it is.
+        let among =
+            panels.iter().any(|panel| !panel.published && panel.series.iter().any(|line| !line.published.is_empty()));
+        let source = if among { format!("{}: {}", paper.source, paper.about) } else { paper.source.clone() };
+        if !sources.contains(&source) {
+            sources.push(source);
         }
     }
     vec![format!(

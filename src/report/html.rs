@@ -102,8 +102,7 @@ fn section(html: &mut String, told: &Told, figure: &Figure, titled: bool) {
         let chosen = panel.series.iter().flat_map(|series| series.choices.iter().map(move |choice| (series, choice)));
         let chosen: Vec<String> = chosen
             .map(|(series, choice)| {
-                let line =
-                    format!("{}, {} epochs: {}, of {}", series.shown, choice.epochs, choice.setting, choice.settings);
+                let line = format!("{}, {} epochs: {}", series.shown, choice.epochs, choice.told());
                 format!("<li>{}</li>", text(&line))
             })
             .collect();

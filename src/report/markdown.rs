@@ -21,8 +21,12 @@ pub fn markdown(report: &Report, figure: &Figure) -> String {
     text.push_str(&format!("![{}]({}.svg)\n\n{}\n", figure.title, report.name, figure.footer.join(" ")));
     if !figure.verdicts.is_empty() {
         text.push_str("\n## Claims\n\n");
-        let header = ["claim", "by", "expected", "found", "verdict"].map(str::to_owned);
-        let rows: Vec<Vec<String>> = figure.verdicts.iter().map(|verdict| row(verdict).to_vec()).collect();
+        let header = ["claim", "by", "expected", "found", "verdict", "image by image"].map(str::to_owned);
+        let rows = figure.verdicts.iter().map(|verdict| {
+            let images = verdict.by_image().unwrap_or_else(|| "–".to_owned());
+            row(verdict).into_iter().chain([images]).collect()
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
         text.push_str(&set(&header, &rows, false));
         text.push_str(&format!("\n{}\n", rule(report)));
     }
@@ -90,9 +94,7 @@ pub fn registered(report: &Report) -> String {
 fn choices(panel: &Drawn) -> String {
     let all = panel.series.iter().flat_map(|series| series.choices.iter().map(move |choice| (series, choice)));
     let lines: Vec<String> = all
-        .map(|(series, choice)| {
-            format!("- {}, {} epochs: {}, of {}\n", series.shown, choice.epochs, choice.setting, choice.settings)
-        })
+        .map(|(series, choice)| format!("- {}, {} epochs: {}\n", series.shown, choice.epochs, choice.told()))
         .collect();
     if lines.is_empty() { String::new() } else { format!("\nChosen on validation images:\n\n{}", lines.concat()) }
 }

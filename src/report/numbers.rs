@@ -112,6 +112,8 @@ pub struct Choice {
     /// How many there were to choose from, and how many of those had as many runs as any.
     pub settings: usize,
     pub complete: usize,
+    /// Others that were exactly as good; the first in the grid is shown.
+    pub ties: usize,
     /// Its mean of what it was chosen by.
     pub score: f64,
 }
@@ -125,6 +127,18 @@ pub struct Reference {
     pub images: u64,
     /// The jobs that measured it.
     pub jobs: Vec<JobId>,
+}
+
+impl Choice {
+    /// `learning-rate 1e-2, of 4`
+    pub fn told(&self) -> String {
+        let ties = match self.ties {
+            0 => String::new(),
+            1 => "; another one is as good".to_owned(),
+            ties => format!("; {ties} others are as good"),
+        };
+        format!("{}, of {}{ties}", self.setting, self.settings)
+    }
 }
 
 impl Figure {

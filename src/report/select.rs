@@ -16,7 +16,7 @@ use crate::job::JobId;
 use crate::store::{Outcome, State};
 
 pub use choice::{choose, row_of};
-pub use place::{Ground, stands_at};
+pub use place::{Ground, place_on, stands_at};
 
 use super::numbers::{Across, Drawn, Figure, Run, Series};
 use super::spec::{AtEpochs, Epoch, Kind, Panel, Report, Scale};
@@ -101,8 +101,12 @@ fn stands_in(panel: &Panel, outcome: &Outcome, ground: &Ground) -> bool {
 /// The jobs of a panel.
 fn chosen<'a>(report: &Report, panel: &Panel, ground: &Ground<'a>) -> Result<Vec<&'a Outcome>, Error> {
     let points = &ground.points;
-    for axis in panel.filter.keys().chain(&panel.series).map(String::as_str) {
-        let known = points.iter().any(|outcome| ground.place_on(outcome, axis).is_some());
+    let stands = |axis: &str| points.iter().any(|outcome| ground.place_on(outcome, axis).is_some());
+    // Of several axes that are the lines together, one size may lack some.
+    let some = panel.series.len() > 1 && panel.series.iter().any(|axis| stands(axis));
+    let lines = panel.series.iter().filter(|_| !some);
+    for axis in panel.filter.keys().chain(lines).map(String::as_str) {
+        let known = stands(axis);
         if !points.is_empty() && axis != EXPERIMENT && !known {
             let known = ground.known().iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownAxis {
@@ -165,7 +169,8 @@ fn lines<'a>(
         let look = (panel.series == [TEACHING]).then(|| name.clone());
         Line { name: name.clone(), shown, look, place, members }
     };
-    places[panel.series.as_slice()].iter().enumerate().map(line).collect()
+    // A place where this panel has no job at all is no line of it.
+    places[panel.series.as_slice()].iter().enumerate().map(line).filter(|line| !line.members.is_empty()).collect()
 }
 
 /// A place on one axis or several, as a reader says it.
@@ -347,6 +352,13 @@ fn missing(report: &Report, outcome: &Outcome) -> String {
         State::Failed => "failed",
         State::Blocked => "blocked",
     };
+    // Done, and yet nothing that could be chosen by.
+    if let (Some(row), Some(select)) = (outcome.last(), report.select.as_ref().filter(|select| !select.over.is_empty()))
+        && select.by.of(row).is_none()
+    {
+        let what = format!("done, but without `{}`, which chooses among settings", select.by);
+        return format!("{} ({}): {what}", outcome.id, axes.join(", "));
+    }
     let reason = outcome.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     format!("{} ({}): {state}{reason}", outcome.id, axes.join(", "))
 }

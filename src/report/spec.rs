@@ -7,7 +7,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, Expected, Side};
 pub use panel::{Amount, AtEpochs, Columns, Horizontal, Kind, Panel, Scale};
@@ -44,6 +44,8 @@ pub struct Report {
     pub question: Option<String>,
     /// The line whose number stands for the report in lists; the last of the first panel where it is left out.
     pub headline: Option<String>,
+    /// The paper's line that stands beside it, where that has another name.
+    pub headline_paper: Option<String>,
     /// Panels side by side, 1 to 4; what fits where it is left out.
     pub columns: Option<u8>,
     /// How one of several settings is chosen; without it, a report that would have to choose is refused.
@@ -86,7 +88,7 @@ pub struct Known {
 }
 
 /// Choosing one of several settings by validation images.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Selection {
     /// Axes whose places are chosen among, separately for each line and duration.
@@ -100,7 +102,7 @@ pub struct Selection {
 }
 
 /// Which epoch of a run is reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Epoch {
     #[default]
@@ -120,7 +122,7 @@ pub enum Interval {
     Bootstrap,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Correction {
     /// Of Holm: no more than one report in twenty decides any claim falsely.
@@ -154,6 +156,17 @@ pub(super) fn read(source: &Source) -> Result<Report, Error> {
              as `validation.top1`",
             select.by
         )));
+    }
+    if let Some(axis) = report.over().iter().find(|axis| ["seed", "epochs"].contains(&axis.as_str())) {
+        return Err(malformed(format!(
+            "`select.over` names `{axis}`\nhint: choose among settings; seeds are averaged, and every length is shown"
+        )));
+    }
+    if let Some(level) =
+        report.papers.iter().chain(report.panels.iter().flat_map(|panel| &panel.papers)).find_map(|paper| paper.teacher)
+        && level <= 1.0
+    {
+        return Err(malformed(format!("`teacher = {level}` of `[[paper]]`: expected percent, such as 83.0")));
     }
     if let Some(columns) = report.columns.filter(|columns| !(1..=4).contains(columns)) {
         return Err(malformed(format!("`columns = {columns}`: expected 1 to 4")));
@@ -199,9 +212,10 @@ impl Report {
         self.select.as_ref().map(|select| select.epoch).unwrap_or_default()
     }
 
-    /// Its claims as a text that is the same for the same claims, however they are written.
+    /// Its claims, and all that decides about them, as a text that is the same however they are written.
     pub fn claims_text(&self) -> String {
-        serde_json::to_string(&self.claims).unwrap_or_default()
+        let decided_by = (&self.experiments.0, &self.select, self.correction, self.teacher_gate);
+        serde_json::to_string(&(&self.claims, decided_by)).unwrap_or_default()
     }
 
     /// Of the claims together with the experiment they are of.

@@ -37,6 +37,7 @@ pub struct Recorded {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Headline {
+    pub panel: String,
     pub value: String,
     pub series: String,
     pub epochs: u32,
@@ -56,6 +57,7 @@ pub struct Said {
     pub claim: String,
     pub found: Option<String>,
     pub verdict: String,
+    pub by_image: Option<String>,
 }
 
 pub fn summary(report: &Report, figure: &Figure, experiments: Vec<Recorded>, spent: &[Spent]) -> Summary {
@@ -67,6 +69,7 @@ pub fn summary(report: &Report, figure: &Figure, experiments: Vec<Recorded>, spe
         claim: verdict.claim.clone(),
         found: verdict.numbers(),
         verdict: verdict.outcome(),
+        by_image: verdict.by_image(),
     });
     Summary {
         title: figure.title.clone(),
@@ -92,10 +95,15 @@ fn headline(report: &Report, figure: &Figure) -> Option<Headline> {
     let mean = series.means.last()?;
     let same = |panel: &&Drawn| panel.published || std::ptr::eq(*panel, ours);
     let published = figure.panels.iter().filter(same).find_map(|panel| {
-        let line = panel.series.iter().find(|line| line.name == series.name || line.shown == series.shown)?;
-        line.published.last()
+        let other = report.headline_paper.as_deref();
+        let is_it = |line: &&super::numbers::Series| match other {
+            Some(other) => line.name == other || line.shown == other,
+            None => line.name == series.name || line.shown == series.shown,
+        };
+        panel.series.iter().find(is_it)?.published.last()
     });
     Some(Headline {
+        panel: ours.title.clone(),
         value: ours.value.to_string(),
         series: series.shown.clone(),
         epochs: mean.epochs,
@@ -120,7 +128,9 @@ pub fn index(all: &[(Report, Summary)]) -> String {
             None => ("–".to_owned(), "–".to_owned()),
             Some(headline) => {
                 let at = |epochs: u32| format!("{} epochs", super::grouped(u64::from(epochs)));
-                let ours = format!("{} ({}, {})", headline.text, headline.series, at(headline.epochs));
+                // `Test accuracy, CIFAR-10`: which of several it is.
+                let place = headline.panel.split_once(", ").map_or(String::new(), |(_, place)| format!("{place}: "));
+                let ours = format!("{} ({place}{}, {})", headline.text, headline.series, at(headline.epochs));
                 let paper = headline.paper.map(|paper| {
                     let at = headline.paper_epochs.map_or(String::new(), |epochs| format!(" ({})", at(epochs)));
                     format!("{:.2}{at}", 100.0 * paper)

@@ -21,7 +21,8 @@ mod side;
 use crate::job::JobId;
 use crate::store::Outcome;
 
-use super::spec::{Claim, Correction, Expected, Report};
+use super::footer::grouped;
+use super::spec::{Claim, Correction, Epoch, Expected, Report};
 use super::statistics::{self, ALPHA, Difference, Interval};
 use super::value::Value;
 use super::words::signed;
@@ -60,6 +61,8 @@ pub enum Ruling {
 pub struct Measured {
     pub left: f64,
     pub right: f64,
+    /// How long each side was trained; none where its runs differ in that.
+    pub epochs: [Option<u32>; 2],
     /// Seed by seed, or as two groups.
     pub paired: bool,
     pub difference: Difference,
@@ -87,20 +90,23 @@ pub fn verdicts(report: &Report, points: &[&Outcome]) -> Vec<Verdict> {
         .zip(&judged)
         .map(|(claim, judged)| evidence(claim, &judged.as_ref().ok()?.difference))
         .collect();
+    // What cannot be judged yet counts as a claim all the same: whoever judges early is not judged by less.
     let p: Vec<f64> = evidence
         .iter()
-        .flatten()
-        .map(|evidence| (2.0 * evidence.supports.min(evidence.contradicts)).min(1.0))
+        .map(|evidence| match evidence {
+            Some(evidence) => (2.0 * evidence.supports.min(evidence.contradicts)).min(1.0),
+            None => 1.0,
+        })
         .collect();
     let corrected = match report.correction {
         Correction::Holm => statistics::holm(&p),
         Correction::None => p.clone(),
     };
-    let mut corrected = p.into_iter().zip(corrected);
-    let claims = report.claims.iter().zip(judged).zip(evidence);
+    let corrected = p.into_iter().zip(corrected);
+    let claims = report.claims.iter().zip(judged).zip(evidence).zip(corrected);
     claims
-        .map(|((claim, judged), evidence)| {
-            let p = evidence.as_ref().and_then(|_| corrected.next());
+        .map(|(((claim, judged), evidence), corrected)| {
+            let p = evidence.as_ref().map(|_| corrected);
             let (measured, ruling) = match judged {
                 Err(ruling) => (None, ruling),
                 Ok(measured) => {
@@ -170,11 +176,18 @@ fn measured(report: &Report, claim: &Claim, points: &[&Outcome]) -> Result<Measu
     let [left, right] = side::sides(report, claim, points)?;
     side::refuse(report, claim, &left, &right)?;
     let mut measured = compared(claim.value, &left, &right).ok_or_else(|| {
-        Ruling::Refused("one seed a side (n = 1): a difference of two runs says nothing about the next two".to_owned())
+        let images = by_image(claim.value, &left, &right).filter(|_| report.epoch() == Epoch::Last);
+        let images = images.map_or(String::new(), |images| format!("; image by image, {}", images.told()));
+        Ruling::Refused(format!(
+            "one seed a side (n = 1): a difference of two runs says nothing about the next two{images}"
+        ))
     })?;
+    if claim.right.is_teacher() || report.epoch() == Epoch::Best {
+        // A teacher's answers are not kept image by image, nor a student's but those of its last epoch.
+        measured.images = None;
+    }
     if claim.right.is_teacher() {
-        // Its answers are not kept image by image.
-        (measured.images, measured.right_jobs) = (None, Vec::new());
+        measured.right_jobs = Vec::new();
     }
     Ok(measured)
 }
@@ -190,9 +203,15 @@ pub fn compared(value: Value, left: &Group, right: &Group) -> Option<Measured> {
     let (a, b) = (values(left), values(right));
     let difference = if paired { Difference::paired(&a, &b) } else { Difference::welch(&a, &b) }?;
     let jobs = |group: &Group| group.runs.values().map(|run| run.outcome.id.clone()).collect();
+    let epochs = |group: &Group| {
+        let mut lengths: Vec<u32> = group.runs.values().map(|run| run.outcome.job.epochs).collect();
+        lengths.dedup();
+        if let [one] = lengths[..] { Some(one) } else { None }
+    };
     Some(Measured {
         left: statistics::mean(&a)?,
         right: statistics::mean(&b)?,
+        epochs: [epochs(left), epochs(right)],
         paired,
         difference,
         interval: difference.interval(),
@@ -273,7 +292,13 @@ impl Measured {
             .map_or(String::new(), |Interval { low, high }| format!(", {} to {}", number(low), number(high)));
         let n =
             if self.paired { format!("{} pairs", self.difference.n) } else { format!("{} each", self.difference.n) };
-        format!("{}{unit}{interval} (n = {n})", number(self.difference.mean))
+        let of = |epochs: u32| grouped(u64::from(epochs));
+        let length = match self.epochs {
+            [Some(left), Some(right)] if left == right => format!(", {} epochs", of(left)),
+            [Some(left), Some(right)] => format!(", {} against {} epochs", of(left), of(right)),
+            _ => String::new(),
+        };
+        format!("{}{unit}{interval} (n = {n}{length})", number(self.difference.mean))
     }
 }
 

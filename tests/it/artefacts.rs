@@ -15,7 +15,7 @@ use distillery::store::{Outcome, Provenance, Rows, Store};
 
 use crate::report::picture::Picture;
 
-const REPORTS: [&str; 13] = [
+const REPORTS: [&str; 16] = [
     "fig1-duration",
     "fig3-consistency",
     "fig4-patience",
@@ -29,6 +29,9 @@ const REPORTS: [&str; 13] = [
     "table1-resolutions",
     "table2-literature",
     "table3-imagenet",
+    "table3-ensemble",
+    "table3-mobilenet",
+    "table4-small-sets",
 ];
 
 fn shipped(name: &str) -> Report {

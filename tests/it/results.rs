@@ -88,7 +88,7 @@ fn claims_are_written_down_before_the_runs_and_judged_after() {
 
     // By the median of three numbers everybody can add up.
     let compared = ok(place, &["compare", "learning-rate=1e-2 and epochs=2", "learning-rate=1e-3 and epochs=2"]);
-    assert!(compared.contains("learning-rate") && compared.contains("(n = 3 pairs)"), "{compared}");
+    assert!(compared.contains("learning-rate") && compared.contains("(n = 3 pairs, 2 epochs)"), "{compared}");
     assert!(compared.contains("image by image: "), "{compared}");
     let json: serde_json::Value = serde_json::from_str(&ok(
         place,
@@ -115,12 +115,24 @@ fn claims_are_written_down_before_the_runs_and_judged_after() {
 
     let error = refused(place, &["compare", "all", "epochs=2"]);
     assert!(error.contains("differ in `epochs`") && error.contains("hint: select more narrowly"), "{error}");
+    let error = refused(place, &["compare", "epochs=2", "epochs=2"]);
+    assert!(error.contains("both sides are the same jobs\nhint: "), "{error}");
     let error = refused(place, &["compare", "epochs=77", "epochs=2"]);
     assert!(error.contains("no job is `epochs=77`\nhint: "), "{error}");
     let error = refused(place, &["leaderboard", "rates", "--by", "validation.top2"]);
     assert!(error.contains("is no value"), "{error}");
     let error = refused(place, &["leaderboard", "rate"]);
-    assert!(error.contains("the store holds nothing of experiment `rate`\nhint: "), "{error}");
+    assert!(error.contains("there is no experiment `rate`\nhint: did you mean `rates`?"), "{error}");
+    let error = refused(place, &["leaderboard", "quickstart"]);
+    assert!(error.contains("the store holds nothing of experiment `quickstart`\nhint: "), "{error}");
+    // What decides about a claim belongs to it.
+    fs::write(
+        place.join("reports/which.toml"),
+        REPORT.replace("title = \"Which", "correction = \"none\"\n    title = \"Which"),
+    )
+    .unwrap();
+    ok(place, &["report", "which"]);
+    assert!(markdown().contains("does not say when these claims were written down"), "{}", markdown());
     let error = refused(place, &["report"]);
     assert!(error.contains("no report is named\nhint: "), "{error}");
 }

@@ -65,21 +65,42 @@ fn lengths([first, last]: [f64; 2], range: [f64; 2], frame: Frame) -> Axis {
     }
 }
 
-/// The ticks whose text fits: the ends, then from the left. Every tick keeps its line.
+/// The ticks whose text fits: both ends, and of those between as many as there is room for, evenly. Every tick keeps its
+/// line.
 pub fn readable(ticks: &[Tick], axis: Axis) -> Vec<(f64, &str)> {
-    let mut order: Vec<&Tick> = ticks.iter().collect();
-    if order.len() > 2 {
-        let last = order.remove(order.len() - 1);
-        order.insert(1, last);
-    }
-    let mut taken: Vec<(f64, f64)> = Vec::new();
-    let mut shown = Vec::new();
-    for tick in order {
-        let (at, half) = (axis.place(tick.value), font::width(&tick.text, TICK_SIZE, Weight::Regular) / 2.0 + 4.0);
-        if taken.iter().all(|&(from, to)| at + half <= from || at - half >= to) {
-            taken.push((at - half, at + half));
-            shown.push((at, tick.text.as_str()));
+    let placed: Vec<(f64, f64, &str)> = ticks
+        .iter()
+        .map(|tick| {
+            let half = font::width(&tick.text, TICK_SIZE, Weight::Regular) / 2.0 + 4.0;
+            (axis.place(tick.value), half, tick.text.as_str())
+        })
+        .collect();
+    let room = |a: usize, b: usize| (placed[b].0 - placed[b].1) - (placed[a].0 + placed[a].1);
+    let (Some(last), true) = (placed.len().checked_sub(1), placed.windows(2).all(|pair| pair[0].0 <= pair[1].0)) else {
+        return placed.iter().take(1).map(|&(at, _, text)| (at, text)).collect();
+    };
+    // Of every tick the best way to it from the first: how many are shown, and the tightest gap on the way.
+    let mut best: Vec<Option<(usize, f64, usize)>> = vec![None; placed.len()];
+    best[0] = Some((1, f64::INFINITY, 0));
+    for to in 1..placed.len() {
+        for from in 0..to {
+            let Some((count, gap, _)) = best[from].filter(|_| room(from, to) >= 0.0) else { continue };
+            let way = (count + 1, gap.min(room(from, to)), from);
+            if best[to].is_none_or(|known| (way.0, way.1) > (known.0, known.1)) {
+                best[to] = Some(way);
+            }
         }
     }
+    let mut shown = Vec::new();
+    // Ends that do not both fit: the first stands.
+    let mut at = if best[last].is_some() { last } else { 0 };
+    loop {
+        shown.push((placed[at].0, placed[at].2));
+        match best[at] {
+            Some((_, _, before)) if at > 0 => at = before,
+            _ => break,
+        }
+    }
+    shown.reverse();
     shown
 }

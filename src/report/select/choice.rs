@@ -15,6 +15,9 @@ use crate::store::Outcome;
 
 use super::place::place_on;
 
+/// Means that differ by less are equal: the order in which they were added up decides nothing.
+const TIE: f64 = 1e-12;
+
 /// Jobs of one line, by whether they were chosen.
 #[derive(Default)]
 pub struct Chosen<'a> {
@@ -62,7 +65,9 @@ fn choose_at<'a>(report: &Report, select: &Selection, epochs: u32, outcomes: &[&
     let complete: Vec<usize> = (0..settings.len()).filter(|&index| most > 0 && scores[index].len() == most).collect();
     let mean = |index: usize| statistics::mean(&scores[index]).unwrap_or(f64::NEG_INFINITY);
     // The first of equals.
-    let best = complete.iter().copied().reduce(|best, next| if mean(next) > mean(best) { next } else { best });
+    let best = complete.iter().copied().reduce(|best, next| if mean(next) > mean(best) + TIE { next } else { best });
+    let ties =
+        complete.iter().filter(|&&other| best.is_some_and(|best| (mean(other) - mean(best)).abs() <= TIE)).count();
     for (index, (setting, runs)) in settings.iter().enumerate() {
         if Some(index) != best {
             all.others.extend(runs);
@@ -76,7 +81,7 @@ fn choose_at<'a>(report: &Report, select: &Selection, epochs: u32, outcomes: &[&
         let setting = named.collect::<Vec<_>>().join(", ");
         let (settings, complete, score) = (settings.len(), complete.len(), sign * mean(index));
         all.chosen.extend(runs);
-        all.choices.push(Choice { epochs, setting, settings, complete, score });
+        all.choices.push(Choice { epochs, setting, settings, complete, ties: ties.saturating_sub(1), score });
     }
 }
 

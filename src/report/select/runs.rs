@@ -87,6 +87,10 @@ pub fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
     }
     levels.sort_by(|a, b| a.value.total_cmp(&b.value));
     levels.iter_mut().for_each(|level| level.jobs.sort());
+    if (2..=3).contains(&levels.len()) {
+        let names = apart(&levels, chosen);
+        levels.iter_mut().zip(names).for_each(|(level, name)| level.name = name);
+    }
     if levels.len() > 3 {
         // A line each would be a second figure behind the first one; the span is what a reader compares with.
         let (mut lowest, mut highest) = (levels.remove(0), levels.remove(levels.len() - 1));
@@ -95,4 +99,28 @@ pub fn references(value: Value, chosen: &[&Outcome]) -> Vec<Reference> {
         levels = vec![lowest, highest];
     }
     levels
+}
+
+/// Names that tell a few teachers apart: by what they see, by what they are, or by number.
+fn apart(levels: &[Reference], chosen: &[&Outcome]) -> Vec<String> {
+    let of = |tell: &dyn Fn(&Outcome) -> String| -> Option<Vec<String>> {
+        let names = levels.iter().map(|level| {
+            let outcome = chosen.iter().find(|outcome| level.jobs.contains(&outcome.id))?;
+            Some(tell(outcome))
+        });
+        let names: Vec<String> = names.collect::<Option<_>>()?;
+        let different: BTreeSet<&String> = names.iter().collect();
+        (different.len() == names.len()).then_some(names)
+    };
+    let joined = |parts: Vec<String>| parts.join(" + ");
+    let resolutions = |outcome: &Outcome| {
+        let sides = outcome.job.teachers().iter().map(|teacher| teacher.resolution.to_string());
+        format!("teacher, {} px", joined(sides.collect()))
+    };
+    let models = |outcome: &Outcome| {
+        let labels = outcome.job.teachers().iter().map(|teacher| teacher.source.model().label());
+        format!("teacher {}", joined(labels.collect()))
+    };
+    let numbered = || (1..=levels.len()).map(|number| format!("teacher {number}")).collect();
+    of(&resolutions).or_else(|| of(&models)).unwrap_or_else(numbered)
 }

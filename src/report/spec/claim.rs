@@ -31,8 +31,9 @@ pub struct Claim {
     pub smallest: f64,
 }
 
-/// Where a side's jobs stand; on the right also `{ teacher = "own" }`. `epochs` may be `longest`, `next-to-longest` or `shortest`, of the durations that both
-/// sides have where both say the same, else of its own.
+/// Where a side's jobs stand; on the right also `{ teacher = "own" }`. `epochs` may be `longest`, `next-to-longest`,
+/// `shortest`, or `best` (by validation images): in what both sides have in common, of the lengths that both have; in a
+/// side, of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side(pub BTreeMap<String, Place>);
 

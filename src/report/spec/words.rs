@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place(pub String);
 
+/// Between alternatives.
+const OR: &str = " | ";
+
 /// Only jobs at these places, and those that stand on no such axis.
 pub type Where = BTreeMap<String, Place>;
 
@@ -24,9 +27,14 @@ pub struct Axes(pub Vec<String>);
 impl Place {
     /// Equal as text, as numbers (`3e-4` is `0.0003`), as the same list or table however it is spaced, or as the kind of a
     /// choice with settings: `sgd` is `{ sgd = { momentum = 0.9 } }`.
+    ///
+    /// Places between ` | ` are alternatives: what stands for one thing has another name in each size.
     pub fn is(&self, text: &str) -> bool {
         if self.0 == text {
             return true;
+        }
+        if self.0.contains(OR) {
+            return self.0.split(OR).any(|place| Place(place.to_owned()).is(text));
         }
         let tight = |text: &str| text.split_whitespace().collect::<String>();
         let of_kind = |text: &str| {

@@ -37,7 +37,9 @@ impl Images {
                 signed(100.0 * interval.high, 1)
             )
         });
-        let p = self.p.map_or(String::new(), |p| format!(" (McNemar's p {p:.3})"));
+        let p = self.p.map_or(String::new(), |p| {
+            if p < 0.001 { " (McNemar's p < 0.001)".to_owned() } else { format!(" (McNemar's p {p:.3})") }
+        });
         format!("{interval}only left is right on {:.0}, only right on {:.0}{p}", self.only_left, self.only_right)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Which;
-use crate::report::select::{choose, row_of, stands_at};
+use crate::report::select::{choose, place_on, row_of, stands_at};
 use crate::report::spec::{Claim, Place, Report, Side};
 use crate::report::value::{Measure, Value};
 use crate::report::{statistics, words};
@@ -53,14 +53,21 @@ pub fn sides<'a>(report: &Report, claim: &Claim, points: &[&'a Outcome]) -> Resu
     let all = [&claim.left, &claim.right].map(|side| without_length(claim, side, points));
     let lengths = all.each_ref().map(|outcomes| outcomes.iter().map(|o| o.job.epochs).collect::<BTreeSet<u32>>());
     let asked = [&claim.left, &claim.right].map(|side| length(claim, side));
-    let alike = asked[0].is_some() && asked[0] == asked[1];
+    // A length that both have in common is one that both have; a side's own is its own.
+    let alike = claim.both.0.contains_key("epochs");
     let shared: BTreeSet<u32> = lengths[0].intersection(&lengths[1]).copied().collect();
+    for (side, outcomes) in [&claim.left, &claim.right].into_iter().zip(&all) {
+        if outcomes.is_empty() {
+            return Err(Ruling::NoData(nowhere(claim, side, points)));
+        }
+    }
     let mut groups = Vec::new();
     for ((outcomes, own), asked) in all.into_iter().zip(&lengths).zip(asked) {
         let lengths = if alike { &shared } else { own };
         let epochs = match asked.map(|place| place.0.as_str()) {
             None => None,
             Some("longest") => Some(lengths.last().copied().unwrap_or(0)),
+            Some("best") => best_length(report, &outcomes),
             Some("next-to-longest") => Some(lengths.iter().rev().nth(1).copied().unwrap_or(0)),
             Some("shortest") => Some(lengths.first().copied().unwrap_or(0)),
             Some(text) => Some(text.parse().unwrap_or(0)),
@@ -71,6 +78,21 @@ pub fn sides<'a>(report: &Report, claim: &Claim, points: &[&'a Outcome]) -> Resu
     }
     let right = groups.pop().unwrap_or_default();
     Ok([groups.pop().unwrap_or_default(), right])
+}
+
+/// The length whose runs are best on validation images, among those with as many finished runs as any; the first of equals.
+fn best_length(report: &Report, outcomes: &[&Outcome]) -> Option<u32> {
+    let by = Value::Evaluated(Which::Validation, Measure::Top1);
+    let mut lengths: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for outcome in choose(report, outcomes).chosen {
+        if let Some(value) = row_of(report, outcome).and_then(|row| by.of(row)) {
+            lengths.entry(outcome.job.epochs).or_default().push(value);
+        }
+    }
+    let most = lengths.values().map(Vec::len).max()?;
+    let means = lengths.iter().filter(|(_, values)| values.len() == most);
+    let means = means.filter_map(|(epochs, values)| Some((*epochs, statistics::mean(values)?)));
+    means.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(epochs, _)| epochs)
 }
 
 fn length<'a>(claim: &'a Claim, side: &'a Side) -> Option<&'a Place> {
@@ -85,9 +107,27 @@ fn without_length<'a>(claim: &Claim, side: &Side, points: &[&'a Outcome]) -> Vec
     points.iter().copied().filter(stands).filter(|outcome| seen.insert(&outcome.id)).collect()
 }
 
+/// At which of its places no job is, and where jobs are.
+fn nowhere(claim: &Claim, side: &Side, points: &[&Outcome]) -> String {
+    let places: Vec<_> = claim.places(side).filter(|(axis, _)| *axis != "epochs").collect();
+    let Some((axis, place)) =
+        places.iter().find(|(axis, place)| !points.iter().any(|outcome| stands_at(outcome, axis, place)))
+    else {
+        let all = places.iter().map(|(axis, place)| format!("`{axis} = {place}`")).collect::<Vec<_>>().join(", ");
+        return format!("no job stands at {all} together");
+    };
+    let mut known: Vec<String> = points.iter().filter_map(|outcome| place_on(outcome, axis)).collect();
+    known.sort();
+    known.dedup();
+    known.truncate(6);
+    let known = known.iter().map(|place| format!("`{place}`")).collect::<Vec<_>>().join(", ");
+    let hint = if known.is_empty() { format!("none stands on an axis `{axis}`") } else { format!("there are {known}") };
+    format!("no job stands at `{axis} = {place}`: {hint}")
+}
+
 fn group<'a>(report: &Report, claim: &Claim, outcomes: Vec<&'a Outcome>) -> Result<Group<'a>, Ruling> {
     if outcomes.is_empty() {
-        return Err(Ruling::NoData("no job of the experiment stands there".to_owned()));
+        return Err(Ruling::NoData("no job stands there".to_owned()));
     }
     let mut group = Group::default();
     for outcome in choose(report, &outcomes).chosen {
@@ -118,6 +158,10 @@ fn group<'a>(report: &Report, claim: &Claim, outcomes: Vec<&'a Outcome>) -> Resu
 
 /// What makes any difference of these sides meaningless.
 pub fn refuse(report: &Report, claim: &Claim, left: &Group, right: &Group) -> Result<(), Ruling> {
+    let jobs = |group: &Group| group.runs.values().map(|run| run.outcome.id.clone()).collect::<BTreeSet<_>>();
+    if !claim.right.is_teacher() && jobs(left) == jobs(right) {
+        return Err(Ruling::Refused("both sides are the same jobs".to_owned()));
+    }
     let refused = |reason: String| Err(Ruling::Refused(reason));
     let percent = |share: f64| format!("{:.1}\u{a0}%", 100.0 * share);
     if let Value::Evaluated(_, Measure::Top1) = claim.value {

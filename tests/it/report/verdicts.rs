@@ -66,7 +66,7 @@ fn a_claim_is_supported_contradicted_or_undecided() {
 fn the_numbers_of_a_verdict_are_those_of_a_paired_t_test() {
     // scipy 1.17: ttest_rel([.8412, .839, .8455], [.829, .8315, .8322]).
     let verdict = judge("", &[""], &two(&[0.8412, 0.839, 0.8455], &[0.829, 0.8315, 0.8322])).remove(0);
-    assert_eq!(verdict.numbers().unwrap(), "+1.1 points, +0.3 to +1.9 (n = 3 pairs)");
+    assert_eq!(verdict.numbers().unwrap(), "+1.1 points, +0.3 to +1.9 (n = 3 pairs, 10 epochs)");
     let measured = verdict.measured.unwrap();
     assert!((measured.p.unwrap() - 0.02516076472306447).abs() < 1e-6, "{measured:?}");
     assert!(measured.paired && measured.left_jobs.len() == 3);
@@ -217,4 +217,48 @@ fn malformed_claims_say_what_is_wrong() {
     assert!(fault("left = { a = 1 }\nright = { a = 2 }\nsmallest = -1.0").contains("0 or more"));
     assert!(fault("left = { seed = 1 }\nright = { seed = 2 }").contains("seeds are compared in pairs"));
     assert!(fault("left = { a = 1 }\nright = { a = 2 }\nexpect = \"more\"").contains("unknown variant `more`"));
+}
+
+#[test]
+fn claims_that_cannot_be_judged_yet_count_all_the_same() {
+    let runs = two(&[0.8412, 0.839, 0.8455], &[0.829, 0.8315, 0.8322]);
+    let with_one_missing = judge("", &["", "where = { epochs = 77 }"], &runs);
+    assert!(
+        matches!(with_one_missing[0].ruling, Ruling::Undecided { .. }),
+        "p of 0.025, of two claims: {with_one_missing:?}"
+    );
+}
+
+#[test]
+fn a_place_where_nobody_stands_is_named() {
+    let runs = two(&[0.85, 0.86], &[0.80, 0.82]);
+    let text = "experiment = \"e\"\ntitle = \"t\"\n[[panel]]\ntitle = \"p\"\n\
+                duration = { value = \"test.top1\", series = \"teaching\" }\n[[claim]]\nclaim = \"c\"\n\
+                left = { teaching = \"function-matching\" }\nright = { teaching = \"fixed/c\" }\n";
+    let told = reason(report::verdicts(&read(text).unwrap(), &runs).remove(0).ruling);
+    assert_eq!(told, "no job stands at `teaching = fixed/c`: there are `fixed/cc`, `function-matching`");
+    let either = text.replace("fixed/c\"", "fixed/c | fixed/cc\"");
+    assert!(report::verdicts(&read(&either).unwrap(), &runs).remove(0).measured.is_some(), "one of two names");
+    let same = text.replace("fixed/c\"", "function-matching | x\"");
+    assert_eq!(reason(report::verdicts(&read(&same).unwrap(), &runs).remove(0).ruling), "both sides are the same jobs");
+}
+
+/// A length that both have in common, and one that is a side's own.
+#[test]
+fn lengths_of_both_and_of_each() {
+    let mut runs = grid(3);
+    runs.retain(|outcome| outcome.job.teaching_name() != "fixed/cc" || outcome.job.epochs < 100);
+    let found = |more: &str, left: &str, right: &str| {
+        let text = format!(
+            "experiment = \"e\"\ntitle = \"t\"\n[[panel]]\ntitle = \"p\"\n\
+             duration = {{ value = \"test.top1\", series = \"teaching\" }}\n[[claim]]\nclaim = \"c\"\n{more}\n\
+             left = {{ teaching = \"function-matching\"{left} }}\nright = {{ teaching = \"fixed/cc\"{right} }}\n"
+        );
+        report::verdicts(&read(&text).unwrap(), &runs).remove(0).measured.unwrap().epochs
+    };
+    assert_eq!(found("where = { epochs = \"longest\" }", "", ""), [Some(30), Some(30)]);
+    let own = ", epochs = \"longest\"";
+    assert_eq!(found("", own, own), [Some(100), Some(30)]);
+    let best = ", epochs = \"best\"";
+    assert_eq!(found("", best, best), [Some(100), Some(30)], "the longest are the best of those made up");
 }
