@@ -181,7 +181,11 @@ fn claims(html: &mut String, report: &Report, verdicts: &[Verdict]) {
             text(rest),
         );
     }
-    let _ = writeln!(html, "</tbody></table></div>\n<p class=\"quiet\">{}</p>", text(&markdown::rule(report)));
+    let _ = writeln!(
+        html,
+        "</tbody></table></div>\n<p class=\"quiet\">{}</p>",
+        text(&markdown::rule(report, verdicts.len()))
+    );
 }
 
 /// `0.031`, `< 0.001`

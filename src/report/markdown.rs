@@ -28,7 +28,7 @@ pub fn markdown(report: &Report, figure: &Figure) -> String {
         });
         let rows: Vec<Vec<String>> = rows.collect();
         text.push_str(&set(&header, &rows, false));
-        text.push_str(&format!("\n{}\n", rule(report)));
+        text.push_str(&format!("\n{}\n", rule(report, figure.verdicts.len())));
     }
     for panel in &figure.panels {
         let table = table::of_panel(panel);
@@ -64,10 +64,10 @@ pub fn row(verdict: &Verdict) -> [String; 5] {
 }
 
 /// How verdicts come about, in a sentence.
-pub fn rule(report: &Report) -> String {
+pub fn rule(report: &Report, claims: usize) -> String {
     let correction = match report.correction {
-        super::spec::Correction::Holm if report.claims.len() > 1 => {
-            format!(", corrected for {} claims (Holm)", report.claims.len())
+        super::spec::Correction::Holm if claims > 1 => {
+            format!(", corrected for {claims} claims (Holm)")
         }
         _ => String::new(),
     };

@@ -16,7 +16,7 @@ use crate::job::JobId;
 use crate::store::{Outcome, State};
 
 pub use choice::{choose, row_of};
-pub use place::{Ground, place_on, stands_at};
+pub use place::{Ground, place_on, places_of, stands_at};
 
 use super::numbers::{Across, Drawn, Figure, Run, Series};
 use super::spec::{AtEpochs, Epoch, Kind, Panel, Report, Scale};

@@ -22,10 +22,11 @@ use crate::job::JobId;
 use crate::store::Outcome;
 
 use super::footer::grouped;
-use super::spec::{Claim, Correction, Epoch, Expected, Report};
+use super::select::places_of;
+use super::spec::{Claim, Correction, Epoch, Expected, Place, Report};
 use super::statistics::{self, ALPHA, Difference, Interval};
 use super::value::Value;
-use super::words::signed;
+use super::words::{shown, signed};
 
 pub use images::{Images, by_image};
 pub use side::{Group, Run};
@@ -82,14 +83,10 @@ struct Evidence {
 }
 
 pub fn verdicts(report: &Report, points: &[&Outcome]) -> Vec<Verdict> {
-    let judged: Vec<Result<Measured, Ruling>> =
-        report.claims.iter().map(|claim| measured(report, claim, points)).collect();
-    let evidence: Vec<Option<Evidence>> = report
-        .claims
-        .iter()
-        .zip(&judged)
-        .map(|(claim, judged)| evidence(claim, &judged.as_ref().ok()?.difference))
-        .collect();
+    let claims: Vec<Claim> = report.claims.iter().flat_map(|claim| faceted(report, claim, points)).collect();
+    let judged: Vec<Result<Measured, Ruling>> = claims.iter().map(|claim| measured(report, claim, points)).collect();
+    let evidence: Vec<Option<Evidence>> =
+        claims.iter().zip(&judged).map(|(claim, judged)| evidence(claim, &judged.as_ref().ok()?.difference)).collect();
     // What cannot be judged yet counts as a claim all the same: whoever judges early is not judged by less.
     let p: Vec<f64> = evidence
         .iter()
@@ -103,7 +100,7 @@ pub fn verdicts(report: &Report, points: &[&Outcome]) -> Vec<Verdict> {
         Correction::None => p.clone(),
     };
     let corrected = p.into_iter().zip(corrected);
-    let claims = report.claims.iter().zip(judged).zip(evidence).zip(corrected);
+    let claims = claims.iter().zip(judged).zip(evidence).zip(corrected);
     claims
         .map(|(((claim, judged), evidence), corrected)| {
             let p = evidence.as_ref().map(|_| corrected);
@@ -125,6 +122,22 @@ pub fn verdicts(report: &Report, points: &[&Outcome]) -> Vec<Verdict> {
             }
         })
         .collect()
+}
+
+/// A claim for each place of its facet; itself where it has none, or jobs are all at one place.
+fn faceted(report: &Report, claim: &Claim, points: &[&Outcome]) -> Vec<Claim> {
+    let Some(axis) = &claim.facet else { return vec![claim.clone()] };
+    let places = places_of(points, axis);
+    if places.len() < 2 {
+        return vec![claim.clone()];
+    }
+    let at = |place: String| {
+        let name = report.name_of(axis, &place).map_or_else(|| shown(axis, &place), str::to_owned);
+        let mut own = Claim { claim: format!("{name}: {}", claim.claim), facet: None, ..claim.clone() };
+        own.both.0.insert(axis.clone(), Place(place));
+        own
+    };
+    places.into_iter().map(at).collect()
 }
 
 /// `p` before and after the correction.

@@ -174,3 +174,77 @@ fn all_artefacts_are_drawn_from_the_papers_numbers() {
     let markdown = std::fs::read_to_string(out.join("fig1-duration-paper.md")).unwrap();
     assert_eq!(markdown.matches("not decided (one seed a side").count(), 7, "{markdown}");
 }
+
+/// A report must fit its experiments in every size, though it is looked at in one.
+#[test]
+fn reports_fit_every_size() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let stems = |folder: &str| -> Vec<String> {
+        let paths = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let toml = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        toml.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    let mut drawn = 0;
+    for size in ["small", "box", "paper"] {
+        let mut all: std::collections::BTreeMap<String, Vec<Outcome>> = Default::default();
+        for experiment in stems("experiments") {
+            let text = std::fs::read_to_string(root.join(format!("experiments/{experiment}.toml"))).unwrap();
+            if !text.contains(&format!("[sizes.{size}.base]")) {
+                continue;
+            }
+            let source = grid::Source { name: format!("{experiment}.toml"), text, folder: None };
+            let read = grid::read(&source, &[format!("size={size}")], &Nominal::default()).unwrap();
+            let outcomes = read.jobs.iter().enumerate().map(|(index, cell)| {
+                let mut outcome = Outcome {
+                    id: cell.id.clone(),
+                    job: (*cell.job).clone(),
+                    axes: cell.axes.clone(),
+                    state: distillery::store::State::Done,
+                    message: None,
+                    epochs: Vec::new(),
+                    seconds: 1.0,
+                    teachers: Vec::new(),
+                    flags: Default::default(),
+                };
+                let row = last_row(&outcome, 0.5 + 0.0001 * (index % 97) as f64);
+                outcome.epochs.push(row);
+                outcome
+            });
+            all.insert(experiment, outcomes.collect());
+        }
+        for name in stems("reports") {
+            let report = shipped(&name);
+            let several = report.experiments.0.len() > 1;
+            let mut outcomes: Vec<Outcome> = Vec::new();
+            for experiment in &report.experiments.0 {
+                for outcome in all.get(experiment).into_iter().flatten() {
+                    let mut outcome = outcome.clone();
+                    if several {
+                        outcome.axes.insert("experiment".to_owned(), experiment.clone());
+                    }
+                    outcomes.push(outcome);
+                }
+            }
+            if outcomes.is_empty() {
+                continue;
+            }
+            match report::svg(&report, &outcomes, report::Theme::Light) {
+                Ok(svg) => {
+                    Picture::of(&svg).assert_tidy(&format!("{name}, {size}"));
+                    drawn += 1;
+                }
+                // Of a data set that this size does not have.
+                Err(report::Error::Empty(_)) => {
+                    assert!(name.starts_with("fig1") || name.starts_with("fig9"), "{name}, {size}")
+                }
+                Err(error) => panic!("{name}, {size}: {error}"),
+            }
+            for verdict in report::verdicts(&report, &outcomes) {
+                if let report::Ruling::Refused(reason) = &verdict.ruling {
+                    assert!(!reason.contains("differ in"), "{name}, {size}: {}: {reason}", verdict.claim);
+                }
+            }
+        }
+    }
+    assert!(drawn > 55, "{drawn}");
+}

@@ -74,6 +74,18 @@ pub fn stands_at(outcome: &Outcome, axis: &str, place: &Place) -> bool {
     }
 }
 
+/// Every place that jobs stand at on an axis, or are; in the order of the jobs.
+pub fn places_of(points: &[&Outcome], axis: &str) -> Vec<String> {
+    let mut places: Vec<String> = Vec::new();
+    for outcome in points {
+        let place = place_on(outcome, axis).or_else(|| attribute(&outcome.job, axis));
+        if let Some(place) = place.filter(|place| !places.contains(place)) {
+            places.push(place);
+        }
+    }
+    places
+}
+
 /// What a job is, in the word that an experiment has for it.
 fn attribute(job: &Job, axis: &str) -> Option<String> {
     Some(match axis {

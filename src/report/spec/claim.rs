@@ -21,6 +21,9 @@ pub struct Claim {
     pub value: Value,
     pub left: Side,
     pub right: Side,
+    /// An axis at each of whose places it is claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facet: Option<String>,
     /// What both sides have in common.
     #[serde(default, rename = "where")]
     pub both: Side,
