@@ -62,11 +62,18 @@ pub fn sentences(report: &Report, panels: &[Drawn], asked: usize, missing: usize
         Interval::T => "95\u{a0}% t intervals of the mean",
         Interval::Bootstrap => "95\u{a0}% bootstrap intervals of the mean",
     };
+    // Nothing is drawn where all is text.
+    let tables = panels.iter().all(|panel| matches!(panel.across, Across::Table(_)));
     if let Some((fewest, most)) = extremes(&finals) {
         let seeds = seeds(fewest, most);
         sentences.push(match (fewest, most) {
             (1, 1) => format!("{epoch}, {seeds}: no interval can be given."),
+            (2, 2) if tables => format!("{epoch}, mean of {seeds}, with the two runs."),
             (2, 2) => format!("{epoch}, mean of {seeds}; dots are the two runs."),
+            (_, 3..) if tables => format!(
+                "{epoch}, mean of {seeds}; ± is half of a {}, from 3 seeds on.",
+                kind.replace("intervals", "interval")
+            ),
             (3.., _) => format!("{epoch}, mean of {seeds}; bands and bars are {kind}."),
             (_, 3..) => {
                 let kind = kind.replace(" of the mean", "");
@@ -120,12 +127,14 @@ fn chosen(report: &Report, panels: &[Drawn]) -> Option<String> {
         .filter(|axis| choices.iter().any(|choice| choice.setting.contains(axis)))
         .collect();
     let most = choices.iter().map(|choice| choice.settings).max()?;
+    let tables = panels.iter().all(|panel| matches!(panel.across, Across::Table(_)));
     let partial = choices.iter().any(|choice| choice.complete < choice.settings);
     Some(format!(
-        "Of {} ({}) the best by {} is shown, for each line and length; the others are faint.{}",
+        "Of {} ({}) the best by {} is shown, for each line and length{}.{}",
         counted(most, "setting"),
         varied.join(", "),
         select.by,
+        if tables { "" } else { "; the others are faint" },
         if partial { " Settings with fewer finished runs than others took no part." } else { "" },
     ))
 }
