@@ -98,7 +98,14 @@ fn figures_answer_and_tables_sort_in_a_browser() {
     std::fs::write(&file, page(&claimed(), &grid(3)).replace("</body>", PROBE)).unwrap();
     for (size, what) in [("1280,900", "a desk"), ("390,800", "a phone")] {
         let output = Command::new(&browser)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=2000"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--dump-dom",
+                "--virtual-time-budget=2000",
+            ])
             .arg(format!("--window-size={size}"))
             .arg(format!("--user-data-dir={}", place.path().join(what).display()))
             .arg(format!("file://{}", file.display()))
