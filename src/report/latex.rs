@@ -34,6 +34,9 @@ fn escaped(text: &str) -> String {
             '\\' => safe.push_str("\\textbackslash{}"),
             '~' => safe.push_str("\\textasciitilde{}"),
             '^' => safe.push_str("\\textasciicircum{}"),
+            '<' => safe.push_str("\\textless{}"),
+            '>' => safe.push_str("\\textgreater{}"),
+            '|' => safe.push_str("\\textbar{}"),
             '±' => safe.push_str("$\\pm$"),
             '→' => safe.push_str("$\\to$"),
             '\u{2212}' => safe.push_str("$-$"),
@@ -53,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_latex_reads_as_commands_is_escaped() {
-        assert_eq!(escaped("82.8 ± 0.1 (n=3) & 5_%"), "82.8 $\\pm$ 0.1 (n=3) \\& 5\\_\\%");
+        assert_eq!(escaped("82.8 ± 0.1 (n=3) & 5_% <"), "82.8 $\\pm$ 0.1 (n=3) \\& 5\\_\\% \\textless{}");
         let table = Table {
             title: "T (a, %)".into(),
             header: vec!["x".into(), "1 epoch".into()],

@@ -10,7 +10,7 @@ use super::verdict::Verdict;
 const MOST_MISSING: usize = 60;
 
 pub fn markdown(report: &Report, figure: &Figure) -> String {
-    let mut text = format!("# {}\n\n", figure.title);
+    let mut text = format!("# {}\n\n", plain(&figure.title));
     if let Some(question) = &report.question {
         let of = report.reproduces.as_ref().map_or(String::new(), |what| format!(" ({what} of arXiv 2106.05237)"));
         text.push_str(&format!("{question}{of}\n\n"));
@@ -94,14 +94,21 @@ pub fn registered(report: &Report) -> String {
 fn choices(panel: &Drawn) -> String {
     let all = panel.series.iter().flat_map(|series| series.choices.iter().map(move |choice| (series, choice)));
     let lines: Vec<String> = all
-        .map(|(series, choice)| format!("- {}, {} epochs: {}\n", series.shown, choice.epochs, choice.told()))
+        .map(|(series, choice)| {
+            format!("- {}, {} epochs: {}\n", plain(&series.shown), choice.epochs, plain(&choice.told()))
+        })
         .collect();
     if lines.is_empty() { String::new() } else { format!("\nChosen on validation images:\n\n{}", lines.concat()) }
 }
 
+/// Names may look like tags.
+fn plain(text: &str) -> String {
+    text.replace('<', "&lt;")
+}
+
 fn set(header: &[String], rows: &[Vec<String>], numbers: bool) -> String {
     let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let cells: Vec<String> = cells.iter().map(|cell| plain(cell).replace('|', "\\|")).collect();
         format!("| {} |\n", cells.join(" | "))
     };
     let align = if numbers { "|---:" } else { "|---" };
