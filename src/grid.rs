@@ -365,6 +365,11 @@ pub fn sized(stem: &str, size: Option<&str>) -> String {
     size.map_or_else(|| stem.to_owned(), |size| format!("{stem}-{size}"))
 }
 
+/// The experiment's own name, of whatever size the store calls it.
+pub fn without_size(name: &str) -> &str {
+    SIZES.iter().find_map(|size| name.strip_suffix(size)?.strip_suffix('-')).unwrap_or(name)
+}
+
 fn stem(name: &str) -> String {
     Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

@@ -35,6 +35,7 @@ mod look;
 mod outcome;
 mod pages;
 mod query;
+mod rates;
 mod read;
 mod record;
 mod standing;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Usage, complain, print, print_json, shipped, table};
 use crate::cli;
 use crate::folder::Folder;
-use crate::grid::{SIZES, sized};
+use crate::grid::{SIZES, sized, without_size};
 use crate::report::{self, Recorded, Report, Source, Summary, Theme};
 use crate::store::{Outcome, Registered, Rows, Spent, Store};
 
@@ -102,7 +102,7 @@ async fn page(store: &Store, sources: &[Source], arguments: &cli::Report, out: &
         let with = size.as_ref().map_or(String::new(), |size| format!(" size={size}"));
         let runs = report.experiments.0.iter().filter(|experiment| !report.known.absent.contains(experiment));
         let run = runs.map(|experiment| format!("distillery run {experiment}{with}"));
-        let stem = SIZES.iter().find_map(|size| report.name.strip_suffix(&format!("-{size}"))).unwrap_or(&report.name);
+        let stem = without_size(&report.name);
         sections.push(report::Told {
             report,
             outcomes,
@@ -159,15 +159,11 @@ async fn named(store: &Store, names: &[String], arguments: &cli::Report) -> Resu
 async fn all(store: &Store) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = Vec::new();
     for experiment in store.experiments().await? {
-        let stem = SIZES
-            .iter()
-            .find_map(|size| experiment.name.strip_suffix(&format!("-{size}")))
-            .unwrap_or(&experiment.name)
-            .to_owned();
-        let mut own = shipped::reports_of(&stem);
+        let stem = without_size(&experiment.name);
+        let mut own = shipped::reports_of(stem);
         if own.is_empty() {
             let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
-            own.push(shipped::plain_report(&stem, experiment.title.as_deref().unwrap_or(&stem), &outcomes));
+            own.push(shipped::plain_report(stem, experiment.title.as_deref().unwrap_or(stem), &outcomes));
         }
         sources.extend(own);
     }

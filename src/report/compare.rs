@@ -8,7 +8,7 @@ use crate::store::Outcome;
 use super::Value;
 use super::spec;
 use super::statistics::{self, Interval};
-use super::verdict::{Group, Measured, Run, compared};
+use super::verdict::{Group, Measured, compared};
 
 /// Axes that do not tell settings apart.
 const NOT_A_SETTING: [&str; 2] = ["seed", "experiment"];
@@ -100,26 +100,15 @@ pub fn ranking(by: Value, value: Value, outcomes: &[Outcome]) -> Vec<Ranked> {
 }
 
 fn group<'a>(value: Value, outcomes: &[&'a Outcome], side: &'static str) -> Result<Group<'a>, Error> {
-    let mut group = Group::default();
     let mut seen = BTreeSet::new();
-    for outcome in outcomes.iter().filter(|outcome| seen.insert(&outcome.id)) {
-        let Some(row) = outcome.last() else { continue };
-        let Some(number) = value.of(row) else { continue };
-        let images = row.evaluations.iter().find(|evaluation| Some(evaluation.split) == value.split());
-        let images = images.map_or(0, |evaluation| evaluation.images);
-        if let Some(other) = group.runs.insert(outcome.job.seed, Run { value: number, images, outcome }) {
-            let (a, b) = (places(other.outcome), places(outcome));
-            let axes: BTreeSet<&String> =
-                a.keys().chain(b.keys()).filter(|axis| a.get(*axis) != b.get(*axis)).collect();
-            let axes = axes.into_iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
-            return Err(Error::Mixed {
-                side,
-                one: other.outcome.id.clone(),
-                other: outcome.id.clone(),
-                axes: if axes.is_empty() { "what no axis tells".to_owned() } else { axes },
-            });
-        }
-    }
+    let once = outcomes.iter().copied().filter(|outcome| seen.insert(&outcome.id));
+    let group = Group::gather(value, once, Outcome::last).map_err(|[one, other]| {
+        let (a, b) = (places(one), places(other));
+        let axes: BTreeSet<&String> = a.keys().chain(b.keys()).filter(|axis| a.get(*axis) != b.get(*axis)).collect();
+        let axes = axes.into_iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
+        let axes = if axes.is_empty() { "what no axis tells".to_owned() } else { axes };
+        Error::Mixed { side, one: one.id.clone(), other: other.id.clone(), axes }
+    })?;
     if group.runs.is_empty() {
         return Err(Error::Nothing { side, value, jobs: outcomes.len() });
     }

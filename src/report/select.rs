@@ -176,10 +176,7 @@ fn lines<'a>(
 /// A place on one axis or several, as a reader says it.
 pub(super) fn shown(report: &Report, axes: &[String], name: &str) -> String {
     let parts = name.split(BETWEEN).zip(axes);
-    let said = parts.map(|(place, axis)| match report.name_of(axis, place) {
-        Some(name) => name.to_owned(),
-        None => words::shown(axis, place),
-    });
+    let said = parts.map(|(place, axis)| report.shown(axis, place));
     said.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(BETWEEN)
 }
 

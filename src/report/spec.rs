@@ -234,6 +234,11 @@ impl Report {
         papers.iter().filter(|paper| paper.value == panel.value).collect()
     }
 
+    /// A place on an axis as a reader says it: by its name here, or in plain words.
+    pub fn shown(&self, axis: &str, place: &str) -> String {
+        self.name_of(axis, place).map_or_else(|| super::words::shown(axis, place), str::to_owned)
+    }
+
     /// What a place on an axis is called here.
     pub fn name_of(&self, axis: &str, place: &str) -> Option<&str> {
         let names = self.names.get(axis)?;

@@ -26,10 +26,10 @@ use super::select::places_of;
 use super::spec::{Claim, Correction, Epoch, Expected, Place, Report};
 use super::statistics::{self, ALPHA, Difference, Interval};
 use super::value::Value;
-use super::words::{shown, signed};
+use super::words::signed;
 
 pub use images::{Images, by_image};
-pub use side::{Group, Run};
+pub use side::Group;
 
 /// A claim and what became of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ fn faceted(report: &Report, claim: &Claim, points: &[&Outcome]) -> Vec<Claim> {
         return vec![claim.clone()];
     }
     let at = |place: String| {
-        let name = report.name_of(axis, &place).map_or_else(|| shown(axis, &place), str::to_owned);
+        let name = report.shown(axis, &place);
         let mut own = Claim { claim: format!("{name}: {}", claim.claim), facet: None, ..claim.clone() };
         own.both.0.insert(axis.clone(), Place(place));
         own

@@ -7,6 +7,7 @@ use crate::report::numbers::Drawn;
 use crate::report::table;
 use crate::report::theme::{Inks, Look, TEACHER_DASH, Theme};
 
+use super::plot::HALF_CAPITAL;
 use super::ruler::readable;
 use super::{Frame, TICK_SIZE, look};
 
@@ -16,7 +17,6 @@ const NAME_LIMIT: f64 = 170.0;
 const GAP: f64 = 12.0;
 const ROW_PADDING: f64 = 10.0;
 const BAR: f64 = 14.0;
-const HALF_CAPITAL: f64 = 0.36;
 /// A line of words for each level, above the bars.
 const LEVEL_LINE: f64 = 18.0;
 

@@ -22,7 +22,7 @@ const TICK_GAP: f64 = 9.0;
 /// From the plot's sides to the first and last duration, and from the end of curves: room for marks and leaders.
 pub const SIDE: f64 = 11.0;
 /// From half an x-height and a bit to the baseline: centres letters on a line.
-const HALF_CAPITAL: f64 = 0.36;
+pub const HALF_CAPITAL: f64 = 0.36;
 const LINE: f64 = 2.2;
 const MARK: f64 = 3.7;
 const RUN: f64 = 2.8;

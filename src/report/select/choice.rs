@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::event::Epoch as Row;
 use crate::report::numbers::Choice;
 use crate::report::spec::{Epoch, Report, Selection};
-use crate::report::{statistics, words};
+use crate::report::statistics;
 use crate::store::Outcome;
 
 use super::place::place_on;
@@ -75,7 +75,7 @@ fn choose_at<'a>(report: &Report, select: &Selection, epochs: u32, outcomes: &[&
         }
         let named = select.over.iter().zip(setting).filter_map(|(axis, place)| {
             let place = place.as_ref()?;
-            let shown = report.name_of(axis, place).map_or_else(|| words::shown(axis, place), str::to_owned);
+            let shown = report.shown(axis, place);
             Some(format!("{axis} {shown}"))
         });
         let setting = named.collect::<Vec<_>>().join(", ");

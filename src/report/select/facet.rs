@@ -1,7 +1,6 @@
 //! Panels that are repeated for each place of an axis.
 
 use crate::report::spec::{AtEpochs, Kind, Panel, Place, Report};
-use crate::report::words;
 
 use super::place::{EPOCHS, Ground};
 use super::{sort_places, stands_in};
@@ -23,7 +22,7 @@ pub fn faceted(report: &Report, panel: &Panel, ground: &Ground) -> Vec<Panel> {
     let several = places.len() > 1;
     let of_place = |place: String| {
         let mut own = Panel { facet: None, ..panel.clone() };
-        let shown = report.name_of(axis, &place).map_or_else(|| words::shown(axis, &place), str::to_owned);
+        let shown = report.shown(axis, &place);
         if several {
             let shown = if axis == EPOCHS { format!("{shown} epochs") } else { shown };
             own.title = format!("{}, {shown}", panel.title);

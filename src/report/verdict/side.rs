@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::Which;
+use crate::event::{Epoch, Which};
 use crate::report::select::{choose, place_on, row_of, stands_at};
 use crate::report::spec::{Claim, Place, Report, Side};
 use crate::report::value::{Measure, Value};
@@ -25,7 +25,29 @@ pub struct Run<'a> {
     pub outcome: &'a Outcome,
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
+    /// Of each job the number in the row that is reported; jobs without one are left out.
+    ///
+    /// # Errors
+    /// Two jobs of one seed: they differ in more than that.
+    pub fn gather(
+        value: Value,
+        outcomes: impl IntoIterator<Item = &'a Outcome>,
+        row: impl Fn(&'a Outcome) -> Option<&'a Epoch>,
+    ) -> Result<Group<'a>, [&'a Outcome; 2]> {
+        let mut group = Group::default();
+        for outcome in outcomes {
+            let Some(row) = row(outcome) else { continue };
+            let Some(number) = value.of(row) else { continue };
+            let measured = row.evaluations.iter().find(|evaluation| Some(evaluation.split) == value.split());
+            let images = measured.map_or(0, |evaluation| evaluation.images);
+            if let Some(other) = group.runs.insert(outcome.job.seed, Run { value: number, images, outcome }) {
+                return Err([other.outcome, outcome]);
+            }
+        }
+        Ok(group)
+    }
+
     fn mean(&self) -> f64 {
         let values: Vec<f64> = self.runs.values().map(|run| run.value).collect();
         statistics::mean(&values).unwrap_or(f64::NAN)
@@ -129,23 +151,14 @@ fn group<'a>(report: &Report, claim: &Claim, outcomes: Vec<&'a Outcome>) -> Resu
     if outcomes.is_empty() {
         return Err(Ruling::NoData("no job stands there".to_owned()));
     }
-    let mut group = Group::default();
-    for outcome in choose(report, &outcomes).chosen {
-        let Some(row) = row_of(report, outcome) else { continue };
-        let Some(value) = claim.value.of(row) else { continue };
-        let images = row.evaluations.iter().find(|evaluation| Some(evaluation.split) == claim.value.split());
-        let images = images.map_or(0, |evaluation| evaluation.images);
-        if let Some(other) = group.runs.insert(outcome.job.seed, Run { value, images, outcome }) {
-            let axes: BTreeSet<&String> = other.outcome.axes.keys().chain(outcome.axes.keys()).collect();
-            let differ = axes.into_iter().filter(|axis| other.outcome.axes.get(*axis) != outcome.axes.get(*axis));
-            let differ = differ.map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
-            return Err(Ruling::Refused(format!(
-                "jobs {:.8} and {:.8} of one side and seed differ in {differ}",
-                other.outcome.id.as_str(),
-                outcome.id.as_str()
-            )));
-        }
-    }
+    let chosen = choose(report, &outcomes).chosen;
+    let group = Group::gather(claim.value, chosen, |outcome| row_of(report, outcome)).map_err(|[one, other]| {
+        let axes: BTreeSet<&String> = one.axes.keys().chain(other.axes.keys()).collect();
+        let differ = axes.into_iter().filter(|axis| one.axes.get(*axis) != other.axes.get(*axis));
+        let differ = differ.map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ");
+        let (one, other) = (one.id.as_str(), other.id.as_str());
+        Ruling::Refused(format!("jobs {one:.8} and {other:.8} of one side and seed differ in {differ}"))
+    })?;
     if group.runs.is_empty() {
         let jobs = words::counted(outcomes.len(), "job");
         return Err(Ruling::NoData(format!("none of {jobs} of one side has its final value yet")));
