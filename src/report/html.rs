@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::canvas::{Page, Spot};
 use super::numbers::Figure;
 use super::spec::Report;
-use super::summary::Recorded;
+use super::summary::{Recorded, device_seconds};
 use super::table::{self, Table};
 use super::theme::Theme;
 use super::verdict::Verdict;
@@ -237,6 +237,14 @@ fn origin(html: &mut String, told: &Told, figure: &Figure) {
         let header = ["device", "threads", "program", "jobs", "hours", "when"].map(str::to_owned).to_vec();
         sorted(html, &Table { title: String::new(), header, rows: rows.collect() }, false);
     }
+    let rows = told.outcomes.iter().filter_map(|outcome| outcome.last());
+    let flops: f64 = rows.map(|row| row.student_flops + row.teacher_flops).sum();
+    let unit = if told.spent.iter().any(|spent| spent.device.starts_with("cuda")) { "GPU" } else { "core" };
+    let _ = writeln!(
+        html,
+        "<p>What it cost: {} {unit}-hours; {flops:.1e} FLOPs, were every student to ask its teacher alone.</p>",
+        hours(device_seconds(told.spent)),
+    );
     let _ = writeln!(html, "<p>To get them again:</p>\n<pre>{}</pre>", text(&told.commands.join("\n")),);
     jobs(html, told.outcomes);
     let csv = table::csv(figure);

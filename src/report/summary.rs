@@ -64,7 +64,6 @@ pub fn summary(report: &Report, figure: &Figure, experiments: Vec<Recorded>, spe
     let mut devices: Vec<String> = spent.iter().map(|spent| spent.device.clone()).collect();
     devices.sort();
     devices.dedup();
-    let threads = |spent: &Spent| if spent.device == "cpu" { f64::from(spent.threads.unwrap_or(1)) } else { 1.0 };
     let said = figure.verdicts.iter().map(|verdict| Said {
         claim: verdict.claim.clone(),
         found: verdict.numbers(),
@@ -77,10 +76,16 @@ pub fn summary(report: &Report, figure: &Figure, experiments: Vec<Recorded>, spe
         jobs: figure.jobs,
         missing: figure.missing.len(),
         devices,
-        seconds: spent.iter().map(|spent| spent.seconds * threads(spent)).sum::<f64>().round(),
+        seconds: device_seconds(spent).round(),
         headline: headline(report, figure),
         verdicts: said.collect(),
     }
+}
+
+/// Of one thread, or of one GPU.
+pub fn device_seconds(spent: &[Spent]) -> f64 {
+    let threads = |spent: &Spent| if spent.device == "cpu" { f64::from(spent.threads.unwrap_or(1)) } else { 1.0 };
+    spent.iter().map(|spent| spent.seconds * threads(spent)).sum()
 }
 
 fn headline(report: &Report, figure: &Figure) -> Option<Headline> {

@@ -45,6 +45,7 @@ fn the_page_needs_nothing_else_and_says_where_its_numbers_come_from() {
         "<td>cuda:0</td><td>4</td><td>0.1.0 (abcdef)</td><td>45</td><td>1.50</td><td>2026-11-25 to 2026-11-26</td>",
         "distillery run made-up\ndistillery report made-up --html",
         "<span class=\"verdict supported\">supported</span>",
+        "What it cost: 1.50 GPU-hours; ",
         "prefers-color-scheme: dark",
         "download=\"made-up.csv\"",
         grid(3)[0].id.as_str(),
