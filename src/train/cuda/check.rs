@@ -45,6 +45,12 @@ impl Row {
         };
         Row { op: op.into(), precision, error, bound, ok: error < bound }
     }
+
+    /// With a bound of `share` of the usual one, and not below what is `known` of the numbers: how far they move by roundings.
+    fn within(self, share: f64, known: f64) -> Row {
+        let bound = (share * self.bound).max(known);
+        Row { bound, ok: self.error < bound, ..self }
+    }
 }
 
 /// Compares everything.
@@ -83,6 +89,14 @@ struct Case {
 fn some(count: usize, index: u64) -> Vec<f64> {
     let mut stream = Stream::new(99, Purpose::Init, index);
     (0..count).map(|_| stream.between(-1.0, 1.0)).collect()
+}
+
+/// What half of a last bit of every weight is, relative to `change`: a GPU multiplies and subtracts with one rounding where
+/// the CPU has two, and where steps are small against weights that is most of what their changes differ by.
+fn resolution(weights: &[f32], change: &[f64]) -> f64 {
+    let norm = |squares: f64| squares.sqrt();
+    let weights = norm(weights.iter().map(|w| f64::from(*w).powi(2)).sum());
+    f64::from(f32::EPSILON) / 2.0 * weights / norm(change.iter().map(|x| x * x).sum())
 }
 
 /// As the element type holds them.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
-use super::{Machine, Row, distance, some};
+use super::{Machine, Row, distance, resolution, some};
 use crate::job::{
     Adagrad, Adam, Clip, Decay, Graft, Input, Job, Model, Muon, Optimizer, Positions, Precision, Rmsprop, Shampoo, Vit,
 };
@@ -42,18 +42,17 @@ pub(super) fn directions(machine: &Rc<Machine>) -> Result<Vec<Row>> {
         ("muon of 2 iterations", Optimizer::Muon(few), Decay::Schedule, 1),
     ] {
         let case = Case::new(machine, optimizer, decay, heads)?;
-        let mut row =
-            |what: &str, error| rows.push(Row::new(format!("direction of {name}: {what}"), Number::F32, error));
+        let row = |what: &str, error| Row::new(format!("direction of {name}: {what}"), Number::F32, error);
         let begin = State::new(&optimizer, &case.layout);
         let found = case.follow(machine, &begin, STEPS).with_context(|| format!("`{name}`"))?;
-        row("changes", found.changes);
-        row("state", found.state);
+        rows.push(row("changes", found.changes).within(1.0, 4.0 * found.resolution));
+        rows.push(row("state", found.state));
         if heads == 1 {
-            row("from a checkpoint", case.resume(machine)?);
-            row("of a step that is not finite", case.fail(machine)?);
+            rows.push(row("from a checkpoint", case.resume(machine)?));
+            rows.push(row("of a step that is not finite", case.fail(machine)?));
             // Whose matrices but the head have no gradient at first.
             let case = Case { start: case.zero_head(), ..case };
-            row("from a head at zero", case.follow(machine, &begin, 2)?.worst());
+            rows.push(row("from a head at zero", case.follow(machine, &begin, 2)?.worst()));
         }
     }
     // Statistics that have no root: it stays what it was, or is not a number.
@@ -81,6 +80,8 @@ struct Found {
     changes: f64,
     /// The largest of all vectors'.
     state: f64,
+    /// How far the changes of a step move when the last bits of the weights do.
+    resolution: f64,
 }
 
 impl Found {
@@ -154,7 +155,13 @@ impl Case {
         }
         let found = self.saved(&trained)?;
         let change = |to: &[f32]| to.iter().zip(&self.start).map(|(a, b)| a - b).collect::<Vec<_>>();
-        Ok(Found { changes: between(&change(&found.0), &change(&weights)), state: apart(&found.1, &state) })
+        let expected = change(&weights);
+        let wide: Vec<f64> = expected.iter().map(|x| f64::from(*x)).collect();
+        Ok(Found {
+            changes: between(&change(&found.0), &expected),
+            state: apart(&found.1, &state),
+            resolution: resolution(&weights, &wide),
+        })
     }
 
     /// Whose steps are the same when state and weights were saved between them.

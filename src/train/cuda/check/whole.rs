@@ -7,7 +7,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
-use super::{Machine, Row, distance, rounded, some};
+use super::{Machine, Row, distance, resolution, rounded, some};
 use crate::job::{
     Adam, BitResnet, BitResnetSmall, CifarResnet, Clip, Graft, Input, Job, MobilenetSize, MobilenetV3, Model, Muon,
     Norm, Normalization, Optimizer, Pool, Positions, Precision, Rmsprop, Sgd, Shampoo, Vit,
@@ -78,14 +78,12 @@ pub(super) fn networks(machine: &Rc<Machine>, number: Number) -> Result<Vec<Row>
         let directed = matches!(job.optimizer, Optimizer::Shampoo(_) | Optimizer::Muon(_));
         let of_changes = if directed { 10.0 * share } else { share };
         let bounded = |what: &str, error: f64, known: f64, share: f64| {
-            let row = Row::new(format!("{name}: {what}"), number, error);
-            let bound = (share * row.bound).max(slack * known);
-            Row { bound, ok: error < bound, ..row }
+            Row::new(format!("{name}: {what}"), number, error).within(share, slack * known)
         };
         let whole = |what: &str, error: f64, known: f64| bounded(what, error, known, of_changes);
         rows.push(Row::new(format!("{name}: loss"), number, found.loss));
         rows.push(bounded("gradient", found.gradient, found.known, share));
-        rows.push(whole(&format!("change in {STEPS} steps"), found.change, found.known));
+        rows.push(whole(&format!("change in {STEPS} steps"), found.change, found.known.max(found.resolution)));
         rows.push(whole("answers", found.answers, found.answers_known));
         rows.extend(found.running.map(|running| whole("running statistics", running, 0.0)));
     }
@@ -111,6 +109,8 @@ struct Found {
     running: Option<f64>,
     /// How far the oracle's own gradient moves by roundings.
     known: f64,
+    /// How far what a step changes moves when the last bits of the weights do.
+    resolution: f64,
     /// The same of its answers.
     answers_known: f64,
 }
@@ -186,6 +186,7 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
         places.map(|place| f64::from(to[place]) - f64::from(start[place])).collect::<Vec<_>>()
     };
     let runs = |place: usize| running.iter().any(|range| range.contains(&place));
+    let learns = |place: usize| !runs(place);
     let changed = |which: &dyn Fn(usize) -> bool| distance(&change(&after, which), &change(&weights, which));
     let own = wide(&after);
     engine.load(&own);
@@ -196,7 +197,8 @@ fn compare(machine: &Rc<Machine>, job: &Job, number: Number) -> Result<Found> {
     Ok(Found {
         loss: distance(&[found_loss], &[expected_loss]),
         gradient: distance(&wide(&found_gradient), &expected_gradient),
-        change: changed(&|place| !runs(place)),
+        change: changed(&learns),
+        resolution: resolution(&weights, &change(&weights, &learns)),
         answers: distance(&found_answers, &answers),
         running: (!running.is_empty()).then(|| changed(&runs)),
         answers_known,
