@@ -119,9 +119,9 @@ fn version() -> String {
 async fn store_checks(folder: &Folder) -> Vec<Check> {
     let store = match Store::open_read_only(&folder.store()).await {
         Ok(store) => store,
-        Err(store::Error::Missing { path }) => {
+        Err(store::Error::Missing { location }) => {
             return vec![
-                Check::ok("store", format!("none yet at `{}`; `distillery run` makes it", path.display())),
+                Check::ok("store", format!("none yet at `{location}`; `distillery run` makes it")),
                 clock(None),
             ];
         }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
 
+use super::database::{Connection, sql};
 use super::lease::{Mark, clock};
-use super::{Error, Store, Taken, begin, big};
+use super::{Error, Store, Taken, big};
 use crate::event::Failure;
 use crate::event::now_ms;
 use crate::job::{JobId, short_hash};
@@ -105,8 +105,8 @@ impl Store {
         lease: Duration,
         dead: &HashMap<JobId, Mark>,
     ) -> Result<Vec<Claim>, Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
         let lease_until = now + big(lease.as_millis() as u64);
         let mut claims = Vec::with_capacity(jobs.len());
@@ -121,8 +121,8 @@ impl Store {
     /// Ends an attempt in the worker's stead. An attempt that ended already stays as it is.
     pub async fn end_attempt(&self, job: &JobId, attempt: u32, ending: &Ending) -> Result<Taken, Error> {
         let now = now_ms();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let newest = newest_attempt(&mut transaction, job).await?;
         match newest {
             None => return Ok(Taken::Unknown),
@@ -147,19 +147,17 @@ impl Store {
     /// Writes down that jobs cannot start. Jobs that are done or running meanwhile stay as they are.
     pub async fn block(&self, blocks: &[Block]) -> Result<(), Error> {
         let now = now_ms();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         for Block { job, by, message } in blocks {
-            let changed = sqlx::query(
-                "UPDATE jobs SET state = 'blocked', message = $1, blocked_by = $2
-                 WHERE id = $3 AND state NOT IN ('done', 'running')",
-            )
+            let changed = sql("UPDATE jobs SET state = 'blocked', message = $1, blocked_by = $2
+                 WHERE id = $3 AND state NOT IN ('done', 'running')")
             .bind(message)
             .bind(by.as_str())
             .bind(job.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-            if changed.rows_affected() > 0 {
+            if changed > 0 {
                 let text = serde_json::json!({ "by": by, "message": message }).to_string();
                 note(&mut transaction, job, None, now, "blocked", &text).await?;
             }
@@ -170,18 +168,17 @@ impl Store {
 
     /// Makes those of `jobs` that are blocked open again: their needs will be tried anew.
     pub async fn unblock(&self, jobs: &[JobId]) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let blocked: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM jobs WHERE state = 'blocked'").fetch_all(&mut *connection).await?;
+        let mut connection = self.connection().await?;
+        let blocked: Vec<String> = sql("SELECT id FROM jobs WHERE state = 'blocked'").column(&mut connection).await?;
         if blocked.is_empty() {
             return Ok(());
         }
         let blocked: std::collections::BTreeSet<String> = blocked.into_iter().collect();
-        let mut transaction = begin(&mut connection).await?;
+        let mut transaction = connection.begin().await?;
         for job in jobs.iter().filter(|job| blocked.contains(job.as_str())) {
-            sqlx::query("UPDATE jobs SET state = 'open', message = NULL, blocked_by = NULL WHERE id = $1")
+            sql("UPDATE jobs SET state = 'open', message = NULL, blocked_by = NULL WHERE id = $1")
                 .bind(job.as_str())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
         }
         transaction.commit().await?;
@@ -190,12 +187,12 @@ impl Store {
 
     /// Jobs whose result is gone from the folder: they are to be done again. Their rows stay, and are met again.
     pub async fn reopen(&self, jobs: &[JobId]) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         for job in jobs {
-            sqlx::query("UPDATE jobs SET state = 'open' WHERE id = $1 AND state = 'done'")
+            sql("UPDATE jobs SET state = 'open' WHERE id = $1 AND state = 'done'")
                 .bind(job.as_str())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
         }
         transaction.commit().await?;
@@ -205,35 +202,32 @@ impl Store {
 
 /// The lease is a condition of the one statement that takes it: who comes second changes nothing.
 async fn begin_one(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     job: &JobId,
     cohort: &CohortId,
     provenance: &Provenance,
     (now, lease_until): (i64, i64),
     dead: Option<Mark>,
 ) -> Result<Claim, Error> {
-    let row = sqlx::query(
-        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
+    let row =
+        sql("UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
              lease_until_ms = $3, retry_at_ms = NULL
          WHERE id = $1 AND state <> 'done' AND wish IS NULL
              AND (state <> 'running' OR owner IS NULL OR owner = $2
                   OR attempt = $4 AND COALESCE(lease_until_ms, -1) = $5)
              AND (retry_at_ms IS NULL OR retry_at_ms <= $6 OR owner = $2)
-         RETURNING attempt",
-    )
-    .bind(job.as_str())
-    .bind(&provenance.owner)
-    .bind(lease_until)
-    .bind(dead.map(|(attempt, _)| i64::from(attempt)))
-    .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
-    .bind(now)
-    .fetch_optional(&mut *connection)
-    .await?;
+         RETURNING attempt")
+        .bind(job.as_str())
+        .bind(&provenance.owner)
+        .bind(lease_until)
+        .bind(dead.map(|(attempt, _)| i64::from(attempt)))
+        .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
+        .bind(now)
+        .fetch_optional(connection)
+        .await?;
     let Some(row) = row else {
-        let row = sqlx::query("SELECT state, wish FROM jobs WHERE id = $1")
-            .bind(job.as_str())
-            .fetch_optional(connection)
-            .await?;
+        let row =
+            sql("SELECT state, wish FROM jobs WHERE id = $1").bind(job.as_str()).fetch_optional(connection).await?;
         let Some(row) = row else { return Ok(Claim::Unknown) };
         let (state, wish): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
         return Ok(match (state, wish) {
@@ -243,19 +237,15 @@ async fn begin_one(
         });
     };
     let attempt: i64 = row.try_get(0)?;
-    sqlx::query(
-        "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'a newer attempt was begun'
-         WHERE job = $2 AND ended_ms IS NULL",
-    )
+    sql("UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'a newer attempt was begun'
+         WHERE job = $2 AND ended_ms IS NULL")
     .bind(now)
     .bind(job.as_str())
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    sqlx::query(
-        "INSERT INTO attempts (job, attempt, owner, cohort, host, pid, device, threads, version, binary_sha256,
+    sql("INSERT INTO attempts (job, attempt, owner, cohort, host, pid, device, threads, version, binary_sha256,
              git_commit, command, started_ms, expected_seconds)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
     .bind(job.as_str())
     .bind(attempt)
     .bind(&provenance.owner)
@@ -270,23 +260,20 @@ async fn begin_one(
     .bind(&provenance.command)
     .bind(now)
     .bind(provenance.expected_ms.map(|expected| expected as f64 / 1e3))
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
     Ok(Claim::Begun(u32::try_from(attempt).unwrap_or(u32::MAX)))
 }
 
 /// None for a job that is not recorded, 0 before its first attempt.
-pub(super) async fn newest_attempt(connection: &mut SqliteConnection, job: &JobId) -> Result<Option<u32>, Error> {
-    let newest: Option<i64> = sqlx::query_scalar("SELECT attempt FROM jobs WHERE id = $1")
-        .bind(job.as_str())
-        .fetch_optional(connection)
-        .await?;
+pub(super) async fn newest_attempt(connection: &mut Connection<'_>, job: &JobId) -> Result<Option<u32>, Error> {
+    let newest: Option<i64> = sql("SELECT attempt FROM jobs WHERE id = $1").bind(job.as_str()).cell(connection).await?;
     Ok(newest.map(|newest| u32::try_from(newest).unwrap_or(u32::MAX)))
 }
 
 /// Ends the job's newest attempt, unless it is ended. Whether it did.
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     job: &JobId,
     attempt: u32,
     at_ms: i64,
@@ -296,22 +283,20 @@ pub(super) async fn end(
         Ending::Stopped { message } => ("stopped", "interrupted", None, message),
         Ending::Failed { class, message } => ("failed", "failed", Some(class.name()), message),
     };
-    let changed = sqlx::query(
-        "UPDATE attempts SET ended_ms = $1, outcome = $2, failure = $3, message = $4
-         WHERE job = $5 AND attempt = $6 AND ended_ms IS NULL",
-    )
+    let changed = sql("UPDATE attempts SET ended_ms = $1, outcome = $2, failure = $3, message = $4
+         WHERE job = $5 AND attempt = $6 AND ended_ms IS NULL")
     .bind(at_ms)
     .bind(outcome)
     .bind(class)
     .bind(message)
     .bind(job.as_str())
     .bind(i64::from(attempt))
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if changed.rows_affected() == 0 {
+    if changed == 0 {
         return Ok(false);
     }
-    sqlx::query(
+    sql(
         // Why a person, or halving, wanted it ended stays.
         "UPDATE jobs SET state = $1, owner = NULL, lease_until_ms = NULL,
              message = COALESCE($2, CASE WHEN wish = 'cancel' THEN message END)
@@ -327,7 +312,7 @@ pub(super) async fn end(
 
 /// Appends to the events, once: the id is the hash of all there is to the event. Whether it was new.
 pub(super) async fn note(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     job: &JobId,
     attempt: Option<u32>,
     at_ms: i64,
@@ -335,10 +320,8 @@ pub(super) async fn note(
     text: &str,
 ) -> Result<bool, Error> {
     let id = short_hash("distillery event 1\n", &format!("{job}\n{attempt:?}\n{at_ms}\n{kind}\n{text}"));
-    let inserted = sqlx::query(
-        "INSERT INTO events (id, at_ms, job, attempt, kind, text) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (id) DO NOTHING",
-    )
+    let inserted = sql("INSERT INTO events (id, at_ms, job, attempt, kind, text) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (id) DO NOTHING")
     .bind(id)
     .bind(at_ms)
     .bind(job.as_str())
@@ -347,5 +330,5 @@ pub(super) async fn note(
     .bind(text)
     .execute(connection)
     .await?;
-    Ok(inserted.rows_affected() > 0)
+    Ok(inserted > 0)
 }

@@ -3,9 +3,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use sqlx::Row;
-
-use super::{Error, Store, begin};
+use super::database::sql;
+use super::{Error, Store};
 use crate::event::now_ms;
 
 /// When claims were first written down, and how far the experiment had run by then.
@@ -50,21 +49,19 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn record_claims(&self, experiment: &str, report: &str, hash: &str, text: &str) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        sqlx::query(
-            "INSERT INTO claims (experiment, report, hash, text, recorded_ms, begun, jobs)
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
+        sql("INSERT INTO claims (experiment, report, hash, text, recorded_ms, begun, jobs)
              SELECT $1, $2, $3, $4, $5, sum(CASE WHEN j.attempt > 0 THEN 1 ELSE 0 END), count(*)
              FROM experiment_jobs e JOIN jobs j ON j.id = e.job WHERE e.experiment = $1 AND e.needed = 0
              HAVING count(*) > 0
-             ON CONFLICT DO NOTHING",
-        )
+             ON CONFLICT DO NOTHING")
         .bind(experiment)
         .bind(report)
         .bind(hash)
         .bind(text)
         .bind(now_ms())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
@@ -75,15 +72,13 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn spent(&self, experiment: &str) -> Result<Vec<Spent>, Error> {
-        let rows = sqlx::query(
-            "SELECT coalesce(a.device, ''), a.threads, coalesce(a.version, ''), coalesce(a.git_commit, ''),
+        let rows = sql("SELECT coalesce(a.device, ''), a.threads, coalesce(a.version, ''), coalesce(a.git_commit, ''),
                  count(DISTINCT a.job), min(a.started_ms), max(coalesce(a.ended_ms, a.started_ms)),
                  sum((SELECT sum(r.seconds) FROM epochs r WHERE r.job = a.job AND r.attempt = a.attempt))
              FROM experiment_jobs e JOIN attempts a ON a.job = e.job WHERE e.experiment = $1
-             GROUP BY 1, 2, 3, 4 ORDER BY 6",
-        )
+             GROUP BY 1, 2, 3, 4 ORDER BY 6")
         .bind(experiment)
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
         let spent = rows.iter().map(|row| {
             let (version, commit): (String, String) = (row.try_get(2)?, row.try_get(3)?);
@@ -92,8 +87,8 @@ impl Store {
                 device: row.try_get(0)?,
                 threads: threads.and_then(|threads| u32::try_from(threads).ok()),
                 version: if commit.is_empty() { version } else { format!("{version} ({commit:.10})") },
-                jobs: u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0),
-                seconds: row.try_get::<Option<f64>, _>(7)?.unwrap_or(0.0),
+                jobs: u64::try_from(row.try_get::<i64>(4)?).unwrap_or(0),
+                seconds: row.try_get::<Option<f64>>(7)?.unwrap_or(0.0),
                 days: [day(row.try_get(5)?), day(row.try_get(6)?)],
             })
         });
@@ -105,16 +100,15 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn registered(&self, experiment: &str, report: &str, hash: &str) -> Result<Option<Registered>, Error> {
-        let row = sqlx::query(
-            "SELECT recorded_ms, begun, jobs FROM claims WHERE experiment = $1 AND report = $2 AND hash = $3",
-        )
-        .bind(experiment)
-        .bind(report)
-        .bind(hash)
-        .fetch_optional(&mut *self.connection().await)
-        .await?;
+        let row =
+            sql("SELECT recorded_ms, begun, jobs FROM claims WHERE experiment = $1 AND report = $2 AND hash = $3")
+                .bind(experiment)
+                .bind(report)
+                .bind(hash)
+                .fetch_optional(&mut self.connection().await?)
+                .await?;
         row.map(|row| {
-            let count = |column: usize| Ok::<u64, Error>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
+            let count = |column: usize| Ok::<u64, Error>(u64::try_from(row.try_get::<i64>(column)?).unwrap_or(0));
             Ok(Registered { recorded_ms: row.try_get(0)?, begun: count(1)?, jobs: count(2)? })
         })
         .transpose()

@@ -1,8 +1,6 @@
 //! One number of each epoch, for who draws thousands of curves: whole rows would take a minute and gigabytes.
 
-use futures_util::TryStreamExt;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
-
+use super::database::{Connection, Row, Sql};
 use super::pages::Stretch;
 use super::read::{Positions, small};
 use super::{Error, Outcome};
@@ -10,29 +8,31 @@ use crate::event::{Epoch, Evaluation, Which};
 
 /// One number of each evaluation on a split, for epochs before the last.
 pub(super) async fn read_column(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     split: Which,
     column: &'static str,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT r.job, r.epoch, r.");
-    query.push(column).push(" FROM experiment_jobs e JOIN evaluations r ON r.job = e.job AND r.split = ");
-    query.push_bind(split.name()).push(" WHERE e.experiment = ").push_bind(stretch.experiment);
-    query.push(" AND e.ordinal >= ").push_bind(stretch.places.start).push(" AND e.ordinal < ");
-    query.push_bind(stretch.places.end).push(" AND e.needed = 0");
     // In whatever order they come: along the keys, that is a job after the other. Sorting a million rows takes longer than
     // reading them.
-    let mut rows = query.build().fetch(connection);
+    let query = Sql::made(format!(
+        "SELECT r.job, r.epoch, r.{column} FROM experiment_jobs e JOIN evaluations r ON r.job = e.job AND r.split = $1
+         WHERE e.experiment = $2 AND e.ordinal >= $3 AND e.ordinal < $4 AND e.needed = 0"
+    ))
+    .bind(split.name())
+    .bind(stretch.experiment)
+    .bind(stretch.places.start)
+    .bind(stretch.places.end);
     let (mut job, mut at) = (String::new(), None);
-    while let Some(row) = rows.try_next().await? {
+    let take = |row: Row| -> Result<(), Error> {
         let id: &str = row.try_get(0)?;
         if id != job {
             id.clone_into(&mut job);
             at = positions.get(id).copied();
         }
-        let Some(outcome) = at.map(|at| &mut outcomes[at]) else { continue };
+        let Some(outcome) = at.map(|at| &mut outcomes[at]) else { return Ok(()) };
         let (epoch, number): (u32, Option<f64>) = (small(&row, 1)?, row.try_get(2)?);
         let place = match outcome.epochs.binary_search_by_key(&epoch, |row| row.epoch) {
             Ok(place) => place,
@@ -51,8 +51,9 @@ pub(super) async fn read_column(
             }
         };
         set(evaluation, column, number);
-    }
-    Ok(())
+        Ok(())
+    };
+    query.each(connection, take).await
 }
 
 /// The row of an epoch of which nothing was asked but evaluations.

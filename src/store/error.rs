@@ -1,49 +1,67 @@
 //! What can go wrong with a store, said so that a person knows what to do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+
+use super::Location;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("there is no store at `{}`\nhint: `distillery run NAME` makes one; `--folder` names another place", path.display())]
-    Missing { path: PathBuf },
+    #[error("there is no store at `{location}`\nhint: `distillery run NAME` makes one; `--folder` names another place")]
+    Missing { location: Location },
+    #[error("`{location}` is not a database\nhint: move it away, or name another folder with `--folder`")]
+    NotADatabase { location: Location },
     #[error(
-        "`{}` is not a database\nhint: move it away, or name another folder with `--folder`",
-        path.display()
+        "the store `{location}` is damaged\nhint: move it away; `distillery run NAME` makes it anew from what the workers wrote down"
     )]
-    NotADatabase { path: PathBuf },
+    Damaged { location: Location },
     #[error(
-        "the store `{}` is damaged\nhint: move it away; `distillery run NAME` makes it anew from what the workers wrote down",
-        path.display()
+        "the store `{location}` was written by a newer distillery\nhint: use that version, or another {}",
+        other(location)
     )]
-    Damaged { path: PathBuf },
-    #[error("the store `{}` was written by a newer distillery\nhint: use that version, or another folder", path.display())]
-    Newer { path: PathBuf },
+    Newer { location: Location },
     #[error(
-        "the store `{}` was written by an older distillery\nhint: `distillery run NAME` brings it up to date",
-        path.display()
+        "the store `{location}` was written by an older distillery\nhint: `distillery run NAME` brings it up to date"
     )]
-    Older { path: PathBuf },
+    Older { location: Location },
+    #[error("the store `{location}` has no tables yet\nhint: `distillery run NAME` makes them")]
+    Empty { location: Location },
     #[error(
-        "the store `{}` was made by another build: its migration {version} differs\nhint: use another folder; results in the old one stay readable with the build that made it",
-        path.display()
+        "the store `{location}` was made by another build: its migration {version} differs\nhint: use another {}; results in the old one stay readable with the build that made it",
+        other(location)
     )]
-    Changed { path: PathBuf, version: i64 },
+    Changed { location: Location, version: i64 },
     #[error(
-        "the store `{}` is locked by another process\nhint: is a second `distillery`, or an SQL shell with an open transaction, at work on it?",
-        path.display()
+        "the store `{location}` is locked by another process\nhint: is a second `distillery`, or an SQL shell with an open transaction, at work on it?"
     )]
-    Locked { path: PathBuf },
-    #[error("cannot open the store `{}`", path.display())]
-    Open { path: PathBuf, source: sqlx::Error },
+    Locked { location: Location },
+    #[error("cannot open the store `{location}`")]
+    Open { location: Location, source: sqlx::Error },
+    #[error(
+        "no PostgreSQL server answers at `{location}`: {why}\nhint: is it up, does it listen for other hosts, and are host and port right?"
+    )]
+    NoServer { location: Location, why: String },
+    #[error(
+        "the PostgreSQL server at `{location}` does not let us in: {why}\nhint: a line `host:port:database:user:password` in `~/.pgpass`, or in the file that PGPASSFILE names, is asked for the password; only its owner may read it (chmod 600)"
+    )]
+    Login { location: Location, why: String },
+    #[error(
+        "the PostgreSQL server at `{location}` has no such database: {why}\nhint: `createdb NAME` makes one, by who may do so there"
+    )]
+    NoDatabase { location: Location, why: String },
+    #[error("`{url}` is no place for a store: {why}\nhint: `postgres://USER@HOST:5432/DATABASE`, or a path to a file")]
+    Url { url: String, why: String },
     #[error("cannot make the folder `{}`", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error("job `{job}` cannot be started: {why}")]
     NotStartable { job: String, why: &'static str },
     #[error("the query was refused: {why}\nhint: {hint}")]
     Refused { why: String, hint: &'static str },
-    #[error("the query failed: {message}\nhint: `SELECT sql FROM sqlite_master` lists tables and columns")]
-    Query { message: String },
+    #[error("the query failed: {message}\nhint: {hint}")]
+    Query { message: String, hint: &'static str },
     #[error("the store holds something this version cannot read: {what}")]
     Unreadable { what: String, source: Option<serde_json::Error> },
     #[error("the store failed{}", advice(.0))]
@@ -57,27 +75,69 @@ impl Error {
         passing(error)
     }
 
-    pub(super) fn opening(path: &Path, source: sqlx::Error) -> Error {
-        let path = path.to_owned();
+    pub(super) fn opening(location: &Location, source: sqlx::Error) -> Error {
+        let location = location.clone();
         match sqlite_code(&source) {
             // SQLITE_BUSY and SQLITE_LOCKED
-            Some(5 | 6) => Error::Locked { path },
+            Some(5 | 6) => return Error::Locked { location },
             // SQLITE_CORRUPT
-            Some(11) => Error::Damaged { path },
+            Some(11) => return Error::Damaged { location },
             // SQLITE_NOTADB
-            Some(26) => Error::NotADatabase { path },
-            _ => Error::Open { path, source },
+            Some(26) => return Error::NotADatabase { location },
+            _ => {}
+        }
+        let why = source.as_database_error().map_or_else(|| source.to_string(), |error| error.message().to_owned());
+        match state(&source) {
+            // Of no such role, a wrong password, or a host that may not.
+            Some("28000" | "28P01") => Error::Login { location, why },
+            Some("3D000") => Error::NoDatabase { location, why },
+            // undefined_table
+            Some("42P01") => Error::Empty { location },
+            Some("55P03") => Error::Locked { location },
+            _ => match source {
+                sqlx::Error::Io(error) => Error::NoServer { location, why: error.to_string() },
+                source => Error::Open { location, source },
+            },
         }
     }
 }
 
+/// What else may be used.
+fn other(location: &Location) -> &'static str {
+    match location {
+        Location::Sqlite(_) => "folder",
+        Location::Postgres(_) => "database",
+    }
+}
+
 fn passing(error: &sqlx::Error) -> Option<&'static str> {
-    match sqlite_code(error)? {
-        // SQLITE_BUSY and SQLITE_LOCKED
-        5 | 6 => Some("somebody else has locked the store"),
-        // SQLITE_FULL
-        13 => Some("there is no room on the store's disk"),
-        _ => None,
+    if let Some(state) = state(error) {
+        return match state {
+            "40001" | "40P01" | "55P03" => Some("somebody else has locked the store"),
+            // disk_full
+            "53100" => Some("there is no room on the store's disk"),
+            // too_many_connections
+            "53300" => Some("the store's server has too many connections"),
+            // query_canceled, by our own time-out
+            "57014" => Some("the store's server is too busy"),
+            // idle_in_transaction_session_timeout and connection exceptions
+            "25P03" => Some("the connection to the store's server was lost"),
+            state if state.starts_with("08") => Some("the connection to the store's server was lost"),
+            // Shutting down, crashed, starting up.
+            state if state.starts_with("57P0") => Some("the store's server is not up"),
+            _ => None,
+        };
+    }
+    match error {
+        sqlx::Error::Io(_) => Some("the connection to the store's server was lost"),
+        sqlx::Error::PoolTimedOut => Some("the store's server does not answer"),
+        error => match sqlite_code(error)? {
+            // SQLITE_BUSY and SQLITE_LOCKED
+            5 | 6 => Some("somebody else has locked the store"),
+            // SQLITE_FULL
+            13 => Some("there is no room on the store's disk"),
+            _ => None,
+        },
     }
 }
 
@@ -87,8 +147,14 @@ fn advice(error: &sqlx::Error) -> String {
     passing(error).map_or(String::new(), |why| format!(": {why}\n{hint}"))
 }
 
-/// The primary result code, the low byte of the extended one.
+/// The primary result code of SQLite, the low byte of the extended one.
 fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
+    let code: u32 = sqlx::error::DatabaseError::code(error)?.parse().ok()?;
     Some(code & 0xff)
+}
+
+/// PostgreSQL's SQLSTATE.
+fn state(error: &sqlx::Error) -> Option<&str> {
+    Some(error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }

@@ -9,12 +9,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
-
 use super::attempt::note;
+use super::database::{Connection, Row, sql};
 use super::read::state;
-use super::{Error, SchedulerWish, State, Store, Wish, begin, big};
+use super::{Error, SchedulerWish, State, Store, Wish, big};
 use crate::job::JobId;
 use crate::store::Provenance;
 
@@ -46,14 +44,14 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn tenures(&self, jobs: &[JobId]) -> Result<Vec<Tenure>, Error> {
-        let mut connection = self.connection().await;
+        let mut connection = self.connection().await?;
         let mut tenures = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let row = sqlx::query(
+            let row = sql(
                 "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs WHERE id = $1",
             )
             .bind(job.as_str())
-            .fetch_optional(&mut *connection)
+            .fetch_optional(&mut connection)
             .await?;
             tenures.extend(row.as_ref().map(tenure).transpose()?);
         }
@@ -65,11 +63,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn unusual(&self) -> Result<Vec<Tenure>, Error> {
-        let rows = sqlx::query(
-            "SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs
-             WHERE state = 'running' OR wish IS NOT NULL OR priority <> 0",
-        )
-        .fetch_all(&mut *self.connection().await)
+        let rows = sql("SELECT id, state, attempt, owner, lease_until_ms, wish, priority, message FROM jobs
+             WHERE state = 'running' OR wish IS NOT NULL OR priority <> 0")
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(tenure).collect()
     }
@@ -79,20 +75,19 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn renew(&self, owner: &str, lease: Duration) -> Result<HashSet<JobId>, Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
-        let ours: Vec<String> = sqlx::query_scalar(
-            "UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running' RETURNING id",
-        )
-        .bind(now + big(lease.as_millis() as u64))
-        .bind(owner)
-        .fetch_all(&mut *transaction)
-        .await?;
-        sqlx::query("UPDATE schedulers SET seen_ms = $1 WHERE owner = $2")
+        let ours: Vec<String> =
+            sql("UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running' RETURNING id")
+                .bind(now + big(lease.as_millis() as u64))
+                .bind(owner)
+                .column(&mut transaction)
+                .await?;
+        sql("UPDATE schedulers SET seen_ms = $1 WHERE owner = $2")
             .bind(now)
             .bind(owner)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         transaction.commit().await?;
         Ok(ours.into_iter().map(JobId::from_stored).collect())
@@ -103,18 +98,16 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn rest(&self, jobs: &[JobId], owner: &str, after: Duration) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
         for job in jobs {
-            sqlx::query(
-                "UPDATE jobs SET state = 'interrupted', owner = $1, retry_at_ms = $2
-                 WHERE id = $3 AND state NOT IN ('done', 'running')",
-            )
+            sql("UPDATE jobs SET state = 'interrupted', owner = $1, retry_at_ms = $2
+                 WHERE id = $3 AND state NOT IN ('done', 'running')")
             .bind(owner)
             .bind(now + big(after.as_millis() as u64))
             .bind(job.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -126,14 +119,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn register(&self, of: &Provenance, experiment: &str, slots: usize) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
-        sqlx::query(
-            "INSERT INTO schedulers (owner, host, pid, experiment, command, slots, started_ms, seen_ms)
+        sql("INSERT INTO schedulers (owner, host, pid, experiment, command, slots, started_ms, seen_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
-             ON CONFLICT (owner) DO UPDATE SET seen_ms = excluded.seen_ms, ended_ms = NULL",
-        )
+             ON CONFLICT (owner) DO UPDATE SET seen_ms = excluded.seen_ms, ended_ms = NULL")
         .bind(&of.owner)
         .bind(&of.host)
         .bind(i64::from(of.pid))
@@ -141,7 +132,7 @@ impl Store {
         .bind(&of.command)
         .bind(big(slots as u64))
         .bind(now)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
@@ -153,18 +144,18 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn unregister(&self, owner: &str) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
-        sqlx::query("UPDATE schedulers SET ended_ms = $1 WHERE owner = $2 AND ended_ms IS NULL")
+        sql("UPDATE schedulers SET ended_ms = $1 WHERE owner = $2 AND ended_ms IS NULL")
             .bind(now)
             .bind(owner)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         // Nobody waits any more until their time comes, which is one of a clock that may have jumped.
-        sqlx::query("UPDATE jobs SET owner = NULL, retry_at_ms = NULL WHERE owner = $1 AND state <> 'running'")
+        sql("UPDATE jobs SET owner = NULL, retry_at_ms = NULL WHERE owner = $1 AND state <> 'running'")
             .bind(owner)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         transaction.commit().await?;
         Ok(())
@@ -175,10 +166,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn order(&self, owner: &str) -> Result<Option<SchedulerWish>, Error> {
-        let word: Option<Option<String>> = sqlx::query_scalar("SELECT wish FROM schedulers WHERE owner = $1")
-            .bind(owner)
-            .fetch_optional(&mut *self.connection().await)
-            .await?;
+        let word: Option<Option<String>> =
+            sql("SELECT wish FROM schedulers WHERE owner = $1").bind(owner).cell(&mut self.connection().await?).await?;
         Ok(word.flatten().and_then(|word| match word.as_str() {
             "drain" => Some(SchedulerWish::Drain),
             "stop" => Some(SchedulerWish::Stop),
@@ -192,8 +181,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn owners(&self) -> Result<HashMap<String, Option<String>>, Error> {
-        let rows = sqlx::query("SELECT DISTINCT owner, host FROM attempts WHERE ended_ms IS NULL")
-            .fetch_all(&mut *self.connection().await)
+        let rows = sql("SELECT DISTINCT owner, host FROM attempts WHERE ended_ms IS NULL")
+            .fetch_all(&mut self.connection().await?)
             .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
@@ -204,28 +193,26 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn interrupt_orphans(&self, owner: &str) -> Result<u64, Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
-        sqlx::query(
-            "UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
+        sql("UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
              WHERE state = 'running' AND EXISTS (
                  SELECT 1 FROM attempts a
-                 WHERE a.job = jobs.id AND a.attempt = jobs.attempt AND a.owner = $1 AND a.ended_ms IS NULL)",
-        )
+                 WHERE a.job = jobs.id AND a.attempt = jobs.attempt AND a.owner = $1 AND a.ended_ms IS NULL)")
         .bind(owner)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
-        let orphans = sqlx::query(
+        let orphans = sql(
             "UPDATE attempts SET outcome = 'stopped', ended_ms = $1, message = 'the scheduler ended without a word'
              WHERE ended_ms IS NULL AND owner = $2",
         )
         .bind(now)
         .bind(owner)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
-        Ok(orphans.rows_affected())
+        Ok(orphans)
     }
 
     /// The most that a worker had in memory during an attempt.
@@ -233,17 +220,15 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn record_memory(&self, attempts: &[(JobId, u32)], bytes: u64) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         for (job, attempt) in attempts {
-            sqlx::query(
-                "UPDATE attempts SET memory_bytes = $1
-                 WHERE job = $2 AND attempt = $3 AND (memory_bytes IS NULL OR memory_bytes < $1)",
-            )
+            sql("UPDATE attempts SET memory_bytes = $1
+                 WHERE job = $2 AND attempt = $3 AND (memory_bytes IS NULL OR memory_bytes < $1)")
             .bind(big(bytes))
             .bind(job.as_str())
             .bind(i64::from(*attempt))
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -257,16 +242,17 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn validation_after(&self, epochs: &[u32]) -> Result<Vec<(JobId, u32, f64)>, Error> {
-        let mut connection = self.connection().await;
+        let mut connection = self.connection().await?;
         let mut all = Vec::new();
         for &epoch in epochs {
-            let rows: Vec<(String, f64)> = sqlx::query_as(
-                "SELECT job, top1 FROM evaluations WHERE epoch = $1 AND split = 'validation' AND top1 IS NOT NULL",
-            )
-            .bind(i64::from(epoch))
-            .fetch_all(&mut *connection)
-            .await?;
-            all.extend(rows.into_iter().map(|(job, top1)| (JobId::from_stored(job), epoch, top1)));
+            let rows =
+                sql("SELECT job, top1 FROM evaluations WHERE epoch = $1 AND split = 'validation' AND top1 IS NOT NULL")
+                    .bind(i64::from(epoch))
+                    .fetch_all(&mut connection)
+                    .await?;
+            for row in &rows {
+                all.push((JobId::from_stored(row.try_get(0)?), epoch, row.try_get(1)?));
+            }
         }
         Ok(all)
     }
@@ -276,22 +262,21 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn halve(&self, job: &JobId, why: &str) -> Result<bool, Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        let changed = sqlx::query(
-            "UPDATE jobs SET wish = 'cancel', message = $1 WHERE id = $2 AND state <> 'done' AND wish IS NULL",
-        )
-        .bind(why)
-        .bind(job.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        if changed.rows_affected() > 0 {
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
+        let changed =
+            sql("UPDATE jobs SET wish = 'cancel', message = $1 WHERE id = $2 AND state <> 'done' AND wish IS NULL")
+                .bind(why)
+                .bind(job.as_str())
+                .execute(&mut transaction)
+                .await?;
+        if changed > 0 {
             let now = clock(&mut transaction).await?;
             let text = serde_json::json!({ "message": why }).to_string();
             note(&mut transaction, job, None, now, "halved", &text).await?;
         }
         transaction.commit().await?;
-        Ok(changed.rows_affected() > 0)
+        Ok(changed > 0)
     }
 
     /// Writes something down about attempts: `kind` in a word, `text` as JSON.
@@ -299,8 +284,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub async fn note(&self, attempts: &[(JobId, u32)], kind: &str, text: &str) -> Result<(), Error> {
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
         for (job, attempt) in attempts {
             note(&mut transaction, job, Some(*attempt), now, kind, text).await?;
@@ -311,11 +296,18 @@ impl Store {
 }
 
 /// Milliseconds since 1970 on the store's clock.
-pub(super) async fn clock(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)").fetch_one(connection).await?)
+pub(super) async fn clock(connection: &mut Connection<'_>) -> Result<i64, Error> {
+    let row = connection
+        .either(
+            "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
+            "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)",
+        )
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get(0)?)
 }
 
-fn tenure(row: &SqliteRow) -> Result<Tenure, Error> {
+fn tenure(row: &Row) -> Result<Tenure, Error> {
     let attempt: i64 = row.try_get(2)?;
     let wish: Option<String> = row.try_get(5)?;
     Ok(Tenure {

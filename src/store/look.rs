@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::database::{Row, sql};
 use super::read::{count, json, small};
 use super::{Error, Store};
 use crate::event::Event;
@@ -96,76 +95,74 @@ pub struct Curve {
 impl Store {
     /// A job's resolved text, if it is recorded.
     pub async fn job(&self, id: &JobId) -> Result<Option<Job>, Error> {
-        let text: Option<String> = sqlx::query_scalar("SELECT text FROM jobs WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&mut *self.connection().await)
-            .await?;
+        let text: Option<String> =
+            sql("SELECT text FROM jobs WHERE id = $1").bind(id.as_str()).cell(&mut self.connection().await?).await?;
         text.map(|text| json(&text, || format!("the text of job `{id}`"))).transpose()
     }
 
     /// The resolved texts of all recorded jobs.
     pub async fn jobs(&self) -> Result<Vec<Job>, Error> {
-        let texts: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, text FROM jobs").fetch_all(&mut *self.connection().await).await?;
-        texts.iter().map(|(id, text)| json(text, || format!("the text of job `{id}`"))).collect()
+        let rows = sql("SELECT id, text FROM jobs").fetch_all(&mut self.connection().await?).await?;
+        let job = |row: &Row| -> Result<Job, Error> {
+            let id: &str = row.try_get(0)?;
+            json(row.try_get(1)?, || format!("the text of job `{id}`"))
+        };
+        rows.iter().map(job).collect()
     }
 
     /// All starts of a job, from the first.
     pub async fn attempts(&self, job: &JobId) -> Result<Vec<Attempt>, Error> {
-        let rows = sqlx::query(ATTEMPTS_OF_A_JOB).bind(job.as_str()).fetch_all(&mut *self.connection().await).await?;
+        let rows = sql(ATTEMPTS_OF_A_JOB).bind(job.as_str()).fetch_all(&mut self.connection().await?).await?;
         rows.iter().map(attempt).collect()
     }
 
     /// The attempts that have no end, of jobs that run: from the oldest.
     pub async fn running(&self) -> Result<Vec<Attempt>, Error> {
-        let rows = sqlx::query(RUNNING_ATTEMPTS).fetch_all(&mut *self.connection().await).await?;
+        let rows = sql(RUNNING_ATTEMPTS).fetch_all(&mut self.connection().await?).await?;
         rows.iter().map(attempt).collect()
     }
 
     /// The jobs that an attempt finished which was started since.
     pub async fn finished_since(&self, started_ms: i64) -> Result<BTreeSet<JobId>, Error> {
-        let ids: Vec<String> =
-            sqlx::query_scalar("SELECT job FROM attempts WHERE outcome = 'finished' AND started_ms >= $1")
-                .bind(started_ms)
-                .fetch_all(&mut *self.connection().await)
-                .await?;
+        let ids: Vec<String> = sql("SELECT job FROM attempts WHERE outcome = 'finished' AND started_ms >= $1")
+            .bind(started_ms)
+            .column(&mut self.connection().await?)
+            .await?;
         Ok(ids.into_iter().map(JobId::from_stored).collect())
     }
 
     /// What happened to a job, from the first.
     pub async fn events(&self, job: &JobId) -> Result<Vec<Noted>, Error> {
-        let rows = sqlx::query(
+        let rows = sql(
             "SELECT at_ms, job, attempt, kind, text FROM events WHERE job = $1 AND kind NOT IN ('epoch', 'teacher')
              ORDER BY at_ms, id",
         )
         .bind(job.as_str())
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(noted).collect()
     }
 
     /// The newest events that a person may want to know of, newest first, at most `most`.
     pub async fn recent(&self, most: u32) -> Result<Vec<Noted>, Error> {
-        let rows = sqlx::query(
-            "SELECT e.at_ms, e.job, e.attempt, e.kind, e.text FROM events e
+        let rows = sql("SELECT e.at_ms, e.job, e.attempt, e.kind, e.text FROM events e
              WHERE e.kind IN ('finished', 'failed', 'flagged', 'torn', 'blocked', 'stopped', 'asked')
-             ORDER BY e.at_ms DESC, e.id LIMIT $1",
-        )
+             ORDER BY e.at_ms DESC, e.id LIMIT $1")
         .bind(i64::from(most))
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(noted).collect()
     }
 
     /// All schedulers the store knows, from the oldest.
     pub async fn schedulers(&self) -> Result<Vec<Scheduler>, Error> {
-        let rows = sqlx::query(
+        let rows = sql(
             "SELECT owner, host, pid, experiment, command, slots, started_ms, seen_ms, ended_ms, wish FROM schedulers
              ORDER BY started_ms",
         )
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
-        let scheduler = |row: &SqliteRow| -> Result<Scheduler, Error> {
+        let scheduler = |row: &Row| -> Result<Scheduler, Error> {
             Ok(Scheduler {
                 owner: row.try_get(0)?,
                 host: row.try_get(1)?,
@@ -184,40 +181,34 @@ impl Store {
 
     /// The command that last ran an experiment, where that is known.
     pub async fn last_command(&self, experiment: &str) -> Result<Option<String>, Error> {
-        let mut connection = self.connection().await;
-        let own: Option<String> = sqlx::query_scalar(
-            "SELECT command FROM schedulers WHERE experiment = $1 AND command IS NOT NULL
-             ORDER BY started_ms DESC LIMIT 1",
-        )
+        let mut connection = self.connection().await?;
+        let own: Option<String> = sql("SELECT command FROM schedulers WHERE experiment = $1 AND command IS NOT NULL
+             ORDER BY started_ms DESC LIMIT 1")
         .bind(experiment)
-        .fetch_optional(&mut *connection)
+        .cell(&mut connection)
         .await?;
         if own.is_some() {
             return Ok(own);
         }
         // Of an older store. A job may have been run for another experiment, so it must name this one.
-        Ok(sqlx::query_scalar(
-            "SELECT a.command FROM experiment_jobs e JOIN attempts a ON a.job = e.job
-             WHERE e.experiment = $1 AND a.command LIKE '%' || $1 || '%' ORDER BY a.started_ms DESC LIMIT 1",
-        )
+        Ok(sql("SELECT a.command FROM experiment_jobs e JOIN attempts a ON a.job = e.job
+             WHERE e.experiment = $1 AND a.command LIKE '%' || $1 || '%' ORDER BY a.started_ms DESC LIMIT 1")
         .bind(experiment)
-        .fetch_optional(&mut *connection)
+        .cell(&mut connection)
         .await?)
     }
 
     /// How far a job is; none before its first epoch is over.
     pub async fn progress(&self, job: &JobId) -> Result<Option<Progress>, Error> {
-        let mut connection = self.connection().await;
-        let last = sqlx::query(
-            "SELECT e.epoch, e.at_ms, e.training_loss, e.images_per_second,
+        let mut connection = self.connection().await?;
+        let last = sql("SELECT e.epoch, e.at_ms, e.training_loss, e.images_per_second,
                  (SELECT v.top1 FROM evaluations v WHERE v.job = e.job AND v.split = 'validation'
                   ORDER BY v.epoch DESC LIMIT 1),
                  (SELECT count(*) FROM epochs r WHERE r.job = e.job AND r.attempt = e.attempt),
                  (SELECT min(r.at_ms) FROM epochs r WHERE r.job = e.job AND r.attempt = e.attempt)
-             FROM epochs e WHERE e.job = $1 ORDER BY e.epoch DESC LIMIT 1",
-        )
+             FROM epochs e WHERE e.job = $1 ORDER BY e.epoch DESC LIMIT 1")
         .bind(job.as_str())
-        .fetch_optional(&mut *connection)
+        .fetch_optional(&mut connection)
         .await?;
         let Some(row) = last else { return Ok(None) };
         Ok(Some(Progress {
@@ -233,18 +224,16 @@ impl Store {
 
     /// The last numbers of the jobs in an experiment's grid, in its order.
     pub async fn last_rows(&self, experiment: &str) -> Result<Vec<LastRow>, Error> {
-        let rows = sqlx::query(
-            "SELECT e.job, (SELECT max(r.epoch) FROM epochs r WHERE r.job = e.job),
+        let rows = sql("SELECT e.job, (SELECT max(r.epoch) FROM epochs r WHERE r.job = e.job),
                  (SELECT v.top1 FROM evaluations v WHERE v.job = e.job AND v.split = 'validation'
                   ORDER BY v.epoch DESC LIMIT 1),
                  (SELECT v.top1 FROM evaluations v WHERE v.job = e.job AND v.split = 'test'
                   ORDER BY v.epoch DESC LIMIT 1)
-             FROM experiment_jobs e WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
-        )
+             FROM experiment_jobs e WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal")
         .bind(experiment)
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
-        let last = |row: &SqliteRow| -> Result<LastRow, Error> {
+        let last = |row: &Row| -> Result<LastRow, Error> {
             let epoch: Option<i64> = row.try_get(1)?;
             Ok(LastRow {
                 job: JobId::from_stored(row.try_get(0)?),
@@ -258,12 +247,10 @@ impl Store {
 
     /// What a reader should know of the evaluations of an experiment's jobs, in words; each once.
     pub async fn flags(&self, experiment: &str) -> Result<BTreeMap<JobId, BTreeSet<String>>, Error> {
-        let rows = sqlx::query(
-            "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
-             WHERE e.experiment = $1 AND r.kind = 'flagged' ORDER BY r.at_ms, r.id",
-        )
+        let rows = sql("SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
+             WHERE e.experiment = $1 AND r.kind = 'flagged' ORDER BY r.at_ms, r.id")
         .bind(experiment)
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
         let mut flags: BTreeMap<JobId, BTreeSet<String>> = BTreeMap::new();
         for row in &rows {
@@ -277,18 +264,17 @@ impl Store {
 
     /// A job's curves in about `points` points each.
     pub async fn curve(&self, job: &JobId, points: u32) -> Result<Curve, Error> {
-        let mut connection = self.connection().await;
-        let losses: Vec<f64> = sqlx::query_scalar(
-            "SELECT training_loss FROM epochs WHERE job = $1 AND training_loss IS NOT NULL ORDER BY epoch",
-        )
-        .bind(job.as_str())
-        .fetch_all(&mut *connection)
-        .await?;
-        let shares: Vec<f64> = sqlx::query_scalar(
+        let mut connection = self.connection().await?;
+        let losses: Vec<f64> =
+            sql("SELECT training_loss FROM epochs WHERE job = $1 AND training_loss IS NOT NULL ORDER BY epoch")
+                .bind(job.as_str())
+                .column(&mut connection)
+                .await?;
+        let shares: Vec<f64> = sql(
             "SELECT top1 FROM evaluations WHERE job = $1 AND split = 'validation' AND top1 IS NOT NULL ORDER BY epoch",
         )
         .bind(job.as_str())
-        .fetch_all(&mut *connection)
+        .column(&mut connection)
         .await?;
         let points = points.max(1) as usize;
         Ok(Curve { training_loss: thin(&losses, points), validation: thin(&shares, points) })
@@ -315,7 +301,7 @@ const RUNNING_ATTEMPTS: &str = "SELECT a.job, a.attempt, a.owner, a.cohort, a.ho
      a.outcome, a.failure, a.message, a.memory_bytes FROM jobs j JOIN attempts a ON a.job = j.id AND a.attempt = j.attempt \
      WHERE j.state = 'running' AND a.ended_ms IS NULL ORDER BY a.started_ms, a.cohort, a.job";
 
-fn attempt(row: &SqliteRow) -> Result<Attempt, Error> {
+fn attempt(row: &Row) -> Result<Attempt, Error> {
     let number = |column: usize| -> Result<Option<i64>, Error> { Ok(row.try_get(column)?) };
     Ok(Attempt {
         job: JobId::from_stored(row.try_get(0)?),
@@ -334,7 +320,7 @@ fn attempt(row: &SqliteRow) -> Result<Attempt, Error> {
     })
 }
 
-fn noted(row: &SqliteRow) -> Result<Noted, Error> {
+fn noted(row: &Row) -> Result<Noted, Error> {
     let attempt: Option<i64> = row.try_get(2)?;
     Ok(Noted {
         at_ms: row.try_get(0)?,

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use sqlx::Row;
-
+use super::database::sql;
 use super::read::{Rows, read_outcomes, small};
 use super::{Error, Outcome, Store};
 use crate::job::JobId;
@@ -38,13 +37,15 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn pages(&self, experiment: &str, chosen: &BTreeSet<JobId>) -> Result<Vec<Page>, Error> {
-        let rows: Vec<(i64, String, i64)> = sqlx::query_as(
-            "SELECT e.ordinal, e.job, j.epochs FROM experiment_jobs e JOIN jobs j ON j.id = e.job
-             WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal",
-        )
+        let rows = sql("SELECT e.ordinal, e.job, j.epochs FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+             WHERE e.experiment = $1 AND e.needed = 0 ORDER BY e.ordinal")
         .bind(experiment)
-        .fetch_all(&mut *self.connection().await)
+        .fetch_all(&mut self.connection().await?)
         .await?;
+        let rows: Vec<(i64, String, i64)> = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<Result<_, Error>>()?;
         let mut pages = Vec::new();
         let mut rows = rows.into_iter().peekable();
         while let Some((first, job, epochs)) = rows.next() {
@@ -66,17 +67,15 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn page(&self, experiment: &str, page: &Page) -> Result<Vec<(Outcome, Times)>, Error> {
-        let mut connection = self.connection().await;
+        let mut connection = self.connection().await?;
         let stretch = Stretch { experiment, places: page.0.clone() };
         let outcomes = read_outcomes(&mut connection, &stretch, Rows::All).await?;
-        let rows = sqlx::query(
-            "SELECT r.job, r.epoch, r.at_ms FROM experiment_jobs e JOIN epochs r ON r.job = e.job
-             WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0",
-        )
+        let rows = sql("SELECT r.job, r.epoch, r.at_ms FROM experiment_jobs e JOIN epochs r ON r.job = e.job
+             WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0")
         .bind(experiment)
         .bind(stretch.places.start)
         .bind(stretch.places.end)
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut connection)
         .await?;
         let mut times: HashMap<String, Times> = HashMap::new();
         for row in &rows {

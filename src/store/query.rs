@@ -10,7 +10,10 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
 
+use super::database::Connection;
 use super::{Error, Store};
+
+const SQLITE_HINT: &str = "`SELECT sql FROM sqlite_master` lists tables and columns";
 
 /// A table of typed values: null, integers, reals, texts; a blob as hexadecimal text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,7 +27,10 @@ impl Store {
     /// [`Error::Refused`] for anything but one reading statement, [`Error::Query`] with SQLite's own words.
     pub async fn query(&self, sql: &str) -> Result<QueryResult, Error> {
         let statement = only_statement(sql)?;
-        let mut connection = self.connection().await;
+        let mut connection = match self.connection().await? {
+            Connection::Sqlite(connection) => connection,
+            Connection::Postgres(_) => return Err(refused("not yet")),
+        };
         let writable: i64 = 1 - sqlx::query_scalar::<_, i64>("PRAGMA query_only").fetch_one(&mut *connection).await?;
         if writable != 0 {
             return Err(refused("this store is open for writing"));
@@ -34,6 +40,7 @@ impl Store {
                 Some(error) => error.message().to_owned(),
                 None => error.to_string(),
             },
+            hint: SQLITE_HINT,
         };
         // Safe to hand over as it is: see the three locks above.
         let sql = AssertSqlSafe(statement).into_sql_str();

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
 use super::columns::read_column;
+use super::database::{Connection, Row, sql};
 use super::pages::Stretch;
 use super::{Error, Outcome, State, Store};
 use crate::event::{Epoch, Evaluation, Event, TeacherCheck, Which};
@@ -40,9 +39,9 @@ impl Store {
 
     /// Every experiment that was run, by name.
     pub async fn experiments(&self) -> Result<Vec<ExperimentSummary>, Error> {
-        let mut connection = self.connection().await;
-        let rows = sqlx::query("SELECT name, title, hash, recorded_ms FROM experiments ORDER BY name")
-            .fetch_all(&mut *connection)
+        let mut connection = self.connection().await?;
+        let rows = sql("SELECT name, title, hash, recorded_ms FROM experiments ORDER BY name")
+            .fetch_all(&mut connection)
             .await?;
         let mut summaries = Vec::with_capacity(rows.len());
         let mut positions = HashMap::new();
@@ -58,14 +57,13 @@ impl Store {
                 needed: BTreeMap::new(),
             });
         }
-        let counts = sqlx::query(
-            "SELECT e.experiment, e.needed, j.state, count(*) FROM experiment_jobs e JOIN jobs j ON j.id = e.job
-             GROUP BY e.experiment, e.needed, j.state",
-        )
-        .fetch_all(&mut *connection)
-        .await?;
+        let counts =
+            sql("SELECT e.experiment, e.needed, j.state, count(*) FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+             GROUP BY e.experiment, e.needed, j.state")
+            .fetch_all(&mut connection)
+            .await?;
         for row in counts {
-            let Some(summary) = positions.get(row.try_get::<&str, _>(0)?).map(|&at| &mut summaries[at]) else {
+            let Some(summary) = positions.get(row.try_get::<&str>(0)?).map(|&at| &mut summaries[at]) else {
                 continue;
             };
             let needed: i64 = row.try_get(1)?;
@@ -86,11 +84,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn outcomes_with(&self, experiment: &str, which: Rows) -> Result<Vec<Outcome>, Error> {
-        read_outcomes(&mut *self.connection().await, &Stretch::whole(experiment), which).await
+        read_outcomes(&mut self.connection().await?, &Stretch::whole(experiment), which).await
     }
 
-    async fn ids(&self, sql: &'static str) -> Result<BTreeSet<JobId>, Error> {
-        let ids: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *self.connection().await).await?;
+    async fn ids(&self, text: &'static str) -> Result<BTreeSet<JobId>, Error> {
+        let ids: Vec<String> = sql(text).column(&mut self.connection().await?).await?;
         Ok(ids.into_iter().map(JobId::from_stored).collect())
     }
 }
@@ -127,18 +125,16 @@ impl Rows {
 }
 
 pub(super) async fn read_outcomes(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     which: Rows,
 ) -> Result<Vec<Outcome>, Error> {
-    let rows = sqlx::query(
-        "SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
-         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY e.ordinal",
-    )
+    let rows = sql("SELECT j.id, j.text, e.axes, j.state, j.message FROM experiment_jobs e JOIN jobs j ON j.id = e.job
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY e.ordinal")
     .bind(stretch.experiment)
     .bind(stretch.places.start)
     .bind(stretch.places.end)
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
     let mut outcomes = Vec::with_capacity(rows.len());
     let mut positions = HashMap::new();
@@ -157,16 +153,16 @@ pub(super) async fn read_outcomes(
             id: JobId::from_stored(id),
         });
     }
-    read_epochs(&mut *connection, stretch, which.last_only(), &positions, &mut outcomes).await?;
-    read_seconds(&mut *connection, stretch, &positions, &mut outcomes).await?;
+    read_epochs(connection, stretch, which.last_only(), &positions, &mut outcomes).await?;
+    read_seconds(connection, stretch, &positions, &mut outcomes).await?;
     let last = i64::from(which != Rows::All);
-    read_evaluations(&mut *connection, stretch, last, &positions, &mut outcomes).await?;
+    read_evaluations(connection, stretch, last, &positions, &mut outcomes).await?;
     if let Rows::Some(wanted) = &which {
         for (split, column) in &wanted.evaluations {
-            read_column(&mut *connection, stretch, *split, column, &positions, &mut outcomes).await?;
+            read_column(connection, stretch, *split, column, &positions, &mut outcomes).await?;
         }
     }
-    read_teachers(&mut *connection, stretch, &positions, &mut outcomes).await?;
+    read_teachers(connection, stretch, &positions, &mut outcomes).await?;
     read_flags(connection, stretch, &positions, &mut outcomes).await?;
     Ok(outcomes)
 }
@@ -177,13 +173,13 @@ pub(super) type Positions = HashMap<String, usize>;
 // A few statements over the whole experiment and not as many a job: with 10,000 jobs the difference is minutes.
 
 async fn read_epochs(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     last: i64,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
+    let rows = sql(
         "SELECT r.job, r.epoch, r.step, r.images, r.training_loss, r.learning_rate, r.gradient_norm, r.student_flops,
              r.teacher_flops, r.seconds, r.images_per_second
          FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN epochs r ON r.job = e.job AND r.epoch >= j.epochs * $4
@@ -196,7 +192,7 @@ async fn read_epochs(
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        let Some(&at) = positions.get(row.try_get::<&str>(0)?) else { continue };
         outcomes[at].epochs.push(Epoch {
             epoch: small(&row, 1)?,
             step: count(&row, 2)?,
@@ -215,35 +211,33 @@ async fn read_epochs(
 }
 
 async fn read_seconds(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
-        "SELECT r.job, sum(r.seconds) FROM experiment_jobs e JOIN epochs r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 GROUP BY r.job",
-    )
+    let rows = sql("SELECT r.job, sum(r.seconds) FROM experiment_jobs e JOIN epochs r ON r.job = e.job
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 GROUP BY r.job")
     .bind(stretch.experiment)
     .bind(stretch.places.start)
     .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
-        outcomes[at].seconds = row.try_get::<Option<f64>, _>(1)?.unwrap_or(0.0);
+        let Some(&at) = positions.get(row.try_get::<&str>(0)?) else { continue };
+        outcomes[at].seconds = row.try_get::<Option<f64>>(1)?.unwrap_or(0.0);
     }
     Ok(())
 }
 
 async fn read_evaluations(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     last: i64,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
+    let rows = sql(
         "SELECT r.job, r.epoch, r.split, r.images, r.loss, r.top1, r.top5, r.kl, r.agreement, r.agreement5, r.distance,
              r.entropy, r.teacher_entropy, r.calibration_error, r.correct
          FROM experiment_jobs e JOIN jobs j ON j.id = e.job JOIN evaluations r ON r.job = e.job
@@ -257,7 +251,7 @@ async fn read_evaluations(
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        let Some(&at) = positions.get(row.try_get::<&str>(0)?) else { continue };
         let epoch = small(&row, 1)?;
         let epochs = &mut outcomes[at].epochs;
         let Ok(place) = epochs.binary_search_by_key(&epoch, |row| row.epoch) else { continue };
@@ -285,23 +279,21 @@ async fn read_evaluations(
 }
 
 async fn read_teachers(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
-        "SELECT r.job, r.teacher, r.split, r.images, r.top1, r.top5
+    let rows = sql("SELECT r.job, r.teacher, r.split, r.images, r.top1, r.top5
          FROM experiment_jobs e JOIN teachers r ON r.job = e.job
-         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.teacher",
-    )
+         WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 ORDER BY r.job, r.teacher")
     .bind(stretch.experiment)
     .bind(stretch.places.start)
     .bind(stretch.places.end)
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let Some(&at) = positions.get(row.try_get::<&str, _>(0)?) else { continue };
+        let Some(&at) = positions.get(row.try_get::<&str>(0)?) else { continue };
         let teacher: i64 = row.try_get(1)?;
         outcomes[at].teachers.push(TeacherCheck {
             teacher: u32::try_from(teacher).ok(),
@@ -319,12 +311,12 @@ async fn read_teachers(
 }
 
 async fn read_flags(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     stretch: &Stretch<'_>,
     positions: &Positions,
     outcomes: &mut [Outcome],
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
+    let rows = sql(
         "SELECT r.job, r.text FROM experiment_jobs e JOIN events r ON r.job = e.job
          WHERE e.experiment = $1 AND e.ordinal >= $2 AND e.ordinal < $3 AND e.needed = 0 AND r.kind = 'flagged' ORDER BY r.job, r.at_ms, r.id",
     )
@@ -351,7 +343,7 @@ fn order(split: Which) -> u8 {
     }
 }
 
-fn split(row: &SqliteRow, column: usize) -> Result<Which, Error> {
+fn split(row: &Row, column: usize) -> Result<Which, Error> {
     let name: &str = row.try_get(column)?;
     [Which::Train, Which::Validation, Which::Test]
         .into_iter()
@@ -359,7 +351,7 @@ fn split(row: &SqliteRow, column: usize) -> Result<Which, Error> {
         .ok_or_else(|| Error::Unreadable { what: format!("the split `{name}`"), source: None })
 }
 
-pub(super) fn state(row: &SqliteRow, column: usize) -> Result<State, Error> {
+pub(super) fn state(row: &Row, column: usize) -> Result<State, Error> {
     let name: &str = row.try_get(column)?;
     State::ALL
         .into_iter()
@@ -371,18 +363,18 @@ pub(super) fn json<T: DeserializeOwned>(text: &str, what: impl FnOnce() -> Strin
     serde_json::from_str(text).map_err(|source| Error::Unreadable { what: what(), source: Some(source) })
 }
 
-pub(super) fn count(row: &SqliteRow, column: usize) -> Result<u64, Error> {
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, Error> {
     let count: i64 = row.try_get(column)?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-pub(super) fn small(row: &SqliteRow, column: usize) -> Result<u32, Error> {
+pub(super) fn small(row: &Row, column: usize) -> Result<u32, Error> {
     let count: i64 = row.try_get(column)?;
     Ok(u32::try_from(count).unwrap_or(0))
 }
 
 /// SQLite keeps what is not a number as NULL.
-fn number(row: &SqliteRow, column: usize) -> Result<f64, Error> {
+fn number(row: &Row, column: usize) -> Result<f64, Error> {
     let number: Option<f64> = row.try_get(column)?;
     Ok(number.unwrap_or(f64::NAN))
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Sqlite};
-
-use super::{Error, Store, begin, big};
+use super::database::{Sql, sql};
+use super::{Error, Store, big};
 use crate::event::now_ms;
 use crate::job::{Job, JobId, Objective};
 
@@ -35,24 +34,22 @@ impl Store {
             .chain(needed.iter().map(|(id, job)| Row { id, job, axes: &none, needed: true }))
             .collect();
 
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
-        sqlx::query(
-            "INSERT INTO experiments (name, hash, title, text, recorded_ms) VALUES ($1, $2, $3, $4, $5)
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
+        sql("INSERT INTO experiments (name, hash, title, text, recorded_ms) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, title = excluded.title, text = excluded.text,
-                 recorded_ms = excluded.recorded_ms",
-        )
+                 recorded_ms = excluded.recorded_ms")
         .bind(name)
         .bind(hash)
         .bind(title)
         .bind(text)
         .bind(now)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
-        sqlx::query("DELETE FROM experiment_jobs WHERE experiment = $1").bind(name).execute(&mut *transaction).await?;
+        sql("DELETE FROM experiment_jobs WHERE experiment = $1").bind(name).execute(&mut transaction).await?;
         for (chunk, rows) in rows.chunks(ROWS).enumerate() {
-            insert_jobs(rows, now).build().execute(&mut *transaction).await?;
-            insert_places(name, chunk * ROWS, rows).build().execute(&mut *transaction).await?;
+            insert_jobs(rows, now).execute(&mut transaction).await?;
+            insert_places(name, chunk * ROWS, rows).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -66,44 +63,43 @@ struct Row<'a> {
     needed: bool,
 }
 
-fn insert_jobs(rows: &[Row<'_>], now: i64) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO jobs (id, text, data, student, teaching, epochs, batch, resolution, learning_rate, weight_decay,
-             temperature, seed, created_ms) ",
-    );
-    query.push_values(rows, |mut values, Row { id, job, .. }| {
-        values
-            .push_bind(id.as_str().to_owned())
-            .push_bind(job.canonical_text())
-            .push_bind(job.data.name.clone())
-            .push_bind(job.student.label())
-            .push_bind(job.teaching_name())
-            .push_bind(i64::from(job.epochs))
-            .push_bind(i64::from(job.batch))
-            .push_bind(i64::from(job.resolution))
-            .push_bind(job.learning_rate)
-            .push_bind(job.weight_decay)
-            .push_bind(temperature(job))
-            .push_bind(big(job.seed))
-            .push_bind(now);
+fn insert_jobs(rows: &[Row<'_>], now: i64) -> Sql {
+    let values = rows.iter().map(|Row { id, job, .. }| {
+        [
+            id.as_str().into(),
+            job.canonical_text().into(),
+            job.data.name.as_str().into(),
+            job.student.label().into(),
+            job.teaching_name().into(),
+            i64::from(job.epochs).into(),
+            i64::from(job.batch).into(),
+            i64::from(job.resolution).into(),
+            job.learning_rate.into(),
+            job.weight_decay.into(),
+            temperature(job).into(),
+            big(job.seed).into(),
+            now.into(),
+        ]
     });
-    query.push(" ON CONFLICT (id) DO NOTHING");
-    query
+    let head =
+        "INSERT INTO jobs (id, text, data, student, teaching, epochs, batch, resolution, learning_rate, weight_decay,
+         temperature, seed, created_ms)";
+    Sql::rows(head, values, "ON CONFLICT (id) DO NOTHING")
 }
 
-fn insert_places(experiment: &str, first: usize, rows: &[Row<'_>]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("INSERT INTO experiment_jobs (experiment, job, ordinal, axes, needed) ");
-    query.push_values(rows.iter().enumerate(), |mut values, (position, row)| {
-        values
-            .push_bind(experiment.to_owned())
-            .push_bind(row.id.as_str().to_owned())
-            .push_bind(big((first + position) as u64))
-            .push_bind(serde_json::json!(row.axes).to_string())
-            .push_bind(i64::from(row.needed));
+fn insert_places(experiment: &str, first: usize, rows: &[Row<'_>]) -> Sql {
+    let values = rows.iter().enumerate().map(|(position, row)| {
+        [
+            experiment.into(),
+            row.id.as_str().into(),
+            big((first + position) as u64).into(),
+            serde_json::json!(row.axes).to_string().into(),
+            i64::from(row.needed).into(),
+        ]
     });
     // A grid may reach one job on two ways; the first is the one that is shown.
-    query.push(" ON CONFLICT (experiment, job) DO NOTHING");
-    query
+    let tail = "ON CONFLICT (experiment, job) DO NOTHING";
+    Sql::rows("INSERT INTO experiment_jobs (experiment, job, ordinal, axes, needed)", values, tail)
 }
 
 fn temperature(job: &Job) -> Option<f64> {

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
+use super::database::{Connection, Row, sql};
 use super::read::{json, small, state};
 use super::{Error, State, Store, Wish};
 use crate::event::now_ms;
@@ -76,19 +75,17 @@ impl Standing {
 impl Store {
     /// Every recorded job, in the order of experiments and their grids.
     pub async fn standings(&self) -> Result<Vec<Standing>, Error> {
-        let mut connection = self.connection().await;
+        let mut connection = self.connection().await?;
         let mut places = places(&mut connection).await?;
-        let rows = sqlx::query(
-            "SELECT j.id, j.data, j.student, j.teaching, j.epochs, j.batch, j.resolution, j.learning_rate,
+        let rows = sql("SELECT j.id, j.data, j.student, j.teaching, j.epochs, j.batch, j.resolution, j.learning_rate,
                  j.weight_decay, j.temperature, j.seed, j.state, j.wish, j.priority, j.message, j.blocked_by,
                  j.lease_until_ms, j.retry_at_ms, a.cohort
-             FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.attempt = j.attempt",
-        )
-        .fetch_all(&mut *connection)
+             FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.attempt = j.attempt")
+        .fetch_all(&mut connection)
         .await?;
         let mut standings = Vec::with_capacity(rows.len());
         for row in &rows {
-            let place = places.remove(row.try_get::<&str, _>(0)?);
+            let place = places.remove(row.try_get::<&str>(0)?);
             let (order, experiments) = place.unwrap_or((usize::MAX, Vec::new()));
             standings.push((order, standing(row, experiments)?));
         }
@@ -98,8 +95,8 @@ impl Store {
 }
 
 /// Of each job its places, and which of all jobs it is.
-async fn places(connection: &mut SqliteConnection) -> Result<HashMap<String, (usize, Vec<Place>)>, Error> {
-    let rows = sqlx::query(
+async fn places(connection: &mut Connection<'_>) -> Result<HashMap<String, (usize, Vec<Place>)>, Error> {
+    let rows = sql(
         "SELECT e.job, e.experiment, e.needed, e.axes FROM experiment_jobs e JOIN experiments x ON x.name = e.experiment
          ORDER BY x.recorded_ms, e.experiment, e.needed DESC, e.ordinal",
     )
@@ -109,16 +106,16 @@ async fn places(connection: &mut SqliteConnection) -> Result<HashMap<String, (us
     for row in &rows {
         let job: String = row.try_get(0)?;
         let axes = json(row.try_get(3)?, || format!("the axes of job `{job}`"))?;
-        let place = Place { experiment: row.try_get(1)?, needed: row.try_get::<i64, _>(2)? != 0, axes };
+        let place = Place { experiment: row.try_get(1)?, needed: row.try_get::<i64>(2)? != 0, axes };
         let order = places.len();
         places.entry(job).or_insert_with(|| (order, Vec::new())).1.push(place);
     }
     Ok(places)
 }
 
-fn standing(row: &SqliteRow, experiments: Vec<Place>) -> Result<Standing, Error> {
+fn standing(row: &Row, experiments: Vec<Place>) -> Result<Standing, Error> {
     let id = |column: usize| -> Result<Option<JobId>, Error> {
-        Ok(row.try_get::<Option<String>, _>(column)?.map(JobId::from_stored))
+        Ok(row.try_get::<Option<String>>(column)?.map(JobId::from_stored))
     };
     let wish: Option<&str> = row.try_get(12)?;
     Ok(Standing {
@@ -132,7 +129,7 @@ fn standing(row: &SqliteRow, experiments: Vec<Place>) -> Result<Standing, Error>
         learning_rate: row.try_get(7)?,
         weight_decay: row.try_get(8)?,
         temperature: row.try_get(9)?,
-        seed: u64::try_from(row.try_get::<i64, _>(10)?).unwrap_or(0),
+        seed: u64::try_from(row.try_get::<i64>(10)?).unwrap_or(0),
         state: state(row, 11)?,
         wish: [Wish::Hold, Wish::Cancel].into_iter().find(|one| Some(one.name()) == wish),
         priority: row.try_get(13)?,

@@ -1,10 +1,10 @@
 //! Taking what workers say, from the pipe or from a spool. The rules of the fence are in the [module above](super).
 
 use serde::Serialize;
-use sqlx::SqliteConnection;
 
 use super::attempt::{Ending, end, newest_attempt, note};
-use super::{Error, Store, begin, big};
+use super::database::{Connection, sql};
+use super::{Error, Store, big};
 use crate::event::{Epoch, Event, Message, TeacherCheck};
 use crate::job::JobId;
 
@@ -58,8 +58,8 @@ impl Store {
         if !messages.iter().any(|message| message.event.is_lasting()) {
             return Ok(vec![Taken::Passing; messages.len()]);
         }
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let mut taken = Vec::with_capacity(messages.len());
         for message in messages {
             taken.push(take_one(&mut transaction, source, message).await?);
@@ -69,7 +69,7 @@ impl Store {
     }
 }
 
-async fn take_one(connection: &mut SqliteConnection, source: Source, message: &Message) -> Result<Taken, Error> {
+async fn take_one(connection: &mut Connection<'_>, source: Source, message: &Message) -> Result<Taken, Error> {
     let Message { job, attempt, at_ms, event } = message;
     if !event.is_lasting() {
         return Ok(Taken::Passing);
@@ -110,19 +110,17 @@ async fn take_one(connection: &mut SqliteConnection, source: Source, message: &M
     Ok(if new { Taken::Stored } else { Taken::Known })
 }
 
-async fn enter_attempt(connection: &mut SqliteConnection, message: &Message, newest: u32) -> Result<(), Error> {
+async fn enter_attempt(connection: &mut Connection<'_>, message: &Message, newest: u32) -> Result<(), Error> {
     let attempt = i64::from(message.attempt);
-    let entered = sqlx::query(
-        "INSERT INTO attempts (job, attempt, owner, started_ms) VALUES ($1, $2, 'spool', $3)
-         ON CONFLICT (job, attempt) DO NOTHING",
-    )
+    let entered = sql("INSERT INTO attempts (job, attempt, owner, started_ms) VALUES ($1, $2, 'spool', $3)
+         ON CONFLICT (job, attempt) DO NOTHING")
     .bind(message.job.as_str())
     .bind(attempt)
     .bind(message.at_ms)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if entered.rows_affected() > 0 && message.attempt > newest {
-        sqlx::query("UPDATE jobs SET attempt = $1, state = 'interrupted' WHERE id = $2 AND state <> 'done'")
+    if entered > 0 && message.attempt > newest {
+        sql("UPDATE jobs SET attempt = $1, state = 'interrupted' WHERE id = $2 AND state <> 'done'")
             .bind(attempt)
             .bind(message.job.as_str())
             .execute(connection)
@@ -132,21 +130,18 @@ async fn enter_attempt(connection: &mut SqliteConnection, message: &Message, new
 }
 
 /// The job is done, whatever was believed before: its result is on disk. Whether that was news.
-async fn finish(connection: &mut SqliteConnection, job: &JobId, attempt: u32, at_ms: i64) -> Result<bool, Error> {
-    let changed = sqlx::query(
-        "UPDATE jobs SET state = 'done', message = NULL, blocked_by = NULL, owner = NULL, lease_until_ms = NULL
-         WHERE id = $1 AND state <> 'done'",
-    )
-    .bind(job.as_str())
-    .execute(&mut *connection)
-    .await?;
-    if changed.rows_affected() == 0 {
+async fn finish(connection: &mut Connection<'_>, job: &JobId, attempt: u32, at_ms: i64) -> Result<bool, Error> {
+    let changed =
+        sql("UPDATE jobs SET state = 'done', message = NULL, blocked_by = NULL, owner = NULL, lease_until_ms = NULL
+         WHERE id = $1 AND state <> 'done'")
+        .bind(job.as_str())
+        .execute(connection)
+        .await?;
+    if changed == 0 {
         return Ok(false);
     }
-    sqlx::query(
-        "UPDATE attempts SET ended_ms = $1, outcome = 'finished', failure = NULL, message = NULL
-         WHERE job = $2 AND attempt = $3",
-    )
+    sql("UPDATE attempts SET ended_ms = $1, outcome = 'finished', failure = NULL, message = NULL
+         WHERE job = $2 AND attempt = $3")
     .bind(at_ms)
     .bind(job.as_str())
     .bind(i64::from(attempt))
@@ -155,7 +150,7 @@ async fn finish(connection: &mut SqliteConnection, job: &JobId, attempt: u32, at
     Ok(true)
 }
 
-async fn write_down(connection: &mut SqliteConnection, message: &Message) -> Result<bool, Error> {
+async fn write_down(connection: &mut Connection<'_>, message: &Message) -> Result<bool, Error> {
     let text = serde_json::json!(message.event).to_string();
     note(connection, &message.job, Some(message.attempt), message.at_ms, kind(&message.event), &text).await
 }
@@ -174,8 +169,8 @@ fn kind(event: &Event) -> &'static str {
     }
 }
 
-async fn insert_epoch(connection: &mut SqliteConnection, message: &Message, row: &Epoch) -> Result<bool, Error> {
-    let inserted = sqlx::query(
+async fn insert_epoch(connection: &mut Connection<'_>, message: &Message, row: &Epoch) -> Result<bool, Error> {
+    let inserted = sql(
         "INSERT INTO epochs (job, epoch, attempt, at_ms, step, images, training_loss, learning_rate, gradient_norm,
              student_flops, teacher_flops, seconds, images_per_second)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (job, epoch) DO NOTHING",
@@ -193,11 +188,11 @@ async fn insert_epoch(connection: &mut SqliteConnection, message: &Message, row:
     .bind(row.teacher_flops)
     .bind(row.seconds)
     .bind(row.images_per_second)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let mut new = inserted.rows_affected() > 0;
+    let mut new = inserted > 0;
     for evaluation in &row.evaluations {
-        let inserted = sqlx::query(
+        let inserted = sql(
             "INSERT INTO evaluations (job, epoch, split, images, loss, top1, top5, kl, agreement, agreement5, distance,
                  entropy, teacher_entropy, calibration_error, correct)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
@@ -218,20 +213,20 @@ async fn insert_epoch(connection: &mut SqliteConnection, message: &Message, row:
         .bind(evaluation.teacher_entropy)
         .bind(evaluation.calibration_error)
         .bind(&evaluation.correct)
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
         // A resumed run may evaluate more often than the first: rows of an epoch that is known, but new themselves.
-        new |= inserted.rows_affected() > 0;
+        new |= inserted > 0;
     }
     Ok(new)
 }
 
 async fn insert_teacher(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     message: &Message,
     check: &TeacherCheck,
 ) -> Result<bool, Error> {
-    let inserted = sqlx::query(
+    let inserted = sql(
         "INSERT INTO teachers (job, teacher, split, attempt, images, top1, top5) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (job, teacher, split) DO NOTHING",
     )
@@ -244,5 +239,5 @@ async fn insert_teacher(
     .bind(check.top5)
     .execute(connection)
     .await?;
-    Ok(inserted.rows_affected() > 0)
+    Ok(inserted > 0)
 }

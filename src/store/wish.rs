@@ -1,12 +1,10 @@
 //! What people ask of jobs and of schedulers while they run. Whoever runs reads it and acts on it; nothing is done here.
 
 use serde_json::{Value, json};
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, query};
 
 use super::attempt::note;
-use super::{Error, Store, begin};
+use super::database::{Sql, sql};
+use super::{Error, Store};
 use crate::event::now_ms;
 use crate::job::JobId;
 
@@ -58,13 +56,13 @@ impl Store {
         let wish = wish.map(Wish::name);
         let change = "UPDATE jobs SET wish = $2
                       WHERE id = $1 AND state <> 'done' AND COALESCE(wish, '') <> COALESCE($2, '')";
-        self.ask(jobs, &json!({ "wish": wish }), |job| query(change).bind(job.as_str()).bind(wish)).await
+        self.ask(jobs, &json!({ "wish": wish }), |job| sql(change).bind(job.as_str()).bind(wish)).await
     }
 
     /// Who goes first: higher numbers. Returns the jobs that changed.
     pub async fn prioritize(&self, jobs: &[JobId], priority: i64) -> Result<Vec<JobId>, Error> {
         let change = "UPDATE jobs SET priority = $2 WHERE id = $1 AND state <> 'done' AND priority <> $2";
-        self.ask(jobs, &json!({ "priority": priority }), |job| query(change).bind(job.as_str()).bind(priority)).await
+        self.ask(jobs, &json!({ "priority": priority }), |job| sql(change).bind(job.as_str()).bind(priority)).await
     }
 
     /// Jobs that failed or are blocked become open; jobs that were cancelled, or wait for their next try, may start at
@@ -76,22 +74,17 @@ impl Store {
                           state = CASE WHEN state IN ('failed', 'blocked') THEN 'open' ELSE state END
                       WHERE id = $1 AND (state IN ('failed', 'blocked') OR wish = 'cancel' OR retry_at_ms IS NOT NULL)
                           AND state <> 'done'";
-        self.ask(jobs, &json!({ "retry": true }), |job| query(change).bind(job.as_str())).await
+        self.ask(jobs, &json!({ "retry": true }), |job| sql(change).bind(job.as_str())).await
     }
 
     /// Makes a change of each job, all in one transaction, and writes down of whom it was one.
-    async fn ask<'q>(
-        &self,
-        jobs: &'q [JobId],
-        what: &Value,
-        change: impl Fn(&'q JobId) -> Query<'q, Sqlite, SqliteArguments>,
-    ) -> Result<Vec<JobId>, Error> {
+    async fn ask(&self, jobs: &[JobId], what: &Value, change: impl Fn(&JobId) -> Sql) -> Result<Vec<JobId>, Error> {
         let text = what.to_string();
-        let mut connection = self.connection().await;
-        let mut transaction = begin(&mut connection).await?;
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
         let mut changed = Vec::new();
         for job in jobs {
-            if change(job).execute(&mut *transaction).await?.rows_affected() > 0 {
+            if change(job).execute(&mut transaction).await? > 0 {
                 note(&mut transaction, job, None, now_ms(), "asked", &text).await?;
                 changed.push(job.clone());
             }
@@ -102,19 +95,19 @@ impl Store {
 
     /// Asks every scheduler that has not ended. Returns how many that are.
     pub async fn ask_schedulers(&self, wish: SchedulerWish) -> Result<u64, Error> {
-        let rows = query("UPDATE schedulers SET wish = $1 WHERE ended_ms IS NULL")
+        let rows = sql("UPDATE schedulers SET wish = $1 WHERE ended_ms IS NULL")
             .bind(wish.name())
-            .execute(&mut *self.connection().await)
+            .execute(&mut self.connection().await?)
             .await?;
-        Ok(rows.rows_affected())
+        Ok(rows)
     }
 
     /// Takes out schedulers that ended, or were last seen, before `before_ms`. Returns how many.
     pub async fn forget_schedulers(&self, before_ms: i64) -> Result<u64, Error> {
-        let rows = query("DELETE FROM schedulers WHERE COALESCE(ended_ms, seen_ms) < $1")
+        let rows = sql("DELETE FROM schedulers WHERE COALESCE(ended_ms, seen_ms) < $1")
             .bind(before_ms)
-            .execute(&mut *self.connection().await)
+            .execute(&mut self.connection().await?)
             .await?;
-        Ok(rows.rows_affected())
+        Ok(rows)
     }
 }

@@ -273,7 +273,7 @@ async fn a_lost_worker_is_started_again_with_what_it_left() {
     assert_eq!(summary, Summary { done: 2, ..Summary::default() });
     assert_eq!(engine.started.take(), [vec![short.id(), long.id()], vec![long.id()], vec![long.id()]]);
     assert_eq!(bench.outcome(&long).await.epochs.len(), 4);
-    let reader = Store::open_read_only(bench.store.path()).await.unwrap();
+    let reader = Store::open_read_only(bench.store.location()).await.unwrap();
     let attempts = reader.query("SELECT outcome, failure FROM attempts ORDER BY started_ms, attempt").await.unwrap();
     assert_eq!(attempts.rows.len(), 4);
     assert_eq!(attempts.rows.iter().filter(|row| row[1] == "lost").count(), 2);

@@ -24,7 +24,7 @@ fn hasty() -> Watch {
 }
 
 async fn column(bench: &Bench, sql: &str) -> Vec<String> {
-    let reader = Store::open_read_only(bench.store.path()).await.unwrap();
+    let reader = Store::open_read_only(bench.store.location()).await.unwrap();
     let words = |row: &Vec<serde_json::Value>| row[0].as_str().map_or_else(|| row[0].to_string(), str::to_owned);
     reader.query(sql).await.unwrap().rows.iter().map(words).collect()
 }
@@ -36,7 +36,7 @@ async fn two_schedulers_train_each_job_once_and_both_see_the_end() {
     let mut jobs: Vec<Job> = (1..7).map(|seed| labels_job(seed, 2 + seed as u32)).collect();
     jobs.push(student_job(&teacher, 0.01, 4));
     let plan = bench.plan(&jobs).await;
-    let second = Store::open(bench.store.path()).await.unwrap();
+    let second = Store::open(bench.store.location()).await.unwrap();
     let engines = [(); 2].map(|()| Fake { epoch: Some(Duration::from_millis(15)), ..Fake::default() });
     let presences = ["a", "b"].map(|name| Presence::take(&bench.folder, name).unwrap());
     let settings = ["a", "b"].map(|name| Settings { provenance: owner(name), watch: hasty(), ..bench.settings(2) });
@@ -360,7 +360,7 @@ async fn what_people_wish_is_heeded_while_it_runs() {
     let bench = Bench::new().await;
     let jobs = [labels_job(0, 30), labels_job(0, 31), labels_job(1, 3)];
     let plan = bench.plan(&jobs).await;
-    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    let asking = Store::open_to_ask(bench.store.location()).await.unwrap();
     asking.wish(&[jobs[2].id()], Some(Wish::Hold)).await.unwrap();
     let engine = Fake { epoch: Some(Duration::from_millis(30)), ..Fake::default() };
     let settings = Settings { watch: hasty(), ..bench.settings(2) };
@@ -388,7 +388,7 @@ async fn what_a_person_wants_first_starts_first_with_what_it_needs() {
     let urgent = student_job(&teacher, 0.1, 1);
     let jobs = [labels_job(0, 2), labels_job(1, 2), urgent.clone()];
     let plan = bench.plan(&jobs).await;
-    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    let asking = Store::open_to_ask(bench.store.location()).await.unwrap();
     asking.prioritize(&[urgent.id()], 5).await.unwrap();
     let engine = Fake::default();
     bench.run(&plan, 1, &engine, go()).await;
@@ -402,7 +402,7 @@ async fn what_is_wanted_again_waits_for_its_cohort() {
     let bench = Bench::new().await;
     let jobs = [labels_job(0, 20), labels_job(0, 60)];
     let plan = bench.plan(&jobs).await;
-    let asking = Store::open_to_ask(bench.store.path()).await.unwrap();
+    let asking = Store::open_to_ask(bench.store.location()).await.unwrap();
     let engine = Fake { epoch: Some(Duration::from_millis(20)), ..Fake::default() };
     let settings = Settings { watch: hasty(), ..bench.settings(2) };
     let ask = async {
@@ -443,7 +443,7 @@ async fn another_run_waits_for_what_rests_and_blocks_nothing() {
     let bench = Bench::new().await;
     let teacher = labels_job(0, 40);
     let plan = bench.plan(&[student_job(&teacher, 0.1, 2)]).await;
-    let second = Store::open(bench.store.path()).await.unwrap();
+    let second = Store::open(bench.store.location()).await.unwrap();
     let fates = BTreeMap::from([(teacher.id(), Fate::FailsAtFirst(Failure::Io, 1))]);
     let engines =
         [(); 2].map(|()| Fake { fates: fates.clone(), epoch: Some(Duration::from_millis(5)), ..Fake::default() });

@@ -247,7 +247,7 @@ async fn a_query_reads_and_cannot_write() {
     let folder = tempfile::tempdir().unwrap();
     let job = labels_job(0, 2);
     let writer = recorded(folder.path(), &[&job]).await;
-    let reader = Store::open_read_only(writer.path()).await.unwrap();
+    let reader = Store::open_read_only(writer.location()).await.unwrap();
     let result = reader
         .query("SELECT teaching, epochs, learning_rate, temperature, 'a;b', x'0aff' AS b, count(*) FROM jobs; -- done")
         .await
