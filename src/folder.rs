@@ -11,6 +11,7 @@
 //!   cohorts/<id>.<scheduler>-<attempt>.json  what a worker was asked to do; <id>.log what it said to people
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
 //!   streams/<key>.logits       what live teachers answered, where that is recorded
+//!   cluster/<tag>/             an array of a batch system: manifest.jsonl  job.sh  <array>_<index>.log
 //!   reports/                   what `run` and `report` draw
 //! ```
 
@@ -90,6 +91,11 @@ impl Folder {
 
     pub fn cohorts(&self) -> PathBuf {
         self.root.join("cohorts")
+    }
+
+    /// What an array of tasks of a batch system is made of, and what its tasks say.
+    pub fn array(&self, tag: &str) -> PathBuf {
+        self.root.join("cluster").join(tag)
     }
 
     pub fn reports(&self) -> PathBuf {

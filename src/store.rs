@@ -42,6 +42,7 @@ mod rates;
 mod read;
 mod record;
 mod standing;
+mod submit;
 mod take;
 mod wish;
 
@@ -59,6 +60,7 @@ pub use query::QueryResult;
 pub use read::{ExperimentSummary, Rows, Wanted};
 pub use record::Listed;
 pub use standing::{Place, Standing};
+pub use submit::{Controller, Sight, Stand, Task};
 pub use take::Taken;
 pub use wish::{SchedulerWish, Wish};
 
