@@ -33,6 +33,7 @@ mod database;
 mod error;
 mod lease;
 mod location;
+mod lock;
 mod look;
 mod open;
 mod outcome;
@@ -43,6 +44,7 @@ mod read;
 mod record;
 mod standing;
 mod take;
+mod value;
 mod wish;
 
 use database::{Connection, Database};
