@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
 
-use super::database::Connection;
+use super::database::{Connection, sql};
 use super::{Error, Store};
 
 /// A table of typed values: null, integers, reals, texts; a blob as hexadecimal text.
@@ -21,10 +21,23 @@ pub struct QueryResult {
 }
 
 impl Store {
+    /// What is wrong with a file, if anything is; a server looks after its own.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn check(&self) -> Result<Option<String>, Error> {
+        let mut connection = self.connection().await?;
+        if connection.is_postgres() {
+            return Ok(None);
+        }
+        let verdict: Option<String> = sql("SELECT quick_check FROM pragma_quick_check").cell(&mut connection).await?;
+        Ok(verdict.filter(|verdict| verdict != "ok"))
+    }
+
     /// # Errors
     /// [`Error::Refused`] for anything but one reading statement, [`Error::Query`] with the database's own words.
-    pub async fn query(&self, sql: &str) -> Result<QueryResult, Error> {
-        let statement = only_statement(sql)?;
+    pub async fn query(&self, text: &str) -> Result<QueryResult, Error> {
+        let statement = only_statement(text)?;
         let mut connection = self.connection().await?;
         if connection.is_postgres() {
             return query_server(&mut connection, &statement).await;
