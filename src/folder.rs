@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! runs/
-//!   store.sqlite               jobs, attempts, epochs, events
+//!   store.sqlite               jobs, attempts, epochs, events; or
+//!   store.url                  where else they are kept, without a password
 //!   jobs/<id>/                 job.json  spool.jsonl  lock  checkpoint-a.safetensors  checkpoint-b.safetensors
 //!                              student.safetensors (the result)
 //!                              student.best.safetensors  student.epoch-N.safetensors (where they are asked for)
@@ -37,6 +38,11 @@ impl Folder {
 
     pub fn store(&self) -> PathBuf {
         self.root.join("store.sqlite")
+    }
+
+    /// Says where the store is, if not in the folder.
+    pub fn store_url(&self) -> PathBuf {
+        self.root.join("store.url")
     }
 
     /// Held by a scheduler while it begins: one at a time migrates the store and reads spools.

@@ -33,6 +33,7 @@ mod database;
 mod error;
 mod lease;
 mod location;
+mod lock;
 mod look;
 mod open;
 mod outcome;
@@ -44,6 +45,7 @@ mod record;
 mod standing;
 mod submit;
 mod take;
+mod value;
 mod wish;
 
 use database::{Connection, Database};

@@ -209,7 +209,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// Bytes that are free on the sweep's disk, and those that are left alone.
     fn space(&self) -> Option<(u64, u64)> {
-        let (free, all) = disk::room(&self.settings.folder.root().join("jobs"))?;
+        let (free, all) = disk::room(&self.settings.folder.lock())?;
         Some((free, self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50))))
     }
 
