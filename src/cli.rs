@@ -19,7 +19,7 @@ pub use results::{Compare, Leaderboard};
 
 /// An experiment-ablation harness for knowledge distillation.
 ///
-/// A TOML grid becomes trained students, rows in SQLite, and figures. Start with `distillery run quickstart`.
+/// A TOML grid becomes trained students, rows in a database, and figures. Start with `distillery run quickstart`.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
@@ -107,6 +107,10 @@ pub struct Place {
     /// Where the store, checkpoints and figures are kept.
     #[arg(long, value_name = "DIR", env = "DISTILLERY_FOLDER", default_value = "runs")]
     pub folder: PathBuf,
+    /// Where jobs and numbers are kept instead: a PostgreSQL server, for sweeps on several machines. Once run, the folder
+    /// remembers it [default: store.sqlite in the folder]
+    #[arg(long, value_name = "postgres://...", env = "DISTILLERY_STORE", hide_env_values = true)]
+    pub store: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -216,7 +220,8 @@ pub enum Theme {
 
 #[derive(Debug, Args)]
 pub struct Query {
-    /// One SELECT statement; `SELECT sql FROM sqlite_master` lists the tables.
+    /// One SELECT statement; `SELECT sql FROM sqlite_master` lists the tables, on PostgreSQL `SELECT * FROM
+    /// information_schema.columns`.
     pub sql: String,
     #[command(flatten)]
     pub place: Place,

@@ -13,6 +13,7 @@ mod gc;
 mod logs;
 mod models;
 mod nominal;
+mod place;
 mod plan;
 mod price;
 mod query;

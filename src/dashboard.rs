@@ -20,7 +20,6 @@ mod table;
 mod view;
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::folder::Folder;
-use crate::store::{Error, Store};
+use crate::store::{Error, Location, Store};
 
 use app::{App, Ask};
 use machine::Machine;
@@ -45,13 +44,12 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a key may wait when the reader of keys is to end.
 const KEYS: Duration = Duration::from_millis(200);
 
-/// Shows the store of a folder until somebody leaves.
+/// Shows a folder and its store until somebody leaves.
 ///
 /// # Errors
 /// When the store cannot be read at the start, or the terminal is none.
-pub async fn watch(folder: &Folder, experiment: Option<String>) -> anyhow::Result<ExitCode> {
-    let path = &folder.store();
-    let store = Store::open_read_only(path).await?;
+pub async fn watch(folder: &Folder, location: &Location, experiment: Option<String>) -> anyhow::Result<ExitCode> {
+    let store = Store::open_read_only(location).await?;
     let mut camera = Camera::new(folder, experiment);
     let mut app = App::new(camera.take(&store).await?);
     let mut machine = Machine::watch();
@@ -67,7 +65,7 @@ pub async fn watch(folder: &Folder, experiment: Option<String>) -> anyhow::Resul
         tokio::select! {
             event = keys.next() => match event {
                 Some(Event::Key(key)) if key.kind == KeyEventKind::Press => {
-                    if let Some(asked) = press(&mut app, key, path).await? {
+                    if let Some(asked) = press(&mut app, key, location).await? {
                         return Ok(asked);
                     }
                     // What was asked is seen at once.
@@ -95,12 +93,12 @@ pub async fn watch(folder: &Folder, experiment: Option<String>) -> anyhow::Resul
 }
 
 /// Heeds a key; with an exit code, it was the last one.
-async fn press(app: &mut App, key: KeyEvent, path: &Path) -> anyhow::Result<Option<ExitCode>> {
+async fn press(app: &mut App, key: KeyEvent, location: &Location) -> anyhow::Result<Option<ExitCode>> {
     match app.press(key) {
         None => {}
         Some(Ask::Leave) => return Ok(Some(ExitCode::SUCCESS)),
         Some(ask) => {
-            app.notice = Some(match act(&ask, path).await {
+            app.notice = Some(match act(&ask, location).await {
                 Ok(done) => done,
                 Err(error) => format!("not done: {error}"),
             });
@@ -111,8 +109,8 @@ async fn press(app: &mut App, key: KeyEvent, path: &Path) -> anyhow::Result<Opti
 }
 
 /// Writes what was asked into the store; says what came of it.
-async fn act(ask: &Ask, path: &Path) -> Result<String, Error> {
-    let store = Store::open_to_ask(path).await?;
+async fn act(ask: &Ask, location: &Location) -> Result<String, Error> {
+    let store = Store::open_to_ask(location).await?;
     let said = match ask {
         Ask::Leave => String::new(),
         Ask::Schedulers(wish) => match store.ask_schedulers(*wish).await? {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! runs/
-//!   store.sqlite               jobs, attempts, epochs, events
+//!   store.sqlite               jobs, attempts, epochs, events; or
+//!   store.url                  where else they are kept, without a password
 //!   jobs/<id>/                 job.json  spool.jsonl  lock  checkpoint-a.safetensors  checkpoint-b.safetensors
 //!                              student.safetensors (the result)
 //!                              student.best.safetensors  student.epoch-N.safetensors (where they are asked for)
@@ -11,6 +12,7 @@
 //!   cohorts/<id>.<scheduler>-<attempt>.json  what a worker was asked to do; <id>.log what it said to people
 //!   streams/<key>.safetensors  what teachers answered that are asked once, where that took long
 //!   streams/<key>.logits       what live teachers answered, where that is recorded
+//!   cluster/<tag>/             an array of a batch system: manifest.jsonl  job.sh  <array>_<index>.log
 //!   reports/                   what `run` and `report` draw
 //! ```
 
@@ -36,6 +38,11 @@ impl Folder {
 
     pub fn store(&self) -> PathBuf {
         self.root.join("store.sqlite")
+    }
+
+    /// Says where the store is, if not in the folder.
+    pub fn store_url(&self) -> PathBuf {
+        self.root.join("store.url")
     }
 
     /// Held by a scheduler while it begins: one at a time migrates the store and reads spools.
@@ -90,6 +97,11 @@ impl Folder {
 
     pub fn cohorts(&self) -> PathBuf {
         self.root.join("cohorts")
+    }
+
+    /// What an array of tasks of a batch system is made of, and what its tasks say.
+    pub fn array(&self, tag: &str) -> PathBuf {
+        self.root.join("cluster").join(tag)
     }
 
     pub fn reports(&self) -> PathBuf {

@@ -108,6 +108,8 @@ pub struct Experiment {
     /// Each once, in the order of blocks and axes.
     pub jobs: Vec<GridJob>,
     pub run: RunSettings,
+    /// What a batch system is asked for.
+    pub site: crate::plan::Site,
     /// Of the set of jobs: the same for files that ask the same, whatever their names.
     pub hash: String,
     pub teachers: BTreeMap<String, NetworkSource>,
@@ -239,6 +241,7 @@ fn expand(source: &Source, texts: &Texts, catalogue: &dyn Catalogue) -> Result<E
         text: source.text.clone(),
         hash: short_hash(IDENTITY, &ids.join("\n")),
         run: document.run,
+        site: document.site,
         teachers: resolver.teachers.into_iter().map(|(name, known)| (name, known.source)).collect(),
         axes,
         places: resolver.places,

@@ -9,6 +9,7 @@ mod device;
 mod evaluations;
 mod halving;
 mod retries;
+mod site;
 mod span;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,6 +29,7 @@ pub use device::{Device, Devices};
 pub use evaluations::Evaluations;
 pub use halving::{Ended as Halved, Halving, Halvings};
 pub use retries::{Backoff, Retries, Retry};
+pub use site::Site;
 pub use span::Span;
 
 /// Where content lies on this machine, by its SHA-256.

@@ -20,6 +20,7 @@
 //! A run begins under the folder's [`Lock`] with [`ingest_spools`]; planning comes after that, then it lets go.
 
 mod board;
+pub mod cluster;
 mod local;
 mod lock;
 mod memory;
@@ -137,11 +138,14 @@ pub struct Watch {
     pub look: Duration,
     /// Of the disk, in bytes: below it nothing starts.
     pub reserve: Option<u64>,
+    /// Only for these jobs, as a task of a batch system: what others have is left to them, and a store that is away for longer
+    /// than the lease ends the run, for its jobs may be another's by then.
+    pub is_task: bool,
 }
 
 impl Default for Watch {
     fn default() -> Watch {
-        Watch { lease: Duration::from_secs(60), look: Duration::from_secs(2), reserve: None }
+        Watch { lease: Duration::from_secs(60), look: Duration::from_secs(2), reserve: None, is_task: false }
     }
 }
 
@@ -208,6 +212,10 @@ pub enum Error {
     Held { folder: PathBuf, holder: Option<Holder> },
     #[error("cannot use `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{}", controlled(.0))]
+    Controlled(store::Controller),
+    #[error("{0}")]
+    Slurm(cluster::Trouble),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -246,4 +254,13 @@ fn held(folder: &std::path::Path, holder: Option<&Holder>) -> String {
         ),
         None => format!("another run begins in `{folder}` and does not come to an end\n{hint}"),
     }
+}
+
+fn controlled(other: &store::Controller) -> String {
+    format!(
+        "another process submits and looks after this experiment's tasks: `{}`, whose lease ends in {} s unless it renews it\n\
+         hint: watch it with `distillery status`, or stop it; what it submitted goes on",
+        other.owner,
+        other.left.as_secs()
+    )
 }

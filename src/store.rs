@@ -33,6 +33,7 @@ mod database;
 mod error;
 mod lease;
 mod location;
+mod lock;
 mod look;
 mod open;
 mod outcome;
@@ -42,7 +43,9 @@ mod rates;
 mod read;
 mod record;
 mod standing;
+mod submit;
 mod take;
+mod value;
 mod wish;
 
 use database::{Connection, Database};
@@ -59,6 +62,7 @@ pub use query::QueryResult;
 pub use read::{ExperimentSummary, Rows, Wanted};
 pub use record::Listed;
 pub use standing::{Place, Standing};
+pub use submit::{Controller, Sight, Stand, Task};
 pub use take::Taken;
 pub use wish::{SchedulerWish, Wish};
 

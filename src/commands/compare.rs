@@ -7,16 +7,15 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::choice::choose;
-use super::{Usage, print, print_json, shipped, table};
+use super::{Usage, place, print, print_json, shipped, table};
 use crate::cli;
-use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
 use crate::report::{Over, Value, comparison, ranking};
 use crate::store::{Outcome, Rows, Store};
 
 pub async fn compare(arguments: cli::Compare) -> Result<ExitCode> {
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let standings = store.standings().await?;
     let mut sides = Vec::new();
     for selector in [&arguments.left, &arguments.right] {
@@ -88,7 +87,7 @@ pub async fn compare(arguments: cli::Compare) -> Result<ExitCode> {
 }
 
 pub async fn leaderboard(arguments: cli::Leaderboard) -> Result<ExitCode> {
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let stem = super::stem(&arguments.name);
     let size = match &arguments.size {
         Some(size) => Some(size.as_str()),

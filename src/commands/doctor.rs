@@ -9,25 +9,30 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{print, print_json};
+use super::{place, print, print_json};
 use crate::alive;
 use crate::cli;
 use crate::event::now_ms;
 use crate::folder::Folder;
 use crate::hub::{self, Settings};
 use crate::progress::{ago, date};
-use crate::store::{self, Store};
+use crate::store::{self, Location, Store};
 
 pub async fn doctor(arguments: cli::Doctor) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
+    let folder = place::folder(&arguments.place);
+    let location = place::location(&arguments.place);
     let mut checks = vec![Check::ok("distillery", version())];
     checks.extend(machine::checks());
-    checks.extend(disk::checks(&folder));
-    checks.extend(store_checks(&folder).await);
+    checks.extend(disk::checks(&folder, location.as_ref().is_ok_and(|location| location.file().is_none())));
+    checks.extend(match &location {
+        Ok(location) => store_checks(&folder, location).await,
+        Err(error) => vec![Check::error("store", &error.to_string()), clock(None)],
+    });
     checks.push(needs::data_folder());
-    if let Some(name) = &arguments.name {
+    // Where it is not known where the store is, that was said.
+    if let (Some(name), Ok(location)) = (&arguments.name, &location) {
         let experiment = cli::Experiment { name: name.clone(), overrides: arguments.overrides.clone() };
-        checks.extend(needs::checks(&experiment, &folder).await);
+        checks.extend(needs::checks(&experiment, &folder, location).await);
     }
     if arguments.online {
         checks.push(online());
@@ -116,10 +121,10 @@ fn version() -> String {
 }
 
 /// The store, who is at work on it, and the clock by it.
-async fn store_checks(folder: &Folder) -> Vec<Check> {
-    let store = match Store::open_read_only(&folder.store()).await {
+async fn store_checks(folder: &Folder, location: &Location) -> Vec<Check> {
+    let store = match Store::open_read_only(location).await {
         Ok(store) => store,
-        Err(store::Error::Missing { location }) => {
+        Err(store::Error::Missing { location } | store::Error::Empty { location }) => {
             return vec![
                 Check::ok("store", format!("none yet at `{location}`; `distillery run` makes it")),
                 clock(None),
@@ -134,12 +139,12 @@ async fn store_checks(folder: &Folder) -> Vec<Check> {
 }
 
 async fn look(folder: &Folder, store: &Store) -> Result<Vec<Check>, store::Error> {
-    let whole = store.query("SELECT quick_check FROM pragma_quick_check").await?;
-    let verdict = whole.rows.first().and_then(|row| row.first()).and_then(serde_json::Value::as_str).unwrap_or("ok");
+    let verdict = store.check().await?;
+    let whole = if store.location().file().is_some() { "whole" } else { "on a server" };
     let (jobs, experiments) = (store.standings().await?.len(), store.experiments().await?.len());
     let mut checks = vec![match verdict {
-        "ok" => Check::ok("store", format!("whole: {jobs} jobs of {experiments} experiments")),
-        why => Check::problem(
+        None => Check::ok("store", format!("{whole}: {jobs} jobs of {experiments} experiments")),
+        Some(why) => Check::problem(
             "store",
             format!("damaged: {why}"),
             "move it away; `distillery run NAME` makes it anew from what the workers wrote down",

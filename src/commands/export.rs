@@ -12,18 +12,17 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::mpsc;
 
-use super::{Usage, choice, report, stem};
+use super::{Usage, choice, place, report, stem};
 use crate::cli::{self, Format};
 use crate::diagnostic::nearest;
 use crate::export::{Csv, Entry, Form, JsonLines, Mlflow, Parquet, TensorBoard};
-use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
 use crate::store::{Standing, Store};
 
 pub async fn export(arguments: cli::Export) -> Result<ExitCode> {
     let (format, out) = destination(&arguments)?;
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let names = experiments(&store, &arguments).await?;
     let standings = store.standings().await?;
     let wanted = wanted(&names, &standings, arguments.jobs.as_deref())?;

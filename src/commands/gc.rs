@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{print, print_json, table};
+use super::{place, print, print_json, table};
 use crate::alive;
 use crate::cli;
 use crate::event::now_ms;
@@ -29,9 +29,10 @@ const FORGET: Duration = Duration::from_secs(24 * 3600);
 const FRESH: Duration = Duration::from_secs(60);
 
 pub async fn gc(arguments: cli::Gc) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
-    let path = folder.store();
-    let store = if arguments.dry_run { Store::open_read_only(&path).await? } else { Store::open_to_ask(&path).await? };
+    let folder = place::folder(&arguments.place);
+    let location = place::location(&arguments.place)?;
+    let store =
+        if arguments.dry_run { Store::open_read_only(&location).await? } else { Store::open_to_ask(&location).await? };
     let standings = store.standings().await?;
     let look = Look {
         is_at_work: !alive::schedulers(&folder, &store).await?.is_empty(),

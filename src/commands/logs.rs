@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{choice, print};
+use super::{choice, place, print};
 use crate::cli;
 use crate::event::{Event, Message};
 use crate::folder::Folder;
@@ -23,8 +23,8 @@ use crate::store::{Noted, State, Store};
 const POLL: Duration = Duration::from_millis(500);
 
 pub async fn logs(arguments: cli::Logs) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
-    let store = Store::open_read_only(&folder.store()).await?;
+    let folder = place::folder(&arguments.place);
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let job = choice::one(&store, &arguments.job).await?;
     let mut reader = Reader {
         spool: Tail::new(folder.spool(&job.id)),

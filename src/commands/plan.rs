@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::price::{Known, Price};
 use super::run::plan_of;
-use super::{print, print_json, read_priced, table};
+use super::{place, print, print_json, read_priced, table};
 use crate::cli;
-use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
 use crate::plan::{Plan, cohort_cost, job_cost};
@@ -19,10 +18,10 @@ use crate::store::{self, Store};
 
 pub async fn plan(arguments: cli::Plan) -> Result<ExitCode> {
     let (experiment, absent) = read_priced(&arguments.experiment)?;
-    let folder = Folder::new(&arguments.place.folder);
-    let (done, known) = match Store::open_read_only(&folder.store()).await {
+    let folder = place::folder(&arguments.place);
+    let (done, known) = match Store::open_read_only(&place::location(&arguments.place)?).await {
         Ok(store) => (store.done().await?, Known::of(&store).await?),
-        Err(store::Error::Missing { .. }) => (BTreeSet::new(), Known::default()),
+        Err(store::Error::Missing { .. } | store::Error::Empty { .. }) => (BTreeSet::new(), Known::default()),
         Err(error) => return Err(error.into()),
     };
     let plan = plan_of(&experiment, &folder, done);

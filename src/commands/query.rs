@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::{print, print_json, table};
+use super::{place, print, print_json, table};
 use crate::cli;
-use crate::folder::Folder;
 use crate::store::Store;
 
 pub async fn query(arguments: cli::Query) -> Result<ExitCode> {
-    let store = Store::open_read_only(&Folder::new(&arguments.place.folder).store()).await?;
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let result = store.query(&arguments.sql).await?;
     if arguments.json {
         let rows = result.rows.into_iter().map(|row| {

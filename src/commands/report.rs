@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Usage, complain, print, print_json, shipped, table};
+use super::{Usage, complain, place, print, print_json, shipped, table};
 use crate::cli;
-use crate::folder::Folder;
 use crate::grid::{SIZES, sized, without_size};
 use crate::report::{self, Recorded, Report, Source, Summary, Theme};
 use crate::store::{Outcome, Registered, Rows, Spent, Store};
@@ -20,17 +19,17 @@ const MOST_TOLD: usize = 12;
 const PUBLISHED: &str = "published";
 
 pub async fn report(arguments: cli::Report) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
+    let (folder, location) = (place::folder(&arguments.place), place::location(&arguments.place)?);
     let asked: Vec<String> = if arguments.all { Vec::new() } else { arguments.names.clone() };
     if asked.is_empty() && !arguments.all {
         let text = "no report is named\nhint: `distillery report NAME`, or `--all` for every report that has runs";
         return Err(Usage(text.to_owned()).into());
     }
     // A name that nothing has is told before a store is asked for that may not be there either.
-    for name in asked.iter().filter(|_| !folder.store().exists()) {
+    for name in asked.iter().filter(|_| location.file().is_some_and(|file| !file.exists())) {
         shipped::report(name)?;
     }
-    let store = Store::open_read_only(&folder.store()).await?;
+    let store = Store::open_read_only(&location).await?;
     let sources = if arguments.all { all(&store).await? } else { named(&store, &asked, &arguments).await? };
     let out = arguments.out.clone().unwrap_or_else(|| folder.reports());
     let theme = match arguments.theme {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Usage, complain, print, print_json, read_experiment, report, shipped};
+use super::{Usage, complain, place, print, print_json, read_experiment, report, shipped};
 use crate::alive::Presence;
 use crate::cli;
 use crate::folder::Folder;
@@ -25,11 +25,12 @@ use crate::train::cuda;
 
 pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let experiment = read_experiment(&arguments.experiment)?;
-    let folder = Folder::new(&arguments.place.folder);
+    let (folder, location) = (place::folder(&arguments.place), place::location(&arguments.place)?);
     // From here on a Ctrl-C is heeded in order.
     let stop = schedule::listen()?;
     let lock = Lock::take(&folder).await?;
-    let store = Store::open(&folder.store()).await?;
+    let store = Store::open(&location).await?;
+    place::remember(&arguments.place, &location)?;
     record(&experiment, &store).await?;
     // What workers wrote down while no scheduler listened; with a store that was lost, everything.
     ingest_spools(&folder, &store).await?;

@@ -7,25 +7,26 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Usage, print, print_json, table};
+use super::{Usage, place, print, print_json, table};
 use crate::cli;
 use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
 use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
 use crate::progress::{duration, loss as loss_text, short};
-use crate::store::{ExperimentSummary, LastRow, Standing, State, Store, Wish};
+use crate::store::{ExperimentSummary, LastRow, Location, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
-    let store = Store::open_read_only(&folder.store()).await?;
+    let folder = place::folder(&arguments.place);
+    let location = place::location(&arguments.place)?;
+    let store = Store::open_read_only(&location).await?;
     let name = match &arguments.name {
         Some(name) => Some(recorded(&store, &super::stem(name)).await?),
         None => None,
     };
     if arguments.watch {
         store.close().await?;
-        return watch(&folder, name).await;
+        return watch(&folder, &location, name).await;
     }
     match name {
         None => experiments(&folder, &store, arguments.json).await,
@@ -33,12 +34,12 @@ pub async fn status(arguments: cli::Status) -> Result<ExitCode> {
     }
 }
 
-async fn watch(folder: &Folder, name: Option<String>) -> Result<ExitCode> {
+async fn watch(folder: &Folder, location: &Location, name: Option<String>) -> Result<ExitCode> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         let hint = "without `--watch`, or with `--json`, it is for pipes and files, too";
         return Err(Usage(format!("a dashboard wants a terminal\nhint: {hint}")).into());
     }
-    crate::dashboard::watch(folder, name).await
+    crate::dashboard::watch(folder, location, name).await
 }
 
 /// An experiment's name as the store has it: with the size that was recorded last.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{choice, print, print_json, table};
+use super::{choice, place, print, print_json, table};
 use crate::alive::{self, Alive};
 use crate::cli;
 use crate::dashboard::snapshot::command;
@@ -19,8 +19,8 @@ use crate::progress::{ago, date, duration, noted, short};
 use crate::store::{Attempt, Progress, Standing, State, Store, Wish};
 
 pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
-    let folder = Folder::new(&arguments.place.folder);
-    let store = Store::open_read_only(&folder.store()).await?;
+    let folder = place::folder(&arguments.place);
+    let store = Store::open_read_only(&place::location(&arguments.place)?).await?;
     let standing = choice::one(&store, &arguments.job).await?;
     let job = store.job(&standing.id).await?.context("a job that was listed has a text")?;
     let view = View {

@@ -7,9 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::choice::choose;
-use super::{Usage, print_json};
+use super::{Usage, place, print_json};
 use crate::cli::{self, How};
-use crate::folder::Folder;
 use crate::job::JobId;
 use crate::progress::jobs;
 use crate::store::{Standing, State, Store, Wish};
@@ -114,8 +113,9 @@ struct Changed<'a> {
 
 impl Asked {
     async fn open(words: &[String], how: How) -> Result<Asked> {
-        let path = Folder::new(&how.place.folder).store();
-        let store = if how.dry_run { Store::open_read_only(&path).await? } else { Store::open_to_ask(&path).await? };
+        let location = place::location(&how.place)?;
+        let store =
+            if how.dry_run { Store::open_read_only(&location).await? } else { Store::open_to_ask(&location).await? };
         let all = store.standings().await?;
         let chosen: Vec<Standing> = choose(words, &all)?.into_iter().cloned().collect();
         if chosen.is_empty() {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -13,11 +13,12 @@ use super::merge::{self, Key, merge};
 use super::size;
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
-use crate::plan::{Checkpoints, Evaluations, Halving, Retries};
+use crate::plan::{Checkpoints, Evaluations, Halving, Retries, Site};
 use crate::source::Keep;
 
 /// How to run an experiment. None of it changes a number, so none of it is part of a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RunSettings {
     pub evaluations: Evaluations,
     /// Training images that are measured, too.
@@ -40,6 +41,7 @@ pub(super) struct Document<'t> {
     pub run: RunSettings,
     /// Where that is said, for what only the whole can tell is wrong with it.
     pub run_span: Range<usize>,
+    pub site: Site,
     /// By name, in file order.
     pub teachers: Vec<(Key<'t>, Section<'t>)>,
     pub base: Section<'t>,
@@ -66,7 +68,7 @@ pub(super) struct Defaults<'t> {
     pub grafts: DeTable<'t>,
 }
 
-const SECTIONS: [&str; 6] = ["title", "sizes", "run", "teachers", "base", "grid"];
+const SECTIONS: [&str; 7] = ["title", "sizes", "run", "slurm", "teachers", "base", "grid"];
 
 /// # Errors
 /// When a text is no TOML, or a section is unknown or not of its form.
@@ -99,6 +101,7 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
         merge(&mut run.table, &section.table);
         run.span = section.span;
     }
+    let mut slurm = take_table(&mut file, "slurm")?.unwrap_or_else(Section::empty);
     let base = take_table(&mut file, "base")?.unwrap_or_else(Section::empty);
     let mut teachers = take_table(&mut file, "teachers")?.unwrap_or_else(Section::empty);
     let blocks = take_blocks(&mut file)?;
@@ -108,11 +111,12 @@ pub(super) fn read(texts: &Texts) -> Result<Document<'_>, Fault> {
         let mut table = table?;
         // Looked at already.
         table.remove("size");
-        lay_override(table, &mut run.table, &mut teachers.table, &mut overrides)?;
+        lay_override(table, &mut run.table, &mut slurm.table, &mut teachers.table, &mut overrides)?;
     }
     let teachers = sections_by_name(teachers.table)?;
     let run_span = run.span.clone();
-    Ok(Document { title, size, run: read_run(run)?, run_span, teachers, base, blocks, overrides, defaults })
+    let (run, site) = (read_run(run)?, read_site(slurm)?);
+    Ok(Document { title, size, run, run_span, site, teachers, base, blocks, overrides, defaults })
 }
 
 impl<'t> Section<'t> {
@@ -160,12 +164,14 @@ fn sections_by_name(teachers: DeTable<'_>) -> Result<Vec<(Key<'_>, Section<'_>)>
 fn lay_override<'t>(
     table: DeTable<'t>,
     run: &mut DeTable<'t>,
+    slurm: &mut DeTable<'t>,
     teachers: &mut DeTable<'t>,
     jobs: &mut DeTable<'t>,
 ) -> Result<(), Fault> {
     for (key, value) in table {
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("run", DeValue::Table(settings)) => merge(run, settings),
+            ("slurm", DeValue::Table(settings)) => merge(slurm, settings),
             // A list of names is the job key `teachers`; a table goes to the section of the same name.
             ("teachers", DeValue::Table(named)) => {
                 for (name, value) in named.iter() {
@@ -241,6 +247,15 @@ struct RunText {
 enum AtChance {
     Stop,
     Allow,
+}
+
+fn read_site(section: Section<'_>) -> Result<Site, Fault> {
+    let table = Spanned::new(section.span, section.table);
+    Site::deserialize(toml::Deserializer::from(table)).map_err(|error| {
+        Fault::from_toml(&error).or_hint(
+            "for instance `partition = \"gpu\"`, `gpus = 1`, `cpus = 8`, `memory = \"32G\"`, `time = \"12:00:00\"`, `throttle = 64`, `extra = [\"--constraint=a100\"]`",
+        )
+    })
 }
 
 fn read_run(section: Section<'_>) -> Result<RunSettings, Fault> {

@@ -30,6 +30,8 @@ use workers::Workers;
 const CHANNEL: usize = 1024;
 /// Messages of one transaction.
 const BATCH: usize = 256;
+/// For workers to save when the store is gone.
+const SAVING: Duration = Duration::from_secs(300);
 /// Between two tries of what the store could not do.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,7 @@ macro_rules! patiently {
         loop {
             let result = $what.await.map_err(Error::from);
             match result {
-                Err(error) if error.passing().is_some() && $run.stop.level() < Level::Now => {
+                Err(error) if error.passing().is_some() && $run.stop.level() < Level::Now && !$run.is_cut_off() => {
                     if !std::mem::replace(&mut told, true) {
                         $run.note(format!("waiting: {}", error.passing().unwrap_or_default()));
                     }
@@ -82,8 +84,9 @@ pub(super) struct Run<'a, E, O> {
     spent: Duration,
     /// When it last looked.
     looked: Instant,
-    /// When leases were last renewed.
+    /// When leases were last to be renewed, and when they were.
     renewed: Instant,
+    held: Instant,
     done: u64,
 }
 
@@ -138,6 +141,7 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             spent: Duration::ZERO,
             looked: Instant::now(),
             renewed: Instant::now(),
+            held: Instant::now(),
             done: 0,
         }
     }
@@ -145,6 +149,30 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
     pub async fn finish(mut self) -> Result<Summary, Error> {
         let (sender, mut receiver) = mpsc::channel(CHANNEL);
         let mut workers = Workers::default();
+        if let Err(error) = self.go(&sender, &mut receiver, &mut workers).await {
+            if self.is_cut_off() {
+                self.note("the store is away for longer than a lease: all is saved, and left".to_owned());
+                self.leave(&mut receiver, &mut workers).await;
+            }
+            return Err(error);
+        }
+        Ok(Summary {
+            done: self.done,
+            failed: self.board.count(Place::Failed),
+            blocked: self.board.count(Place::Blocked),
+            // Nothing runs any more: what was left running was left.
+            interrupted: self.board.count(Place::Interrupted) + self.board.count(Place::Running),
+            open: [Place::Waiting, Place::Resting, Place::Elsewhere].map(|place| self.board.count(place)).iter().sum(),
+            unwanted: self.board.count(Place::Unwanted),
+        })
+    }
+
+    async fn go(
+        &mut self,
+        sender: &mpsc::Sender<(usize, Line)>,
+        receiver: &mut mpsc::Receiver<(usize, Line)>,
+        workers: &mut Workers<'a>,
+    ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut stop = self.stop.clone();
         let mut level = Level::Go;
@@ -163,10 +191,11 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
             while let Some(device) = self.free() {
                 let Some((cohort, manifest, orders)) = self.start_next(device).await? else { break };
                 let voice = Voice { cohort, lines: sender.clone() };
-                workers.add(cohort, self.engine.run(manifest, voice, orders, self.stop.clone()));
+                let engine = self.engine;
+                workers.add(cohort, engine.run(manifest, voice, orders, self.stop.clone()));
             }
             if self.working.is_empty() && !self.waits() {
-                break;
+                return Ok(());
             }
             let rested = self.resting.iter().map(|resting| resting.until).min();
             tokio::select! {
@@ -185,21 +214,32 @@ impl<'a, E: Engine, O: FnMut(&Notice)> Run<'a, E, O> {
                 _ = looks.tick() => self.look().await?,
             }
         }
-        Ok(Summary {
-            done: self.done,
-            failed: self.board.count(Place::Failed),
-            blocked: self.board.count(Place::Blocked),
-            // Nothing runs any more: what was left running was left.
-            interrupted: self.board.count(Place::Interrupted) + self.board.count(Place::Running),
-            open: [Place::Waiting, Place::Resting, Place::Elsewhere].map(|place| self.board.count(place)).iter().sum(),
-            unwanted: self.board.count(Place::Unwanted),
-        })
+    }
+
+    /// Whether our jobs may be another's by now, for nobody could say that they are ours.
+    fn is_cut_off(&self) -> bool {
+        self.settings.watch.is_task && self.held.elapsed() > self.settings.watch.lease
+    }
+
+    /// Lets workers save and end. What they say meanwhile is in their spools.
+    async fn leave(&mut self, receiver: &mut mpsc::Receiver<(usize, Line)>, workers: &mut Workers<'a>) {
+        self.stop.raise(Level::Finish);
+        let mut batch = Vec::new();
+        let end = tokio::time::Instant::now() + SAVING;
+        while !workers.is_empty() {
+            batch.clear();
+            tokio::select! {
+                _ = receiver.recv_many(&mut batch, BATCH) => {}
+                _ = workers.next() => {}
+                () = sleep_until(end) => return,
+            }
+        }
     }
 
     /// Whether something may still come without a worker: others' jobs, second tries, room on the disk.
     fn waits(&self) -> bool {
-        self.stop.level() == Level::Go
-            && (!self.resting.is_empty() || self.disk.is_some() || self.board.count(Place::Elsewhere) > 0)
+        let others = !self.settings.watch.is_task && self.board.count(Place::Elsewhere) > 0;
+        self.stop.level() == Level::Go && (!self.resting.is_empty() || self.disk.is_some() || others)
     }
 
     fn tell(&mut self, notice: &Notice) {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::database::{Connection, sql};
+use super::database::{Connection, Sql, sql};
 use super::lease::{Mark, clock};
+use super::lock::lock;
 use super::{Error, Store, Taken, big};
 use crate::event::Failure;
 use crate::event::now_ms;
@@ -123,6 +124,7 @@ impl Store {
         let now = now_ms();
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, [job]).await?;
         let newest = newest_attempt(&mut transaction, job).await?;
         match newest {
             None => return Ok(Taken::Unknown),
@@ -149,6 +151,7 @@ impl Store {
         let now = now_ms();
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, blocks.iter().map(|block| &block.job)).await?;
         for Block { job, by, message } in blocks {
             let changed = sql("UPDATE jobs SET state = 'blocked', message = $1, blocked_by = $2
                  WHERE id = $3 AND state NOT IN ('done', 'running')")
@@ -175,11 +178,14 @@ impl Store {
         }
         let blocked: std::collections::BTreeSet<String> = blocked.into_iter().collect();
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, jobs).await?;
         for job in jobs.iter().filter(|job| blocked.contains(job.as_str())) {
-            sql("UPDATE jobs SET state = 'open', message = NULL, blocked_by = NULL WHERE id = $1")
-                .bind(job.as_str())
-                .execute(&mut transaction)
-                .await?;
+            sql(
+                "UPDATE jobs SET state = 'open', message = NULL, blocked_by = NULL WHERE id = $1 AND state = 'blocked'",
+            )
+            .bind(job.as_str())
+            .execute(&mut transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -189,6 +195,7 @@ impl Store {
     pub async fn reopen(&self, jobs: &[JobId]) -> Result<(), Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, jobs).await?;
         for job in jobs {
             sql("UPDATE jobs SET state = 'open' WHERE id = $1 AND state = 'done'")
                 .bind(job.as_str())
@@ -200,6 +207,11 @@ impl Store {
     }
 }
 
+/// Of a job that `$2` may begin at the time `$6`; the mark of whoever is known to be gone is `$4` and `$5`.
+const MAY_BEGIN: &str = "state <> 'done' AND wish IS NULL
+    AND (state <> 'running' OR owner IS NULL OR owner = $2 OR attempt = $4 AND COALESCE(lease_until_ms, -1) = $5)
+    AND (retry_at_ms IS NULL OR retry_at_ms <= $6 OR owner = $2)";
+
 /// The lease is a condition of the one statement that takes it: who comes second changes nothing.
 async fn begin_one(
     connection: &mut Connection<'_>,
@@ -209,22 +221,24 @@ async fn begin_one(
     (now, lease_until): (i64, i64),
     dead: Option<Mark>,
 ) -> Result<Claim, Error> {
-    let row =
-        sql("UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
-             lease_until_ms = $3, retry_at_ms = NULL
-         WHERE id = $1 AND state <> 'done' AND wish IS NULL
-             AND (state <> 'running' OR owner IS NULL OR owner = $2
-                  OR attempt = $4 AND COALESCE(lease_until_ms, -1) = $5)
-             AND (retry_at_ms IS NULL OR retry_at_ms <= $6 OR owner = $2)
-         RETURNING attempt")
-        .bind(job.as_str())
-        .bind(&provenance.owner)
-        .bind(lease_until)
-        .bind(dead.map(|(attempt, _)| i64::from(attempt)))
-        .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
-        .bind(now)
-        .fetch_optional(connection)
-        .await?;
+    // Where several transactions write at once, a row that another has at the moment is left to it.
+    let this = if connection.is_postgres() {
+        format!("id = (SELECT id FROM jobs WHERE id = $1 AND {MAY_BEGIN} FOR NO KEY UPDATE SKIP LOCKED)")
+    } else {
+        format!("id = $1 AND {MAY_BEGIN}")
+    };
+    let row = Sql::made(format!(
+        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
+             lease_until_ms = $3, retry_at_ms = NULL WHERE {this} RETURNING attempt"
+    ))
+    .bind(job.as_str())
+    .bind(&provenance.owner)
+    .bind(lease_until)
+    .bind(dead.map(|(attempt, _)| i64::from(attempt)))
+    .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
+    .bind(now)
+    .fetch_optional(connection)
+    .await?;
     let Some(row) = row else {
         let row =
             sql("SELECT state, wish FROM jobs WHERE id = $1").bind(job.as_str()).fetch_optional(connection).await?;

@@ -15,6 +15,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
+use super::value::Value;
+
 /// For how long a server may say nothing while it is asked something. Well below a lease.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -56,7 +58,7 @@ impl<'a> Connection<'a> {
     }
 
     /// One that writes. SQLite's takes the write lock at its start: one that reads first and then wants to write is refused,
-    /// whatever the time-out, when somebody wrote in between. PostgreSQL's locks rows: see [`super::lock`].
+    /// whatever the time-out, when somebody wrote in between. PostgreSQL's locks rows: see `lock.rs`.
     pub async fn begin(&mut self) -> Result<Transaction<'_, 'a>, sqlx::Error> {
         match self {
             Connection::Sqlite(connection) => {
@@ -156,14 +158,6 @@ fn settle<T>(
 pub(super) fn silent() -> sqlx::Error {
     let why = format!("the server did not answer for {} s", PATIENCE.as_secs());
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
-}
-
-/// A value with its type, which PostgreSQL wants to know of NULLs, too.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    Integer(Option<i64>),
-    Real(Option<f64>),
-    Text(Option<String>),
 }
 
 /// A statement.
@@ -342,66 +336,5 @@ impl Row {
             Row::Sqlite(row) => sqlx::Row::try_get(row, column),
             Row::Postgres(row) => sqlx::Row::try_get(row, column),
         }
-    }
-}
-
-impl From<i64> for Value {
-    fn from(value: i64) -> Value {
-        Value::Integer(Some(value))
-    }
-}
-
-impl From<Option<i64>> for Value {
-    fn from(value: Option<i64>) -> Value {
-        Value::Integer(value)
-    }
-}
-
-/// What is not a number is kept as NULL, as SQLite does.
-impl From<Option<f64>> for Value {
-    fn from(value: Option<f64>) -> Value {
-        Value::Real(value.filter(|value| !value.is_nan()))
-    }
-}
-
-impl From<f64> for Value {
-    fn from(value: f64) -> Value {
-        Some(value).into()
-    }
-}
-
-impl From<String> for Value {
-    fn from(value: String) -> Value {
-        Value::Text(Some(value))
-    }
-}
-
-impl From<&String> for Value {
-    fn from(value: &String) -> Value {
-        value.clone().into()
-    }
-}
-
-impl From<&str> for Value {
-    fn from(value: &str) -> Value {
-        value.to_owned().into()
-    }
-}
-
-impl From<Option<&str>> for Value {
-    fn from(value: Option<&str>) -> Value {
-        Value::Text(value.map(str::to_owned))
-    }
-}
-
-impl From<Option<&String>> for Value {
-    fn from(value: Option<&String>) -> Value {
-        Value::Text(value.cloned())
-    }
-}
-
-impl From<&Option<String>> for Value {
-    fn from(value: &Option<String>) -> Value {
-        Value::Text(value.clone())
     }
 }

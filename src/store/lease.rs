@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::attempt::note;
 use super::database::{Connection, Row, sql};
+use super::lock::{lock, lock_where};
 use super::read::state;
 use super::{Error, SchedulerWish, State, Store, Wish, big};
 use crate::job::JobId;
@@ -77,6 +78,7 @@ impl Store {
     pub async fn renew(&self, owner: &str, lease: Duration) -> Result<HashSet<JobId>, Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock_where(&mut transaction, "owner = $1 AND state = 'running'", owner).await?;
         let now = clock(&mut transaction).await?;
         let ours: Vec<String> =
             sql("UPDATE jobs SET lease_until_ms = $1 WHERE owner = $2 AND state = 'running' RETURNING id")
@@ -100,6 +102,7 @@ impl Store {
     pub async fn rest(&self, jobs: &[JobId], owner: &str, after: Duration) -> Result<(), Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, jobs).await?;
         let now = clock(&mut transaction).await?;
         for job in jobs {
             sql("UPDATE jobs SET state = 'interrupted', owner = $1, retry_at_ms = $2
@@ -146,6 +149,7 @@ impl Store {
     pub async fn unregister(&self, owner: &str) -> Result<(), Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock_where(&mut transaction, "owner = $1 AND state <> 'running'", owner).await?;
         let now = clock(&mut transaction).await?;
         sql("UPDATE schedulers SET ended_ms = $1 WHERE owner = $2 AND ended_ms IS NULL")
             .bind(now)
@@ -195,6 +199,9 @@ impl Store {
     pub async fn interrupt_orphans(&self, owner: &str) -> Result<u64, Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        // Also those whose attempt is found ended, or another's, when its turn comes: the statement below looks again.
+        lock_where(&mut transaction, "state = 'running' AND id IN (SELECT job FROM attempts WHERE owner = $1)", owner)
+            .await?;
         let now = clock(&mut transaction).await?;
         sql("UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
              WHERE state = 'running' AND EXISTS (
@@ -222,6 +229,7 @@ impl Store {
     pub async fn record_memory(&self, attempts: &[(JobId, u32)], bytes: u64) -> Result<(), Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, attempts.iter().map(|(job, _)| job)).await?;
         for (job, attempt) in attempts {
             sql("UPDATE attempts SET memory_bytes = $1
                  WHERE job = $2 AND attempt = $3 AND (memory_bytes IS NULL OR memory_bytes < $1)")
@@ -286,6 +294,7 @@ impl Store {
     pub async fn note(&self, attempts: &[(JobId, u32)], kind: &str, text: &str) -> Result<(), Error> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, attempts.iter().map(|(job, _)| job)).await?;
         let now = clock(&mut transaction).await?;
         for (job, attempt) in attempts {
             note(&mut transaction, job, Some(*attempt), now, kind, text).await?;

@@ -163,11 +163,13 @@ async fn open_server(server: &Server, location: &Location, how: Use) -> Result<D
     Ok(Database::Postgres(pool.connect_lazy_with(options)))
 }
 
-/// The server ends what nobody waits for any more: a statement after our patience, a transaction whose host is gone.
+/// The server ends what nobody waits for any more: a statement after our patience, a transaction whose host is gone. And what it
+/// says is written must be, whatever it is set to: an attempt's number must not be given out twice.
 fn of_a_server(server: &Server, how: Use) -> Result<PgConnectOptions, sqlx::Error> {
     let options = server.options()?.application_name("distillery");
     Ok(match how {
         Use::Own | Use::Write => options.options([
+            ("synchronous_commit", "on".to_owned()),
             ("statement_timeout", format!("{}s", PATIENCE.as_secs())),
             ("lock_timeout", format!("{}s", BUSY.as_secs())),
             ("idle_in_transaction_session_timeout", format!("{}s", 3 * PATIENCE.as_secs())),

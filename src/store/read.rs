@@ -40,9 +40,7 @@ impl Store {
     /// Every experiment that was run, by name.
     pub async fn experiments(&self) -> Result<Vec<ExperimentSummary>, Error> {
         let mut connection = self.connection().await?;
-        let rows = sql("SELECT name, title, hash, recorded_ms FROM experiments ORDER BY name")
-            .fetch_all(&mut connection)
-            .await?;
+        let rows = sql("SELECT name, title, hash, recorded_ms FROM experiments").fetch_all(&mut connection).await?;
         let mut summaries = Vec::with_capacity(rows.len());
         let mut positions = HashMap::new();
         for row in rows {
@@ -70,6 +68,8 @@ impl Store {
             let side = if needed == 0 { &mut summary.jobs } else { &mut summary.needed };
             side.insert(state(&row, 2)?, count(&row, 3)?);
         }
+        // Not by the database, which may sort by a language's rules.
+        summaries.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(summaries)
     }
 

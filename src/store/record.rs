@@ -47,8 +47,13 @@ impl Store {
         .execute(&mut transaction)
         .await?;
         sql("DELETE FROM experiment_jobs WHERE experiment = $1").bind(name).execute(&mut transaction).await?;
-        for (chunk, rows) in rows.chunks(ROWS).enumerate() {
+        // Two who put the same jobs in at once wait for each other in turn if both do it in the same order.
+        let mut sorted: Vec<&Row<'_>> = rows.iter().collect();
+        sorted.sort_by_key(|row| row.id.as_str());
+        for rows in sorted.chunks(ROWS) {
             insert_jobs(rows, now).execute(&mut transaction).await?;
+        }
+        for (chunk, rows) in rows.chunks(ROWS).enumerate() {
             insert_places(name, chunk * ROWS, rows).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
@@ -63,7 +68,7 @@ struct Row<'a> {
     needed: bool,
 }
 
-fn insert_jobs(rows: &[Row<'_>], now: i64) -> Sql {
+fn insert_jobs(rows: &[&Row<'_>], now: i64) -> Sql {
     let values = rows.iter().map(|Row { id, job, .. }| {
         [
             id.as_str().into(),

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::attempt::{Ending, end, newest_attempt, note};
 use super::database::{Connection, sql};
+use super::lock::lock;
 use super::{Error, Store, big};
 use crate::event::{Epoch, Event, Message, TeacherCheck};
 use crate::job::JobId;
@@ -60,6 +61,7 @@ impl Store {
         }
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, messages.iter().map(|message| &message.job)).await?;
         let mut taken = Vec::with_capacity(messages.len());
         for message in messages {
             taken.push(take_one(&mut transaction, source, message).await?);

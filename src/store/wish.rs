@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::attempt::note;
 use super::database::{Sql, sql};
+use super::lock::lock;
 use super::{Error, Store};
 use crate::event::now_ms;
 use crate::job::JobId;
@@ -82,6 +83,7 @@ impl Store {
         let text = what.to_string();
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
+        lock(&mut transaction, jobs).await?;
         let mut changed = Vec::new();
         for job in jobs {
             if change(job).execute(&mut transaction).await? > 0 {

@@ -19,6 +19,7 @@ mod optimizers;
 mod page;
 mod parity;
 mod pool;
+mod postgres;
 mod progress;
 mod readme;
 mod report;

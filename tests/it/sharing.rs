@@ -20,7 +20,7 @@ fn owner(name: &str) -> Provenance {
 
 /// Real time, but short.
 fn hasty() -> Watch {
-    Watch { lease: Duration::from_millis(400), look: Duration::from_millis(20), reserve: Some(0) }
+    Watch { lease: Duration::from_millis(400), look: Duration::from_millis(20), reserve: Some(0), is_task: false }
 }
 
 async fn column(bench: &Bench, sql: &str) -> Vec<String> {

@@ -10,9 +10,13 @@ use crate::folder::Folder;
 /// Less is soon used up.
 const LITTLE_BYTES: f64 = 1e9;
 
-pub fn checks(folder: &Folder) -> Vec<Check> {
+/// With a store on a server the folder may be on a network: files in it are written whole or not at all.
+pub fn checks(folder: &Folder, has_server: bool) -> Vec<Check> {
     let place = existing(folder.root());
-    let mut checks = vec![writable(folder.root(), &place), file_system(&place)];
+    let mut checks = vec![writable(folder.root(), &place)];
+    if !has_server {
+        checks.push(file_system(&place));
+    }
     if let Some(free) = free_bytes(&place) {
         let found = format!("{} free", table::bytes(free));
         checks.push(if free < LITTLE_BYTES {

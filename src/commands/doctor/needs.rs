@@ -13,7 +13,7 @@ use crate::cli;
 use crate::diagnostic::Report;
 use crate::folder::Folder;
 use crate::known::KNOWN;
-use crate::store::{self, Store};
+use crate::store::{self, Location, Store};
 use crate::train::data::DATA_FOLDER;
 
 /// Where the paper's data sets are looked for, and which are there.
@@ -42,8 +42,8 @@ fn names() -> String {
 }
 
 /// Of one experiment. What `plan` and `run` say about it on standard error is said here, too.
-pub async fn checks(wanted: &cli::Experiment, folder: &Folder) -> Vec<Check> {
-    look(wanted, folder).await.unwrap_or_else(|error| {
+pub async fn checks(wanted: &cli::Experiment, folder: &Folder, location: &Location) -> Vec<Check> {
+    look(wanted, folder, location).await.unwrap_or_else(|error| {
         vec![match error.downcast_ref::<Report>() {
             Some(report) => {
                 let hint = report.advice().unwrap_or("mend the file").to_owned();
@@ -54,11 +54,11 @@ pub async fn checks(wanted: &cli::Experiment, folder: &Folder) -> Vec<Check> {
     })
 }
 
-async fn look(wanted: &cli::Experiment, folder: &Folder) -> Result<Vec<Check>> {
+async fn look(wanted: &cli::Experiment, folder: &Folder, location: &Location) -> Result<Vec<Check>> {
     let (experiment, absent) = read_priced(wanted)?;
-    let done = match Store::open_read_only(&folder.store()).await {
+    let done = match Store::open_read_only(location).await {
         Ok(store) => store.done().await?,
-        Err(store::Error::Missing { .. }) => BTreeSet::new(),
+        Err(store::Error::Missing { .. } | store::Error::Empty { .. }) => BTreeSet::new(),
         Err(error) => return Err(error.into()),
     };
     let plan = plan_of(&experiment, folder, done);

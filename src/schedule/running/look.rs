@@ -40,6 +40,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
         if self.renewed.elapsed() >= lease / 3 {
             self.renewed = Instant::now();
             let ours = patiently!(self, self.store.renew(&owner, lease));
+            self.held = Instant::now();
             let running =
                 self.working.iter().flat_map(|(cohort, working)| working.jobs.iter().map(|job| (job.clone(), *cohort)));
             let lost: Vec<(JobId, usize)> = running
@@ -64,7 +65,13 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// What people want of jobs.
     async fn wishes(&mut self) -> Result<(), Error> {
-        let unusual = patiently!(self, self.store.unusual());
+        // A task looks at its own: thousands of them share the store.
+        let unusual = if self.settings.watch.is_task {
+            let own: Vec<JobId> = self.plan.open().map(|planned| planned.id.clone()).collect();
+            patiently!(self, self.store.tenures(&own))
+        } else {
+            patiently!(self, self.store.unusual())
+        };
         let urgent = unusual.iter().filter(|tenure| tenure.priority != 0);
         self.board.prioritize(urgent.map(|tenure| (tenure.job.clone(), tenure.priority)).collect());
         let wished: HashMap<&JobId, Wish> =
@@ -101,7 +108,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
     /// What became of jobs that others have.
     async fn others(&mut self) -> Result<(), Error> {
         let elsewhere = self.board.at(Place::Elsewhere);
-        if elsewhere.is_empty() {
+        if elsewhere.is_empty() || self.settings.watch.is_task {
             return Ok(());
         }
         if !self.others.told && self.working.is_empty() {
@@ -202,7 +209,7 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// Bytes that are free on the sweep's disk, and those that are left alone.
     fn space(&self) -> Option<(u64, u64)> {
-        let (free, all) = disk::room(&self.settings.folder.store())?;
+        let (free, all) = disk::room(&self.settings.folder.lock())?;
         Some((free, self.settings.watch.reserve.unwrap_or(RESERVE.min(all / 50))))
     }
 

@@ -20,6 +20,10 @@ impl<'a> Workers<'a> {
         self.running.push((cohort, Box::pin(worker)));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// The next to end; never, if there is none.
     pub async fn next(&mut self) -> (usize, Ended) {
         poll_fn(|context| {

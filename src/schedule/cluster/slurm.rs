@@ -1,0 +1,199 @@
+//! Slurm by its command line: `sbatch`, `squeue`, `scontrol`, `scancel`. Its JSON changes shape between versions.
+//!
+//! Every call has a limit of time. That a call failed says nothing about what it did: a controller of theirs that is away for a
+//! moment may have taken a job and not said so.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Begins the comment of all arrays that are ours.
+const COMMENT: &str = "distillery:";
+/// For one command.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where `scontrol` does not say.
+const LARGEST: u32 = 1001;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Unknown is whether it did anything.
+    #[error("Slurm does not answer: {0}")]
+    Away(String),
+    #[error("Slurm refuses: {0}")]
+    Refused(String),
+    #[error("`{0}` cannot be started: {1}")]
+    Missing(String, std::io::Error),
+}
+
+/// A task of ours, as Slurm shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub tag: String,
+    /// Of the array.
+    pub number: String,
+    pub index: u32,
+    /// `PENDING`, `RUNNING`, `NODE_FAIL`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub node: Option<String>,
+}
+
+/// The commands on the path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slurm;
+
+impl Slurm {
+    /// Where its commands are on the path.
+    pub fn find() -> Option<Slurm> {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).any(|folder| folder.join("sbatch").is_file()).then_some(Slurm)
+    }
+
+    /// Tasks that an array may have.
+    ///
+    /// # Errors
+    /// When Slurm does not answer.
+    pub async fn largest_array(self) -> Result<u32, Trouble> {
+        let text = ask("scontrol", ["show", "config"]).await?;
+        let line = text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == "MaxArraySize"));
+        Ok(line.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(LARGEST))
+    }
+
+    /// Hands an array over. Returns its number.
+    ///
+    /// # Errors
+    /// When it is refused; [`Trouble::Away`] when nobody knows.
+    pub async fn submit(self, options: &[String], script: &Path, environment: &[(String, String)]) -> Result<String, Trouble> {
+        let mut command = Command::new("sbatch");
+        command.args(options).arg(script).envs(environment.iter().cloned());
+        let text = run("sbatch", command).await?;
+        // `--parsable`: the number, and behind a semicolon the cluster.
+        let number = text.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Trouble::Away(format!("`sbatch` said `{}`", text.trim())));
+        }
+        Ok(number.to_owned())
+    }
+
+    /// All tasks of ours that Slurm knows, for some minutes those that have ended, too.
+    ///
+    /// # Errors
+    /// When Slurm does not answer.
+    pub async fn tasks(self) -> Result<Vec<Seen>, Trouble> {
+        let format = "%F|%K|%T|%r|%N|%k";
+        let text = ask("squeue", ["-h", "-r", "--me", "-t", "all", "-o", format]).await?;
+        Ok(text.lines().filter_map(seen).collect())
+    }
+
+    /// Takes tasks back, or ends them.
+    ///
+    /// # Errors
+    /// When Slurm does not answer. Tasks that have ended are no error.
+    pub async fn cancel(self, tasks: &[(String, u32)]) -> Result<(), Trouble> {
+        for part in tasks.chunks(200) {
+            let names = part.iter().map(|(number, index)| format!("{number}_{index}"));
+            match ask("scancel", names).await {
+                Ok(_) | Err(Trouble::Refused(_)) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// From inside a task: ends it and starts it again later, under the same number.
+    ///
+    /// # Errors
+    /// When Slurm does not answer, or the site does not allow it.
+    pub async fn requeue(self, job: &str) -> Result<(), Trouble> {
+        ask("scontrol", ["requeue", job]).await.map(drop)
+    }
+}
+
+async fn ask(program: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String, Trouble> {
+    let mut command = Command::new(program);
+    command.args(words);
+    run(program, command).await
+}
+
+async fn run(program: &str, mut command: Command) -> Result<String, Trouble> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let Ok(output) = timeout(PATIENCE, command.output()).await else {
+        return Err(Trouble::Away(format!("`{program}` took longer than {} s", PATIENCE.as_secs())));
+    };
+    let output = output.map_err(|error| Trouble::Missing(program.to_owned(), error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches(&format!("{program}: ")).trim_start_matches("error: ").to_owned();
+    Err(if is_away(&said) { Trouble::Away(said) } else { Trouble::Refused(said) })
+}
+
+/// Whether nobody was there, and not somebody who refused.
+fn is_away(said: &str) -> bool {
+    const SIGNS: [&str; 7] = [
+        "Unable to contact slurm controller",
+        "connect failure",
+        "Socket timed out",
+        "Zero Bytes were transmitted",
+        "Connection refused",
+        "Could not establish a configuration source",
+        "Transport endpoint",
+    ];
+    said.is_empty() || SIGNS.iter().any(|sign| said.contains(sign))
+}
+
+/// A line of `squeue`; none for what is not ours.
+fn seen(line: &str) -> Option<Seen> {
+    let mut parts = line.splitn(6, '|');
+    let mut next = || parts.next().map(str::trim);
+    let (number, index, state, reason, node) = (next()?, next()?, next()?, next()?, next()?);
+    let tag = next()?.strip_prefix(COMMENT)?;
+    let some = |text: &str| (!matches!(text, "" | "None" | "(null)" | "N/A")).then(|| text.to_owned());
+    Some(Seen {
+        tag: tag.to_owned(),
+        number: number.to_owned(),
+        index: index.parse().ok()?,
+        state: state.to_owned(),
+        reason: some(reason),
+        node: some(node),
+    })
+}
+
+/// What all arrays of ours are asked for with.
+pub(super) fn comment(tag: &str) -> String {
+    format!("--comment={COMMENT}{tag}")
+}
+
+/// The file that a task writes to, for whom it is shown.
+pub fn log(folder: &Path, number: &str, index: u32) -> PathBuf {
+    folder.join(format!("{number}_{index}.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_others_are_left_out() {
+        let task = seen("12|3|PENDING|Resources||distillery:ab12").unwrap();
+        assert_eq!((task.tag.as_str(), task.number.as_str(), task.index), ("ab12", "12", 3));
+        assert_eq!((task.state.as_str(), task.reason.as_deref(), task.node), ("PENDING", Some("Resources"), None));
+        let task = seen("12|4|RUNNING|None|n1|distillery:ab12").unwrap();
+        assert_eq!((task.reason, task.node.as_deref()), (None, Some("n1")));
+        for other in ["14|N/A|PENDING|Priority||(null)", "14|N/A|RUNNING|None|n1|distillery:x", "1|2|3", "", "5|1|RUNNING|None|n1|mine|distillery:x"] {
+            assert_eq!(seen(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn who_is_away_has_not_refused() {
+        assert!(is_away("Unable to contact slurm controller (connect failure)"));
+        assert!(is_away("Batch job submission failed: Socket timed out on send/recv operation"));
+        assert!(!is_away("Batch job submission failed: Requested node configuration is not available"));
+    }
+}
