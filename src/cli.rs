@@ -113,12 +113,30 @@ pub struct Place {
     pub store: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Workers are processes of this machine
+    #[default]
+    Local,
+    /// Cohorts are tasks of Slurm's arrays
+    Slurm,
+    /// Cohorts that are ready are written to a manifest, for `worker --manifest FILE --index N`
+    Manifest,
+}
+
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
     pub experiment: Experiment,
     #[command(flatten)]
     pub place: Place,
+    /// Who runs the cohorts: this machine; Slurm, with a store on PostgreSQL; or whoever is given the manifest that is written
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
+    /// What a site's Slurm is to be asked for, beside the experiment's `[slurm]`: a TOML file, or the name of one in
+    /// `~/.config/distillery`
+    #[arg(long, value_name = "FILE", env = "DISTILLERY_PROFILE")]
+    pub profile: Option<String>,
     /// `cpu`; `cuda` for all NVIDIA GPUs that are visible, or some of them: `cuda:0,cuda:2` [default: all GPUs, or the CPU
     /// where there is none]
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
@@ -273,10 +291,15 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Worker {
+    /// What to train.
     #[arg(long)]
     pub manifest: PathBuf,
+    /// Of an array's manifest, the task to do: `$SLURM_ARRAY_TASK_ID`, `$JOB_COMPLETION_INDEX`. It takes its jobs from the store and
+    /// writes what comes of them there. Exit code 75: it was saved, and is to be started again.
     #[arg(long)]
-    pub folder: PathBuf,
+    pub index: Option<u32>,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Hours of devices: `40gpuh`, `40h`, `90min`.

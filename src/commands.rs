@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod shared;
 mod shipped;
+mod slurm;
 mod status;
 mod table;
 mod why;
@@ -63,6 +64,7 @@ pub fn call(verb: Verb) -> ExitCode {
         Verb::Data(verb) => data::data(&verb),
         Verb::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
+        Verb::Worker(arguments) if arguments.index.is_some() => block_on(worker::task(arguments)),
         Verb::Worker(arguments) => worker::worker(&arguments),
     };
     match result {

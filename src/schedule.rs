@@ -45,8 +45,8 @@ use crate::store::{self, Provenance, Store};
 pub use local::LocalEngine;
 pub use lock::{Holder, Lock};
 pub use origin::provenance;
-pub use signals::listen;
-pub use spool::{Ingested, ingest_spools, read_spool};
+pub use signals::{listen, listen_for_end};
+pub use spool::{Ingested, ingest_spool, ingest_spools, read_spool};
 pub use stop::{Level, Stop, Stopper, stop};
 
 /// Runs one cohort to its end, here or elsewhere.

@@ -12,20 +12,24 @@ use serde::Serialize;
 
 use super::{Usage, complain, place, print, print_json, read_experiment, report, shipped};
 use crate::alive::Presence;
-use crate::cli;
+use crate::cli::{self, Engine};
 use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId};
 use crate::plan::{Device, Devices, Halvings, Plan};
 use crate::progress::{Mode, Progress};
 use crate::report::Source;
-use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Summary, ingest_spools, provenance};
+use crate::schedule::{self, LocalEngine, Lock, STOPPED, Settings, Stop, Summary, ingest_spools, provenance};
 use crate::store::{Outcome, Rows, State, Store};
 use crate::train::cuda;
 
 pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let experiment = read_experiment(&arguments.experiment)?;
     let (folder, location) = (place::folder(&arguments.place), place::location(&arguments.place)?);
+    let site = match arguments.engine {
+        Engine::Local => None,
+        Engine::Slurm | Engine::Manifest => Some(super::slurm::site(&arguments, &experiment, &location)?),
+    };
     // From here on a Ctrl-C is heeded in order.
     let stop = schedule::listen()?;
     let lock = Lock::take(&folder).await?;
@@ -40,50 +44,11 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let plan = plan_of(&experiment, &folder, done);
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
+    } else if let Some(site) = &site {
+        let ground = Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store };
+        super::slurm::run(ground, site, lock, stop).await?
     } else {
-        let devices = devices(&arguments.device, arguments.deterministic)?;
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = arguments.threads.map_or(cores, usize::from);
-        // A GPU is filled by one cohort; several would only share its memory.
-        let usual = if devices[0].0.is_cuda() { 1 } else { threads };
-        let slots = arguments.slots.map_or(usual, usize::from);
-        let threads = u32::try_from(threads)?;
-        let names: Vec<String> = devices.iter().map(|(device, _)| device.to_string()).collect();
-        let settings = Settings {
-            devices,
-            slots,
-            threads,
-            evaluations: experiment.run.evaluations,
-            minitrain: experiment.run.minitrain,
-            allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
-            record_teacher: experiment.run.record_teacher,
-            images: experiment.run.images,
-            checkpoints: experiment.run.checkpoints.clone(),
-            retries: experiment.run.retries.clone(),
-            places: experiment.places.clone(),
-            folder: folder.clone(),
-            provenance: provenance(&names.join(","), threads),
-            halving: halving(&experiment),
-            flops_per_second: store.flops_per_second().await?,
-            budget: arguments.budget,
-            watch: watch()?,
-        };
-        let engine = LocalEngine::new(folder.clone())?;
-        let owner = &settings.provenance.owner;
-        let presence = Presence::take(&folder, owner)
-            .map_err(|source| schedule::Error::Io { path: folder.schedulers(), source })?;
-        store.register(&settings.provenance, &experiment.name, slots * settings.devices.len()).await?;
-        // What comes now others may do beside this one.
-        drop(lock);
-        let progress = Progress::new(&plan, Mode::of_stderr(arguments.quiet));
-        let summary =
-            schedule::schedule(&plan, &settings, &store, &engine, |notice| progress.notice(notice), stop).await?;
-        // What cannot be written down now, of a locked store or a full disk, others see by the lock that is let go.
-        if let Err(error) = store.unregister(owner).await {
-            complain(&error.into());
-        }
-        drop(presence);
-        summary
+        local(Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store }, lock, stop).await?
     };
     let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
     let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &store, &folder).await };
@@ -104,6 +69,64 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     })
 }
 
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    pub arguments: &'a cli::Run,
+    pub experiment: &'a Experiment,
+    pub plan: &'a Plan,
+    pub folder: &'a Folder,
+    pub store: &'a Store,
+}
+
+/// On this machine.
+async fn local(ground: Ground<'_>, lock: Lock, stop: Stop) -> Result<Summary> {
+    let Ground { arguments, experiment, plan, folder, store } = ground;
+    let devices = devices(&arguments.device, arguments.deterministic)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = arguments.threads.map_or(cores, usize::from);
+    // A GPU is filled by one cohort; several would only share its memory.
+    let usual = if devices[0].0.is_cuda() { 1 } else { threads };
+    let slots = arguments.slots.map_or(usual, usize::from);
+    let threads = u32::try_from(threads)?;
+    let names: Vec<String> = devices.iter().map(|(device, _)| device.to_string()).collect();
+    let settings = Settings {
+        devices,
+        slots,
+        threads,
+        evaluations: experiment.run.evaluations,
+        minitrain: experiment.run.minitrain,
+        allow_teacher_at_chance: experiment.run.allow_teacher_at_chance,
+        record_teacher: experiment.run.record_teacher,
+        images: experiment.run.images,
+        checkpoints: experiment.run.checkpoints.clone(),
+        retries: experiment.run.retries.clone(),
+        places: experiment.places.clone(),
+        folder: folder.clone(),
+        provenance: provenance(&names.join(","), threads),
+        halving: halving(experiment),
+        flops_per_second: store.flops_per_second().await?,
+        budget: arguments.budget,
+        watch: watch()?,
+    };
+    let engine = LocalEngine::new(folder.clone())?;
+    let owner = &settings.provenance.owner;
+    let presence = Presence::take(folder, owner)
+        .map_err(|source| schedule::Error::Io { path: folder.schedulers(), source })?;
+    store.register(&settings.provenance, &experiment.name, slots * settings.devices.len()).await?;
+    // What comes now others may do beside this one.
+    drop(lock);
+    let progress = Progress::new(plan, Mode::of_stderr(arguments.quiet));
+    let summary =
+        schedule::schedule(plan, &settings, store, &engine, |notice| progress.notice(notice), stop).await?;
+    // What cannot be written down now, of a locked store or a full disk, others see by the lock that is let go.
+    if let Err(error) = store.unregister(owner).await {
+        complain(&error.into());
+    }
+    drop(presence);
+    Ok(summary)
+}
+
 /// Who is compared with whom, where jobs are ended early.
 fn halving(experiment: &Experiment) -> Option<Halvings> {
     let rule = experiment.run.halving.clone()?;
@@ -112,7 +135,7 @@ fn halving(experiment: &Experiment) -> Option<Halvings> {
 }
 
 /// What to train on, each with its memory where that is known: what was asked for, if it is there; else all GPUs, or the CPU.
-fn devices(wanted: &[Devices], deterministic: bool) -> Result<Vec<(Device, Option<u64>)>> {
+pub fn devices(wanted: &[Devices], deterministic: bool) -> Result<Vec<(Device, Option<u64>)>> {
     let gpu = |ordinal, memory| (Device::Cuda { ordinal, deterministic }, memory);
     let gpus =
         || -> Result<Vec<_>> { Ok(cuda::all()?.into_iter().map(|(ordinal, memory)| gpu(ordinal, memory)).collect()) };
@@ -148,7 +171,7 @@ fn devices(wanted: &[Devices], deterministic: bool) -> Result<Vec<(Device, Optio
 }
 
 /// How closely to look, by variables of the environment that tests shorten.
-fn watch() -> Result<schedule::Watch> {
+pub fn watch() -> Result<schedule::Watch> {
     let milliseconds = |name: &str| -> Result<Option<Duration>> {
         let Ok(text) = std::env::var(name) else { return Ok(None) };
         let number = text.parse().map_err(|_| Usage(format!("{name} is a number of milliseconds, not `{text}`")))?;

@@ -6,9 +6,11 @@
 //! - Standard input is what is asked of it ([`requests`]); SIGTERM, SIGINT and SIGUSR1, the end of the time that Slurm
 //!   gave, and the want of anybody who listens mean: finish the step, save, exit 75 ([`watch`], which also says every few
 //!   seconds that it lives).
+//! - With an index it is a task of a batch system, and the scheduler of one such worker ([`task`]).
 
 mod claim;
 mod requests;
+mod task;
 mod voice;
 mod watch;
 
@@ -28,6 +30,7 @@ use crate::schedule::STOPPED;
 use crate::train::failure::class;
 use crate::train::{self, Control, End};
 use claim::Claim;
+pub use task::task;
 use voice::Voice;
 
 /// A backward pass walks its graph by recursion.
@@ -37,7 +40,7 @@ pub fn worker(arguments: &cli::Worker) -> Result<ExitCode> {
     let text = fs::read_to_string(&arguments.manifest)
         .with_context(|| format!("cannot read `{}`", arguments.manifest.display()))?;
     let mut manifest: Manifest = serde_json::from_str(&text).context("the manifest is not one")?;
-    let folder = Folder::new(&arguments.folder);
+    let folder = Folder::new(&arguments.place.folder);
     let control = Arc::new(Control::default());
     watch::start(&control, manifest.device)?;
     requests::listen(&control, manifest.students.iter().map(|student| student.job.id()).collect());

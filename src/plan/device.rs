@@ -24,6 +24,15 @@ pub enum Devices {
     One(Device),
 }
 
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Devices::Gpus => f.write_str("cuda"),
+            Devices::One(device) => device.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Devices {
     type Err = String;
 

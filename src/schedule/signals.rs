@@ -5,6 +5,8 @@
 //! Workers are in process groups of their own, so a Ctrl-C at the terminal reaches the scheduler only.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,12 +23,22 @@ const MARGIN: Duration = Duration::from_secs(180);
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn listen() -> io::Result<Stop> {
+    Ok(listen_for_end()?.0)
+}
+
+/// The same, and whether it was a batch system that announced an end: then the rest is for another time, and not unwanted.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_for_end() -> io::Result<(Stop, Arc<AtomicBool>)> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut announced = signal(SignalKind::user_defined1())?;
     let mut closed = signal(SignalKind::hangup())?;
     let end = std::env::var(END_TIME).ok().and_then(|text| time_left(&text, SystemTime::now()));
     let (stopper, stop) = stop();
+    let is_announced = Arc::new(AtomicBool::new(false));
+    let announce = Arc::clone(&is_announced);
     tokio::spawn(async move {
         let mut ending = std::pin::pin!(wait(end));
         let mut ended = false;
@@ -34,10 +46,14 @@ pub fn listen() -> io::Result<Stop> {
             tokio::select! {
                 Some(()) = interrupt.recv() => { stopper.press(); }
                 Some(()) = terminate.recv() => { stopper.press(); }
-                Some(()) = announced.recv() => stopper.raise(Level::Finish),
+                Some(()) = announced.recv() => {
+                    announce.store(true, Ordering::Relaxed);
+                    stopper.raise(Level::Finish);
+                }
                 Some(()) = closed.recv() => stopper.raise(Level::Finish),
                 () = &mut ending, if !ended => {
                     ended = true;
+                    announce.store(true, Ordering::Relaxed);
                     eprintln!("note: this Slurm job ends in {} s: saving and leaving", MARGIN.as_secs());
                     stopper.raise(Level::Finish);
                 }
@@ -45,7 +61,7 @@ pub fn listen() -> io::Result<Stop> {
             }
         }
     });
-    Ok(stop)
+    Ok((stop, is_announced))
 }
 
 async fn wait(left: Option<Duration>) {

@@ -68,7 +68,10 @@ pub async fn ingest_spools(folder: &Folder, store: &Store) -> Result<Ingested, E
 }
 
 /// The same for one job.
-pub(super) async fn ingest_spool(folder: &Folder, store: &Store, id: &JobId) -> Result<Ingested, Error> {
+///
+/// # Errors
+/// As [`ingest_spools`].
+pub async fn ingest_spool(folder: &Folder, store: &Store, id: &JobId) -> Result<Ingested, Error> {
     let mut ingested = Ingested::default();
     let (mut messages, torn) = read_spool(folder, id)?;
     ingested.torn = torn;

@@ -75,6 +75,11 @@ impl Error {
         passing(error)
     }
 
+    /// Whether it is only that nobody answers, or not at once: trying again may help.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Error::NoServer { .. } | Error::Locked { .. }) || self.passing().is_some()
+    }
+
     pub(super) fn opening(location: &Location, source: sqlx::Error) -> Error {
         let location = location.clone();
         match sqlite_code(&source) {

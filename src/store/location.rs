@@ -40,6 +40,11 @@ impl Server {
         without_password(&self.url)
     }
 
+    /// As it was given, for a process that is to use it, too.
+    pub fn secret(&self) -> &str {
+        &self.url
+    }
+
     pub(super) fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
         self.url.parse()
     }

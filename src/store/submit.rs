@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::attempt::note;
-use super::database::{Row, Sql, Value, sql};
+use super::database::{Row, Sql, sql};
 use super::lease::clock;
 use super::read::state;
+use super::value::Value;
 use super::{Error, State, Store, Wish, big};
 use crate::job::JobId;
 
