@@ -146,7 +146,7 @@ GresTypes=gpu
 END
     for node in "$@"; do
         port=$((port + 1))
-        echo "NodeName=$node NodeHostname=$host NodeAddr=$(address "$node") Port=$port CPUs=8 RealMemory=8000 Gres=gpu:2"
+        echo "NodeName=$node NodeHostname=$host NodeAddr=$(address "$node") Port=$port CPUs=8 RealMemory=64000 Gres=gpu:2"
     done >> "$conf"
     cat >> "$conf" <<END
 PartitionName=main Nodes=ALL Default=YES PriorityTier=10 PreemptMode=OFF DefMemPerCPU=100 DefaultTime=10 MaxTime=60

@@ -3,6 +3,8 @@
 mod artefacts;
 mod chaos;
 mod cli;
+#[cfg(target_os = "linux")]
+mod cluster;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod cuda;
 mod dashboard;
