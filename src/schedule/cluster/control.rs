@@ -148,10 +148,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         loop {
             let (experiment, owner) = (self.cluster.header.experiment.clone(), self.cluster.owner);
             let lease = self.cluster.lease;
-            let other = patiently!(
-                self,
-                self.cluster.store.take_control(&experiment, (owner, &host), lease, gone.as_deref())
-            );
+            let other =
+                patiently!(self, self.cluster.store.take_control(&experiment, (owner, &host), lease, gone.as_deref()));
             let Some(other) = other else { return Ok(()) };
             if other.host == host && gone.is_none() && is_gone(self.cluster.folder, &other.owner, Some(&other.host)) {
                 gone = Some(other.owner);
@@ -219,11 +217,15 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         }
         if seen.is_some() {
             self.retract(&tasks).await;
-            if self.stop.level() == Level::Go {
-                self.submit(&epochs, !alive.is_empty()).await?;
-            }
         }
-        self.summarize(&tasks);
+        let before = self.counter;
+        if seen.is_some() && self.stop.level() == Level::Go {
+            self.submit(&epochs, !alive.is_empty()).await?;
+        }
+        // What was just submitted is counted when it was seen.
+        if self.counter == before {
+            self.summarize(&tasks);
+        }
         let waits = [Place::Running, Place::Elsewhere, Place::Resting, Place::Interrupted];
         Ok(waits.iter().all(|place| self.board.count(*place) == 0))
     }
@@ -293,7 +295,10 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         }
         tasks.retain(|task| !lost.contains(&task.tag));
         for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
-            let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?))) else { continue };
+            let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?)))
+            else {
+                continue;
+            };
             let number = task.number.as_deref().unwrap_or("?");
             self.once(format!("array {number} waits in Slurm: {reason}: {means}"));
         }
@@ -340,8 +345,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
         let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
         let faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
-        if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first())
-        {
+        if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first()) {
             let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
             let words: Vec<&str> = words.into_iter().flatten().collect();
             let number = last.number.as_deref().unwrap_or("?");
@@ -355,7 +359,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             patiently!(self, self.cluster.store.give_up(std::slice::from_ref(job), &why));
             return self.fail(job, &why).await;
         }
-        let wait = if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
+        let wait =
+            if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
         // In proportion, where a test looks more often.
         let wait = wait.mul_f64((self.cluster.every.as_secs_f64() / 15.0).min(1.0));
         self.board.put(job, Place::Interrupted);
@@ -468,7 +473,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         match self.cluster.slurm.submit(&words, &array.script, environment).await {
             Ok(number) => {
                 patiently!(self, self.cluster.store.name_submission(&tag, &number));
-                let count = if cohorts.len() == 1 { "1 cohort".to_owned() } else { format!("{} cohorts", cohorts.len()) };
+                let count =
+                    if cohorts.len() == 1 { "1 cohort".to_owned() } else { format!("{} cohorts", cohorts.len()) };
                 let jobs: usize = cohorts.iter().map(|(_, _, jobs)| jobs.len()).sum();
                 let asked = resources.options.join(" ");
                 self.note(&format!("submitted {count} with {jobs} jobs as array {number} ({asked})"));
