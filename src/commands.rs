@@ -24,6 +24,7 @@ mod shipped;
 mod slurm;
 mod status;
 mod table;
+mod tasks;
 mod why;
 mod wish;
 mod worker;

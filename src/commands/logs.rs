@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::tasks::Tasks;
 use super::{choice, place, print};
 use crate::cli;
 use crate::event::{Event, Message};
@@ -44,6 +45,9 @@ pub async fn logs(arguments: cli::Logs) -> Result<ExitCode> {
     let log_lines = reader.log_lines();
     if !log_lines.is_empty() && !arguments.json {
         print(&format!("\n{}\n{}", log(&folder, cohort.as_deref().unwrap_or_default()).display(), last(log_lines)))?;
+    }
+    if let Some(path) = Tasks::look(&store).await?.log(&folder, &job.id).filter(|_| !arguments.json) {
+        print(&format!("\n{}\n{}", path.display(), last(Tail::new(path.clone()).lines())))?;
     }
     if arguments.follow {
         follow(&store, &folder, &mut reader, cohort, arguments.json).await?;

@@ -45,10 +45,16 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let summary = if plan.cohorts.is_empty() {
         Summary::default()
     } else if let Some(site) = &site {
-        let ground = Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store };
+        let ground =
+            Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store };
         super::slurm::run(ground, site, lock, stop).await?
     } else {
-        local(Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store }, lock, stop).await?
+        local(
+            Ground { arguments: &arguments, experiment: &experiment, plan: &plan, folder: &folder, store: &store },
+            lock,
+            stop,
+        )
+        .await?
     };
     let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
     let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &store, &folder).await };
@@ -111,14 +117,13 @@ async fn local(ground: Ground<'_>, lock: Lock, stop: Stop) -> Result<Summary> {
     };
     let engine = LocalEngine::new(folder.clone())?;
     let owner = &settings.provenance.owner;
-    let presence = Presence::take(folder, owner)
-        .map_err(|source| schedule::Error::Io { path: folder.schedulers(), source })?;
+    let presence =
+        Presence::take(folder, owner).map_err(|source| schedule::Error::Io { path: folder.schedulers(), source })?;
     store.register(&settings.provenance, &experiment.name, slots * settings.devices.len()).await?;
     // What comes now others may do beside this one.
     drop(lock);
     let progress = Progress::new(plan, Mode::of_stderr(arguments.quiet));
-    let summary =
-        schedule::schedule(plan, &settings, store, &engine, |notice| progress.notice(notice), stop).await?;
+    let summary = schedule::schedule(plan, &settings, store, &engine, |notice| progress.notice(notice), stop).await?;
     // What cannot be written down now, of a locked store or a full disk, others see by the lock that is let go.
     if let Err(error) = store.unregister(owner).await {
         complain(&error.into());

@@ -63,8 +63,12 @@ fn profile(name: &str) -> Result<Site> {
             path = folder.join("distillery").join(name).with_extension("toml");
         }
     }
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Usage(format!("cannot read the profile `{}`: {error}\nhint: a TOML file with keys as under `[slurm]`", path.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Usage(format!(
+            "cannot read the profile `{}`: {error}\nhint: a TOML file with keys as under `[slurm]`",
+            path.display()
+        ))
+    })?;
     toml::from_str(&text).map_err(|error| Usage(format!("the profile `{}` is wrong: {error}", path.display())).into())
 }
 
@@ -98,7 +102,7 @@ pub async fn run(ground: Ground<'_>, site: &Site, lock: Lock, stop: Stop) -> Res
         plan,
         folder,
         store,
-        slurm: Slurm,
+        slurm: Slurm::default(),
         site,
         header,
         retries: &experiment.run.retries,
@@ -126,7 +130,9 @@ fn device(arguments: &cli::Run, site: &Site) -> Vec<String> {
 
 fn every() -> Result<Duration> {
     let milliseconds = match std::env::var("DISTILLERY_RECONCILE_MS") {
-        Ok(text) => text.parse().map_err(|_| Usage(format!("DISTILLERY_RECONCILE_MS is a number of milliseconds, not `{text}`")))?,
+        Ok(text) => text
+            .parse()
+            .map_err(|_| Usage(format!("DISTILLERY_RECONCILE_MS is a number of milliseconds, not `{text}`")))?,
         Err(_) => EVERY_MS,
     };
     Ok(Duration::from_millis(milliseconds))
@@ -143,7 +149,8 @@ fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary>
         requeue: false,
         ..header.clone()
     };
-    let array = write(folder, &header, &ready, site).with_context(|| format!("cannot write to `{}`", folder.root().display()))?;
+    let array = write(folder, &header, &ready, site)
+        .with_context(|| format!("cannot write to `{}`", folder.root().display()))?;
     let behind = plan.cohorts.len() - ready.len();
     super::print(&format!("{}\n", array.manifest.display()))?;
     eprintln!(

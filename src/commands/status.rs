@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::tasks::{Count, Tasks};
 use super::{Usage, place, print, print_json, table};
 use crate::cli;
 use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
@@ -62,6 +63,13 @@ struct Summary<'a> {
     held: usize,
     cancelled: usize,
     running: Vec<&'a Cohort>,
+    /// Of a batch system.
+    #[serde(skip_serializing_if = "is_idle")]
+    tasks: Count,
+}
+
+fn is_idle(count: &Count) -> bool {
+    *count == Count::default()
 }
 
 async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitCode> {
@@ -72,6 +80,11 @@ async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitC
         let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name && !place.needed);
         standings.iter().filter(|one| one.shown() == shown).filter(here).count()
     };
+    let tasks = Tasks::look(store).await?;
+    let of = |name: &str| {
+        let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name);
+        tasks.count(standings.iter().filter(here).map(|one| &one.id))
+    };
     let summaries: Vec<Summary<'_>> = summaries
         .iter()
         .map(|summary| Summary {
@@ -79,6 +92,7 @@ async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitC
             held: count(&summary.name, "held"),
             cancelled: count(&summary.name, "cancelled"),
             running: running(&snapshot, &standings, &summary.name),
+            tasks: of(&summary.name),
         })
         .collect();
     if json {
@@ -104,7 +118,8 @@ async fn experiments(folder: &Folder, store: &Store, json: bool) -> Result<ExitC
     let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
     let header: Vec<&str> = std::iter::once("experiment").chain(shown.iter().copied()).collect();
     let table = table::table(&header, &rows);
-    print(&format!("{table}{}{}", kept_back(&standings, None), live(&snapshot)))?;
+    let slurm = tasks.summary(standings.iter().map(|one| &one.id));
+    print(&format!("{table}{}{}{slurm}", kept_back(&standings, None), live(&snapshot)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,7 +200,8 @@ async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<
         last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
     let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
     let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
-    print(&format!("{table}{teachers}{}", live(&snapshot)))?;
+    let slurm = Tasks::look(store).await?.summary(last.iter().map(|row| &row.job));
+    print(&format!("{table}{teachers}{}{slurm}", live(&snapshot)))?;
     let flags = store.flags(name).await?;
     for (one, _) in listed {
         if let (State::Failed | State::Blocked, Some(message)) = (one.state, &one.message) {

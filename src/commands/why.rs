@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::tasks::Tasks;
 use super::{choice, place, print, print_json, table};
 use crate::alive::{self, Alive};
 use crate::cli;
@@ -16,7 +17,7 @@ use crate::event::now_ms;
 use crate::folder::Folder;
 use crate::job::{Job, JobId};
 use crate::progress::{ago, date, duration, noted, short};
-use crate::store::{Attempt, Progress, Standing, State, Store, Wish};
+use crate::store::{Attempt, Progress, Standing, State, Store, Task, Wish};
 
 pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
     let folder = place::folder(&arguments.place);
@@ -28,6 +29,7 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
         schedulers: alive::schedulers(&folder, &store).await?,
         attempts: store.attempts(&standing.id).await?,
         progress: store.progress(&standing.id).await?,
+        tasks: Tasks::look(&store).await?,
         command: command(&store, standing.experiments.last().map(|place| place.experiment.as_str())).await?,
     };
     let reasons = view.reasons(&store, &standing, &job).await?;
@@ -42,6 +44,7 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
             why: &reasons,
             epoch: view.progress.as_ref().map_or(0, |row| row.epoch),
             attempts: &view.attempts,
+            task: view.tasks.of(&standing.id),
             flags: &flags,
             files: files.iter().map(|(_, path)| path.as_str()).collect(),
         })?;
@@ -73,6 +76,9 @@ struct Answer<'a> {
     why: &'a [String],
     epoch: u32,
     attempts: &'a [Attempt],
+    /// Of a batch system, that it is in now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'a Task>,
     flags: &'a [String],
     files: Vec<&'a str>,
 }
@@ -102,6 +108,7 @@ struct View {
     schedulers: Vec<Alive>,
     attempts: Vec<Attempt>,
     progress: Option<Progress>,
+    tasks: Tasks,
     /// That goes on with it.
     command: String,
 }
@@ -170,6 +177,7 @@ impl View {
         } else {
             reasons.push(format!("nobody works on it: {who} had it on {device} and is gone; {}", self.run()));
         }
+        reasons.extend(self.tasks.of(&one.id).map(|task| self.tasks.words(task)));
         reasons.extend(asked(one));
         reasons
     }
@@ -178,6 +186,10 @@ impl View {
         let mut reasons: Vec<String> = asked(one).into_iter().collect();
         if !reasons.is_empty() {
             // Whatever else is so, it does not start.
+            return Ok(reasons);
+        }
+        if let Some(task) = self.tasks.of(&one.id) {
+            reasons.push(self.tasks.words(task));
             return Ok(reasons);
         }
         if let Some(at) = one.retry_at_ms.filter(|at| *at > now_ms()) {

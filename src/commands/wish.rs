@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::choice::choose;
+use super::tasks::Tasks;
 use super::{Usage, place, print_json};
 use crate::cli::{self, How};
 use crate::job::JobId;
@@ -25,6 +26,7 @@ pub async fn cancel(arguments: cli::Change) -> Result<ExitCode> {
     let changed = if asked.how.dry_run { open } else { asked.store.wish(&open, Some(Wish::Cancel)).await? };
     let running = asked.count(&changed, |one| one.state == State::Running);
     let note = (running > 0).then(|| format!("{} of them: saved and left within seconds", still(running)));
+    let note = with(note, asked.retract(&changed).await?);
     asked.tell("cancel", "cancelled", &changed, note)
 }
 
@@ -37,6 +39,7 @@ pub async fn hold(arguments: cli::Change) -> Result<ExitCode> {
     let changed = if asked.how.dry_run { open } else { asked.store.wish(&open, Some(Wish::Hold)).await? };
     let running = asked.count(&changed, |one| one.state == State::Running);
     let note = (running > 0).then(|| format!("{} of them and will not be stopped; `cancel` would", still(running)));
+    let note = with(note, asked.retract(&changed).await?);
     asked.tell("hold", "held", &changed, note)
 }
 
@@ -91,6 +94,11 @@ pub async fn priority(arguments: cli::Prioritize) -> Result<ExitCode> {
     asked.tell("priority", &format!("of priority {priority}"), &changed, None)
 }
 
+fn with(note: Option<String>, more: Option<String>) -> Option<String> {
+    let both: Vec<String> = [note, more].into_iter().flatten().collect();
+    (!both.is_empty()).then(|| both.join("\n"))
+}
+
 fn still(running: usize) -> String {
     if running == 1 { "1 runs".to_owned() } else { format!("{running} run") }
 }
@@ -131,6 +139,15 @@ impl Asked {
 
     fn count(&self, jobs: &[JobId], wanted: impl Fn(&Standing) -> bool) -> usize {
         self.chosen.iter().filter(|one| wanted(one) && jobs.contains(&one.id)).count()
+    }
+
+    /// Takes back tasks of a batch system that wait with these jobs. After the store was told: whoever starts one meanwhile finds
+    /// that there is nothing to do.
+    async fn retract(&self, jobs: &[JobId]) -> Result<Option<String>> {
+        if self.how.dry_run {
+            return Ok(None);
+        }
+        Ok(Tasks::look(&self.store).await?.retract(jobs).await)
     }
 
     /// Jobs match, but `verb` changes none of them: `none` is what none of them is.

@@ -68,11 +68,13 @@ mod tests {
 
     #[test]
     fn an_experiment_goes_before_a_profile() {
-        let profile: Site =
-            toml::from_str("partition = \"gpu\"\ncpus = 8\nextra = [\"--exclude=n7\"]").unwrap();
+        let profile: Site = toml::from_str("partition = \"gpu\"\ncpus = 8\nextra = [\"--exclude=n7\"]").unwrap();
         let own: Site = toml::from_str("cpus = 4\ntime = \"1:00:00\"").unwrap();
         let both = own.over(profile);
-        assert_eq!((both.partition.as_deref(), both.cpus, both.time.as_deref()), (Some("gpu"), Some(4), Some("1:00:00")));
+        assert_eq!(
+            (both.partition.as_deref(), both.cpus, both.time.as_deref()),
+            (Some("gpu"), Some(4), Some("1:00:00"))
+        );
         assert_eq!(both.extra, ["--exclude=n7"]);
         assert!(toml::from_str::<Site>("partitoin = \"gpu\"").is_err());
     }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::attempt::note;
 use super::database::{Row, Sql, sql};
 use super::lease::clock;
@@ -21,12 +23,14 @@ pub struct Controller {
 }
 
 /// A job's place in an array.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Task {
     pub tag: String,
     /// The batch system's number of the array; none before it answered.
     pub number: Option<String>,
     pub place: u32,
+    #[serde(skip)]
     pub job: JobId,
     /// Epochs that the job had when it was submitted.
     pub epoch: u32,
@@ -36,6 +40,7 @@ pub struct Task {
     pub node: Option<String>,
     pub is_over: bool,
     /// Since it was submitted, by the store's clock.
+    #[serde(skip)]
     pub age: Duration,
 }
 
@@ -183,9 +188,11 @@ impl Store {
     pub async fn tasks(&self, experiment: Option<&str>) -> Result<Vec<Task>, Error> {
         let mut connection = self.connection().await?;
         let now = clock(&mut connection).await?;
-        let rows = sql("SELECT t.tag, s.number, t.place, t.job, t.epoch, t.state, t.reason, t.node, t.ended_ms, s.submitted_ms
+        let rows = sql(
+            "SELECT t.tag, s.number, t.place, t.job, t.epoch, t.state, t.reason, t.node, t.ended_ms, s.submitted_ms
              FROM tasks t JOIN submissions s ON s.tag = t.tag
-             WHERE $1 IS NULL OR s.experiment = $1 ORDER BY s.submitted_ms, t.tag, t.place, t.job")
+             WHERE $1 IS NULL OR s.experiment = $1 ORDER BY s.submitted_ms, t.tag, t.place, t.job",
+        )
         .bind(experiment)
         .fetch_all(&mut connection)
         .await?;
@@ -249,15 +256,16 @@ impl Store {
         jobs.sort();
         let mut freed = 0;
         for job in jobs {
-            let changed = sql("UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
+            let changed =
+                sql("UPDATE jobs SET state = 'interrupted', message = NULL, owner = NULL, lease_until_ms = NULL
                  WHERE id = $1 AND state = 'running'
                      AND (COALESCE(lease_until_ms, 0) < $2 OR SUBSTR(COALESCE(owner, ''), 1, LENGTH($3)) = $3)")
-            .bind(job.as_str())
-            .bind(now)
-            // No owner's name begins so.
-            .bind(again.unwrap_or("\n"))
-            .execute(&mut transaction)
-            .await?;
+                .bind(job.as_str())
+                .bind(now)
+                // No owner's name begins so.
+                .bind(again.unwrap_or("\n"))
+                .execute(&mut transaction)
+                .await?;
             if changed == 0 {
                 continue;
             }
@@ -284,12 +292,13 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let now = clock(&mut transaction).await?;
         for job in jobs {
-            let changed =
-                sql("UPDATE jobs SET state = 'failed', message = $1 WHERE id = $2 AND state NOT IN ('done', 'running')")
-                    .bind(why)
-                    .bind(job.as_str())
-                    .execute(&mut transaction)
-                    .await?;
+            let changed = sql(
+                "UPDATE jobs SET state = 'failed', message = $1 WHERE id = $2 AND state NOT IN ('done', 'running')",
+            )
+            .bind(why)
+            .bind(job.as_str())
+            .execute(&mut transaction)
+            .await?;
             if changed > 0 {
                 let text = serde_json::json!({ "class": "lost", "message": why }).to_string();
                 note(&mut transaction, job, None, now, "failed", &text).await?;

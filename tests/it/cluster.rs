@@ -280,9 +280,7 @@ fn a_lost_node_does_no_harm() {
     });
     thread::sleep(2 * SECONDS);
     frozen.iter().for_each(|pid| signal(*pid, "CONT"));
-    lab.until("the old copy leaves by itself", 3 * LEASE, || {
-        (!frozen.iter().any(|pid| is_alive(*pid))).then_some(())
-    });
+    lab.until("the old copy leaves by itself", 3 * LEASE, || (!frozen.iter().any(|pid| is_alive(*pid))).then_some(()));
     cluster("up", &[]);
     lab.finish(&mut controller);
     lab.compare();

@@ -234,7 +234,7 @@ fn tell(notice: &Notice) {
 /// Asks Slurm to start this task again. Where that is not allowed, the controller submits the jobs again.
 async fn again() {
     let Ok(job) = std::env::var("SLURM_JOB_ID") else { return };
-    if let Err(trouble) = Slurm.requeue(&job).await {
+    if let Err(trouble) = Slurm::default().requeue(&job).await {
         eprintln!("note: not queued again from here: {trouble}");
     }
 }

@@ -1,25 +1,24 @@
 //! The controller: submits what is ready, looks at what became of it, submits again what came to nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod compare;
+mod submit;
+
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::handover::{self, exported, options};
 use super::manifest::Header;
-use super::resources::Resources;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::{explain, is_no_fault, is_over};
+use super::words::is_no_fault;
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
-use crate::job::{Job, JobId, short_hash};
-use crate::plan::{CohortId, Plan, Retries, Site};
+use crate::job::JobId;
+use crate::plan::{Plan, Retries, Site};
 use crate::schedule::board::{Board, Place};
 use crate::schedule::spool::ingest_spool;
 use crate::schedule::stop::{Level, Stop};
 use crate::schedule::{Error, Notice, Summary};
-use crate::store::{Block, Sight, Stand, State, Store, Task, Wish};
+use crate::store::{Block, Stand, State, Store, Task, Wish};
 
-/// Until something that was submitted must be visible.
-const GRACE: Duration = Duration::from_secs(60);
 /// Tasks of one array, where Slurm allows more.
 const MOST: u32 = 1000;
 /// Before a cohort that came to nothing is submitted again; twice as long each time.
@@ -120,6 +119,8 @@ macro_rules! patiently {
     }};
 }
 
+use patiently;
+
 impl<O: FnMut(&Notice)> Control<'_, O> {
     async fn begin(&mut self, open: &[JobId]) -> Result<(), Error> {
         self.take_control().await?;
@@ -148,10 +149,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         loop {
             let (experiment, owner) = (self.cluster.header.experiment.clone(), self.cluster.owner);
             let lease = self.cluster.lease;
-            let other = patiently!(
-                self,
-                self.cluster.store.take_control(&experiment, (owner, &host), lease, gone.as_deref())
-            );
+            let other =
+                patiently!(self, self.cluster.store.take_control(&experiment, (owner, &host), lease, gone.as_deref()));
             let Some(other) = other else { return Ok(()) };
             if other.host == host && gone.is_none() && is_gone(self.cluster.folder, &other.owner, Some(&other.host)) {
                 gone = Some(other.owner);
@@ -219,85 +218,17 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         }
         if seen.is_some() {
             self.retract(&tasks).await;
-            if self.stop.level() == Level::Go {
-                self.submit(&epochs, !alive.is_empty()).await?;
-            }
         }
-        self.summarize(&tasks);
+        let before = self.counter;
+        if seen.is_some() && self.stop.level() == Level::Go {
+            self.submit(&epochs, !alive.is_empty()).await?;
+        }
+        // What was just submitted is counted when it was seen.
+        if self.counter == before {
+            self.summarize(&tasks);
+        }
         let waits = [Place::Running, Place::Elsewhere, Place::Resting, Place::Interrupted];
         Ok(waits.iter().all(|place| self.board.count(*place) == 0))
-    }
-
-    /// Holds what was submitted against what Slurm shows, and writes down what is new.
-    async fn compare(&mut self, mut tasks: Vec<Task>, seen: Option<&[Seen]>) -> Result<Vec<Task>, Error> {
-        let Some(seen) = seen else { return Ok(tasks) };
-        let mut shown: HashMap<(&str, u32), &Seen> = HashMap::new();
-        for one in seen {
-            shown.insert((&one.tag, one.index), one);
-        }
-        let numbers: HashMap<&str, &str> = seen.iter().map(|one| (one.tag.as_str(), one.number.as_str())).collect();
-        let mut lost: HashSet<String> = HashSet::new();
-        let mut named: HashSet<String> = HashSet::new();
-        let mut sights: BTreeMap<(String, u32), Sight> = BTreeMap::new();
-        for task in &mut tasks {
-            if task.number.is_none() {
-                match numbers.get(task.tag.as_str()) {
-                    Some(number) => {
-                        if named.insert(task.tag.clone()) {
-                            patiently!(self, self.cluster.store.name_submission(&task.tag, number));
-                        }
-                        task.number = Some((*number).to_owned());
-                    }
-                    // Nobody knows whether it was taken; if it was, it would be there by now.
-                    None if task.age > GRACE => {
-                        lost.insert(task.tag.clone());
-                        continue;
-                    }
-                    None => continue,
-                }
-            }
-            let sight = match shown.get(&(task.tag.as_str(), task.place)) {
-                Some(one) => Sight {
-                    tag: task.tag.clone(),
-                    place: task.place,
-                    state: one.state.clone(),
-                    reason: one.reason.clone(),
-                    node: one.node.clone().or_else(|| task.node.clone()),
-                    is_over: is_over(&one.state),
-                },
-                // It forgets what has ended, and what it had not written down before it was killed.
-                None if !task.is_over && task.age > GRACE.min(4 * self.cluster.every) => Sight {
-                    tag: task.tag.clone(),
-                    place: task.place,
-                    state: "GONE".to_owned(),
-                    reason: None,
-                    node: task.node.clone(),
-                    is_over: true,
-                },
-                None => continue,
-            };
-            let is_news = task.state != sight.state
-                || task.reason != sight.reason
-                || task.node != sight.node
-                || task.is_over != sight.is_over;
-            if is_news {
-                (task.state, task.reason, task.node, task.is_over) =
-                    (sight.state.clone(), sight.reason.clone(), sight.node.clone(), sight.is_over);
-                sights.insert((sight.tag.clone(), sight.place), sight);
-            }
-        }
-        let sights: Vec<Sight> = sights.into_values().collect();
-        patiently!(self, self.cluster.store.see(&sights));
-        for tag in &lost {
-            patiently!(self, self.cluster.store.drop_submission(tag));
-        }
-        tasks.retain(|task| !lost.contains(&task.tag));
-        for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
-            let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?))) else { continue };
-            let number = task.number.as_deref().unwrap_or("?");
-            self.once(format!("array {number} waits in Slurm: {reason}: {means}"));
-        }
-        Ok(tasks)
     }
 
     /// Where a job is now, by the store and by Slurm.
@@ -340,8 +271,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
         let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
         let faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
-        if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first())
-        {
+        if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first()) {
             let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
             let words: Vec<&str> = words.into_iter().flatten().collect();
             let number = last.number.as_deref().unwrap_or("?");
@@ -355,7 +285,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             patiently!(self, self.cluster.store.give_up(std::slice::from_ref(job), &why));
             return self.fail(job, &why).await;
         }
-        let wait = if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
+        let wait =
+            if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
         // In proportion, where a test looks more often.
         let wait = wait.mul_f64((self.cluster.every.as_secs_f64() / 15.0).min(1.0));
         self.board.put(job, Place::Interrupted);
@@ -382,139 +313,6 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.tell(&Notice::Blocked { job: one.job, by: one.by });
         }
         Ok(())
-    }
-
-    /// Takes back what waits in Slurm and is not wanted any more.
-    async fn retract(&mut self, tasks: &[Task]) {
-        let mut wanted: BTreeMap<(String, u32), bool> = BTreeMap::new();
-        for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
-            let Some(number) = task.number.clone() else { continue };
-            let is_wanted = !matches!(self.board.place(&task.job), Some(Place::Done | Place::Failed | Place::Blocked))
-                && !self.cancelled.contains(&task.job);
-            *wanted.entry((number, task.place)).or_default() |= is_wanted;
-        }
-        let unwanted: Vec<(String, u32)> = wanted.into_iter().filter(|(_, is)| !is).map(|(task, _)| task).collect();
-        if let Err(trouble) = self.cluster.slurm.cancel(&unwanted).await {
-            self.once(format!("waiting: {trouble}"));
-        }
-    }
-
-    /// Hands over all cohorts that are ready. `others`: whether Slurm has something of ours already.
-    async fn submit(&mut self, epochs: &HashMap<&JobId, u32>, others: bool) -> Result<(), Error> {
-        let mut groups: BTreeMap<Resources, Vec<(CohortId, Vec<Job>, Vec<JobId>)>> = BTreeMap::new();
-        while let Some((cohort, members)) = self.board.next(|_| false) {
-            let cohort = &self.cluster.plan.cohorts[cohort];
-            let resources = Resources::of(cohort, self.cluster.site, self.cluster.flops_per_second);
-            let jobs = members.iter().map(|(_, job)| Job::clone(job)).collect();
-            let ids = members.iter().map(|(id, _)| id.clone()).collect();
-            groups.entry(resources).or_default().push((cohort.id.clone(), jobs, ids));
-        }
-        let mut any = others;
-        for (resources, cohorts) in groups {
-            let mut rest = cohorts.as_slice();
-            let mut size = self.largest as usize;
-            while !rest.is_empty() && self.stop.level() == Level::Go {
-                let (part, after) = rest.split_at(size.min(rest.len()));
-                match self.hand_over(&resources, part, epochs).await? {
-                    Ok(()) => {
-                        any = true;
-                        rest = after;
-                    }
-                    // So many at once may be what is refused.
-                    Err(Trouble::Refused(_)) if part.len() > 1 => size = part.len() / 2,
-                    Err(Trouble::Refused(why)) if any => {
-                        self.once(format!("{} cohorts wait until Slurm takes more: {why}", rest.len()));
-                        break;
-                    }
-                    Err(Trouble::Away(why)) => {
-                        self.once(format!("waiting: Slurm does not answer: {why}"));
-                        break;
-                    }
-                    Err(trouble) => return Err(Error::Slurm(trouble)),
-                }
-            }
-            for (_, _, jobs) in rest {
-                for job in jobs {
-                    self.board.put(job, Place::Interrupted);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// One array. The inner error is Slurm's.
-    async fn hand_over(
-        &mut self,
-        resources: &Resources,
-        cohorts: &[(CohortId, Vec<Job>, Vec<JobId>)],
-        epochs: &HashMap<&JobId, u32>,
-    ) -> Result<Result<(), Trouble>, Error> {
-        self.counter += 1;
-        let tag = short_hash("distillery array 1\n", &format!("{}\n{}", self.cluster.owner, self.counter));
-        let header = Header { tag: tag.clone(), tasks: cohorts.len() as u32, ..self.cluster.header.clone() };
-        let lines: Vec<(CohortId, Vec<Job>)> = cohorts.iter().map(|(id, jobs, _)| (id.clone(), jobs.clone())).collect();
-        let place = self.cluster.folder.array(&tag);
-        let array = handover::write(self.cluster.folder, &header, &lines, self.cluster.site)
-            .map_err(|source| Error::Io { path: place.clone(), source })?;
-        let mut tasks = Vec::new();
-        for (place, (_, _, jobs)) in (0..).zip(cohorts) {
-            tasks.extend(jobs.iter().map(|job| (place, job.clone(), epochs.get(job).copied().unwrap_or(0))));
-        }
-        let manifest = array.manifest.to_string_lossy().into_owned();
-        patiently!(self, self.cluster.store.begin_submission(&tag, &header.experiment, &manifest, &tasks));
-        let environment = &self.cluster.environment;
-        let logs = array.script.parent().unwrap_or(&place);
-        let words = options(&header, resources, self.cluster.site, logs, &exported(self.cluster.site, environment));
-        match self.cluster.slurm.submit(&words, &array.script, environment).await {
-            Ok(number) => {
-                patiently!(self, self.cluster.store.name_submission(&tag, &number));
-                let count = if cohorts.len() == 1 { "1 cohort".to_owned() } else { format!("{} cohorts", cohorts.len()) };
-                let jobs: usize = cohorts.iter().map(|(_, _, jobs)| jobs.len()).sum();
-                let asked = resources.options.join(" ");
-                self.note(&format!("submitted {count} with {jobs} jobs as array {number} ({asked})"));
-                Ok(Ok(()))
-            }
-            Err(trouble) => {
-                // It is not known whether it was taken. The row says that we asked; whether it is there is looked at later.
-                if !matches!(trouble, Trouble::Away(_)) {
-                    patiently!(self, self.cluster.store.drop_submission(&tag));
-                }
-                Ok(Err(trouble))
-            }
-        }
-    }
-
-    /// A line about the whole, where it changed.
-    fn summarize(&mut self, tasks: &[Task]) {
-        let mut running = HashSet::new();
-        let mut waiting = HashSet::new();
-        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for task in tasks.iter().filter(|task| !task.is_over) {
-            let one = (task.tag.as_str(), task.place);
-            if matches!(task.state.as_str(), "RUNNING" | "COMPLETING" | "SUSPENDED") {
-                running.insert(one);
-            } else if waiting.insert(one) {
-                *reasons.entry(task.reason.as_deref().unwrap_or("just submitted")).or_default() += 1;
-            }
-        }
-        let mut reasons: Vec<(&str, usize)> = reasons.into_iter().collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let why: Vec<&str> = reasons.iter().take(3).map(|(reason, _)| *reason).collect();
-        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
-        let (done, all) = (self.board.count(Place::Done), self.cluster.plan.jobs.len());
-        let failed = match self.board.count(Place::Failed) + self.board.count(Place::Blocked) {
-            0 => String::new(),
-            failed => format!(", {failed} failed or blocked"),
-        };
-        let line = format!(
-            "{done} of {all} jobs done{failed}; in Slurm {} tasks running, {} waiting{why}",
-            running.len(),
-            waiting.len()
-        );
-        if line != self.last {
-            self.note(&line);
-            self.last = line;
-        }
     }
 
     fn tell(&mut self, notice: &Notice) {

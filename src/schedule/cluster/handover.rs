@@ -8,13 +8,23 @@ use super::manifest::{Header, Line};
 use super::resources::Resources;
 use super::slurm::comment;
 use crate::folder::{Folder, replace};
-use crate::plan::{CohortId, Site};
 use crate::job::Job;
+use crate::plan::{CohortId, Site};
 
 /// Variables of the environment that tasks get where they are set. Everything else of the login node stays there.
 const HANDED_ON: [&str; 12] = [
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN",
-    "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
 ];
 const PREFIXES: [&str; 2] = ["DISTILLERY_", "PG"];
 const WARNING_SECONDS: u32 = 180;
@@ -64,7 +74,13 @@ fn script(program: &Path, manifest: &Path, folder: &Path, site: &Site) -> String
 }
 
 /// What `sbatch` is told of an array of `tasks`.
-pub(super) fn options(header: &Header, resources: &Resources, site: &Site, logs: &Path, exported: &[String]) -> Vec<String> {
+pub(super) fn options(
+    header: &Header,
+    resources: &Resources,
+    site: &Site,
+    logs: &Path,
+    exported: &[String],
+) -> Vec<String> {
     let throttle = site.throttle.map(|most| format!("%{most}")).unwrap_or_default();
     let mut options = vec![
         "--parsable".to_owned(),
@@ -89,15 +105,17 @@ pub(super) fn options(header: &Header, resources: &Resources, site: &Site, logs:
 /// Names of the variables that tasks get.
 pub(super) fn exported(site: &Site, also: &[(String, String)]) -> Vec<String> {
     let is_handed_on = |name: &str| {
-        HANDED_ON.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || site.environment.iter().any(|one| one == name)
+        HANDED_ON.contains(&name)
+            || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || site.environment.iter().any(|one| one == name)
     };
-    let mut names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_handed_on(name)).collect();
+    let mut names: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_handed_on(name)).collect();
     names.extend(also.iter().map(|(name, _)| name.clone()));
     names.sort();
     names.dedup();
     names
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -105,12 +123,19 @@ mod tests {
 
     #[test]
     fn a_script_ends_in_the_worker() {
-        let site = Site { prologue: Some("module load cuda/13\n".to_owned()), launcher: Some("srun".to_owned()), ..Site::default() };
+        let site = Site {
+            prologue: Some("module load cuda/13\n".to_owned()),
+            launcher: Some("srun".to_owned()),
+            ..Site::default()
+        };
         let text = script(Path::new("/opt/my tools/distillery"), Path::new("/w/m.jsonl"), Path::new("/w"), &site);
         assert_eq!(
             text,
             "#!/bin/bash -l\nmodule load cuda/13\nexec srun '/opt/my tools/distillery' worker --manifest /w/m.jsonl --index \"$SLURM_ARRAY_TASK_ID\" --folder /w\n"
         );
-        assert!(script(Path::new("/d"), Path::new("/m"), Path::new("/w"), &Site::default()).starts_with("#!/bin/sh\nexec /d worker "));
+        assert!(
+            script(Path::new("/d"), Path::new("/m"), Path::new("/w"), &Site::default())
+                .starts_with("#!/bin/sh\nexec /d worker ")
+        );
     }
 }

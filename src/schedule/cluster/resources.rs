@@ -52,6 +52,7 @@ fn memory_gib(cohort: &Cohort) -> u64 {
         1.5 * job.train_images() as f64 * side * side * f64::from(job.data.channels)
     };
     let jobs = || cohort.jobs.iter().map(|(_, job)| &**job);
-    let bytes = BASE_BYTES + jobs().map(weights).sum::<f64>() + jobs().map(images).fold(0.0, f64::max).min(IMAGES_BYTES);
+    let bytes =
+        BASE_BYTES + jobs().map(weights).sum::<f64>() + jobs().map(images).fold(0.0, f64::max).min(IMAGES_BYTES);
     ((bytes / GIB).ceil() as u64).next_power_of_two()
 }

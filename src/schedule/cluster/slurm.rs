@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 /// Begins the comment of all arrays that are ours.
 const COMMENT: &str = "distillery:";
-/// For one command.
 const PATIENCE: Duration = Duration::from_secs(30);
+const HASTE: Duration = Duration::from_secs(5);
 /// Where `scontrol` does not say.
 const LARGEST: u32 = 1001;
 
@@ -43,14 +43,28 @@ pub struct Seen {
 }
 
 /// The commands on the path.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Slurm;
+#[derive(Clone, Copy, Debug)]
+pub struct Slurm {
+    /// For one command.
+    patience: Duration,
+}
+
+impl Default for Slurm {
+    fn default() -> Slurm {
+        Slurm { patience: PATIENCE }
+    }
+}
 
 impl Slurm {
     /// Where its commands are on the path.
     pub fn find() -> Option<Slurm> {
         let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).any(|folder| folder.join("sbatch").is_file()).then_some(Slurm)
+        std::env::split_paths(&path).any(|folder| folder.join("sbatch").is_file()).then(Slurm::default)
+    }
+
+    /// For somebody who waits at a terminal.
+    pub fn hasty(self) -> Slurm {
+        Slurm { patience: HASTE }
     }
 
     /// Tasks that an array may have.
@@ -58,7 +72,7 @@ impl Slurm {
     /// # Errors
     /// When Slurm does not answer.
     pub async fn largest_array(self) -> Result<u32, Trouble> {
-        let text = ask("scontrol", ["show", "config"]).await?;
+        let text = self.ask("scontrol", ["show", "config"]).await?;
         let line = text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == "MaxArraySize"));
         Ok(line.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(LARGEST))
     }
@@ -67,10 +81,15 @@ impl Slurm {
     ///
     /// # Errors
     /// When it is refused; [`Trouble::Away`] when nobody knows.
-    pub async fn submit(self, options: &[String], script: &Path, environment: &[(String, String)]) -> Result<String, Trouble> {
+    pub async fn submit(
+        self,
+        options: &[String],
+        script: &Path,
+        environment: &[(String, String)],
+    ) -> Result<String, Trouble> {
         let mut command = Command::new("sbatch");
         command.args(options).arg(script).envs(environment.iter().cloned());
-        let text = run("sbatch", command).await?;
+        let text = self.run("sbatch", command).await?;
         // `--parsable`: the number, and behind a semicolon the cluster.
         let number = text.trim().lines().last().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -85,7 +104,7 @@ impl Slurm {
     /// When Slurm does not answer.
     pub async fn tasks(self) -> Result<Vec<Seen>, Trouble> {
         let format = "%F|%K|%T|%r|%N|%k";
-        let text = ask("squeue", ["-h", "-r", "--me", "-t", "all", "-o", format]).await?;
+        let text = self.ask("squeue", ["-h", "-r", "--me", "-t", "all", "-o", format]).await?;
         Ok(text.lines().filter_map(seen).collect())
     }
 
@@ -96,7 +115,7 @@ impl Slurm {
     pub async fn cancel(self, tasks: &[(String, u32)]) -> Result<(), Trouble> {
         for part in tasks.chunks(200) {
             let names = part.iter().map(|(number, index)| format!("{number}_{index}"));
-            match ask("scancel", names).await {
+            match self.ask("scancel", names).await {
                 Ok(_) | Err(Trouble::Refused(_)) => {}
                 Err(trouble) => return Err(trouble),
             }
@@ -109,28 +128,28 @@ impl Slurm {
     /// # Errors
     /// When Slurm does not answer, or the site does not allow it.
     pub async fn requeue(self, job: &str) -> Result<(), Trouble> {
-        ask("scontrol", ["requeue", job]).await.map(drop)
+        self.ask("scontrol", ["requeue", job]).await.map(drop)
     }
-}
 
-async fn ask(program: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String, Trouble> {
-    let mut command = Command::new(program);
-    command.args(words);
-    run(program, command).await
-}
-
-async fn run(program: &str, mut command: Command) -> Result<String, Trouble> {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let Ok(output) = timeout(PATIENCE, command.output()).await else {
-        return Err(Trouble::Away(format!("`{program}` took longer than {} s", PATIENCE.as_secs())));
-    };
-    let output = output.map_err(|error| Trouble::Missing(program.to_owned(), error))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    async fn ask(self, program: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String, Trouble> {
+        let mut command = Command::new(program);
+        command.args(words);
+        self.run(program, command).await
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim().trim_start_matches(&format!("{program}: ")).trim_start_matches("error: ").to_owned();
-    Err(if is_away(&said) { Trouble::Away(said) } else { Trouble::Refused(said) })
+
+    async fn run(self, program: &str, mut command: Command) -> Result<String, Trouble> {
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let Ok(output) = timeout(self.patience, command.output()).await else {
+            return Err(Trouble::Away(format!("`{program}` took longer than {} s", self.patience.as_secs())));
+        };
+        let output = output.map_err(|error| Trouble::Missing(program.to_owned(), error))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().trim_start_matches(&format!("{program}: ")).trim_start_matches("error: ").to_owned();
+        Err(if is_away(&said) { Trouble::Away(said) } else { Trouble::Refused(said) })
+    }
 }
 
 /// Whether nobody was there, and not somebody who refused.
@@ -185,7 +204,13 @@ mod tests {
         assert_eq!((task.state.as_str(), task.reason.as_deref(), task.node), ("PENDING", Some("Resources"), None));
         let task = seen("12|4|RUNNING|None|n1|distillery:ab12").unwrap();
         assert_eq!((task.reason, task.node.as_deref()), (None, Some("n1")));
-        for other in ["14|N/A|PENDING|Priority||(null)", "14|N/A|RUNNING|None|n1|distillery:x", "1|2|3", "", "5|1|RUNNING|None|n1|mine|distillery:x"] {
+        for other in [
+            "14|N/A|PENDING|Priority||(null)",
+            "14|N/A|RUNNING|None|n1|distillery:x",
+            "1|2|3",
+            "",
+            "5|1|RUNNING|None|n1|mine|distillery:x",
+        ] {
             assert_eq!(seen(other), None, "{other}");
         }
     }

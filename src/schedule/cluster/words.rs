@@ -35,7 +35,9 @@ pub fn explain(reason: &str) -> Option<&'static str> {
         "InvalidAccount" => "the account may not use this partition",
         "InvalidQOS" => "the account may not use this quality of service",
         "AccountNotAllowed" | "QOSNotAllowed" => "the partition does not take this account",
-        "AssocGrpCpuLimit" | "AssocGrpGRES" | "AssocMaxGRESPerJob" | "QOSMaxGRESPerUser" => "the account's share is used up",
+        "AssocGrpCpuLimit" | "AssocGrpGRES" | "AssocMaxGRESPerJob" | "QOSMaxGRESPerUser" => {
+            "the account's share is used up"
+        }
         _ if reason.contains("held") => "it is held: `scontrol show job` says why, `scontrol release` lets it go",
         _ if reason.starts_with("ReqNodeNotAvail") => "the nodes that could run it are down or reserved",
         _ => return None,

@@ -298,7 +298,8 @@ impl Lab {
             said.iter().for_each(|row| text += &format!("{row}\n"));
         }
         text += &format!("--- Slurm\n{}", slurm("squeue", &["-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r|%N|%k"]));
-        for entry in files(&self.path("runs/cluster")).iter().filter(|path| path.extension().is_some_and(|ext| ext == "log"))
+        for entry in
+            files(&self.path("runs/cluster")).iter().filter(|path| path.extension().is_some_and(|ext| ext == "log"))
         {
             text += &format!("--- {}\n{}", entry.display(), fs::read_to_string(entry).unwrap_or_default());
         }
@@ -389,7 +390,8 @@ pub fn cluster(verb: &str, words: &[&str]) {
 
 /// The server ends hard, and is there again after so long.
 pub fn restart_server(down: Duration) {
-    let words = std::env::var("DISTILLERY_TEST_POSTGRES_RESTART").expect("postgres.sh says how the server is restarted");
+    let words =
+        std::env::var("DISTILLERY_TEST_POSTGRES_RESTART").expect("postgres.sh says how the server is restarted");
     let mut command = Command::new("sh");
     command.args(["-c", &words]).env("DOWN_SECONDS", down.as_secs_f64().to_string());
     assert!(command.stdout(Stdio::null()).stdin(Stdio::null()).status().unwrap().success(), "{words}");

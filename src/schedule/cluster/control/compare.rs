@@ -1,0 +1,124 @@
+//! What Slurm shows of what was submitted, written down where it is new, and said in a line.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::{Control, Seen, patiently};
+use crate::schedule::board::Place;
+use crate::schedule::cluster::words::{explain, is_over};
+use crate::schedule::stop::Level;
+use crate::schedule::{Error, Notice};
+use crate::store::{Sight, Task};
+
+/// Until something that was submitted must be visible.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl<O: FnMut(&Notice)> Control<'_, O> {
+    /// Holds what was submitted against what Slurm shows, and writes down what is new.
+    pub(super) async fn compare(&mut self, mut tasks: Vec<Task>, seen: Option<&[Seen]>) -> Result<Vec<Task>, Error> {
+        let Some(seen) = seen else { return Ok(tasks) };
+        let mut shown: HashMap<(&str, u32), &Seen> = HashMap::new();
+        for one in seen {
+            shown.insert((&one.tag, one.index), one);
+        }
+        let numbers: HashMap<&str, &str> = seen.iter().map(|one| (one.tag.as_str(), one.number.as_str())).collect();
+        let mut lost: HashSet<String> = HashSet::new();
+        let mut named: HashSet<String> = HashSet::new();
+        let mut sights: BTreeMap<(String, u32), Sight> = BTreeMap::new();
+        for task in &mut tasks {
+            if task.number.is_none() {
+                match numbers.get(task.tag.as_str()) {
+                    Some(number) => {
+                        if named.insert(task.tag.clone()) {
+                            patiently!(self, self.cluster.store.name_submission(&task.tag, number));
+                        }
+                        task.number = Some((*number).to_owned());
+                    }
+                    // Nobody knows whether it was taken; if it was, it would be there by now.
+                    None if task.age > GRACE => {
+                        lost.insert(task.tag.clone());
+                        continue;
+                    }
+                    None => continue,
+                }
+            }
+            let sight = match shown.get(&(task.tag.as_str(), task.place)) {
+                Some(one) => Sight {
+                    tag: task.tag.clone(),
+                    place: task.place,
+                    state: one.state.clone(),
+                    reason: one.reason.clone(),
+                    node: one.node.clone().or_else(|| task.node.clone()),
+                    is_over: is_over(&one.state),
+                },
+                // It forgets what has ended, and what it had not written down before it was killed.
+                None if !task.is_over && task.age > GRACE.min(4 * self.cluster.every) => Sight {
+                    tag: task.tag.clone(),
+                    place: task.place,
+                    state: "GONE".to_owned(),
+                    reason: None,
+                    node: task.node.clone(),
+                    is_over: true,
+                },
+                None => continue,
+            };
+            let is_news = task.state != sight.state
+                || task.reason != sight.reason
+                || task.node != sight.node
+                || task.is_over != sight.is_over;
+            if is_news {
+                (task.state, task.reason, task.node, task.is_over) =
+                    (sight.state.clone(), sight.reason.clone(), sight.node.clone(), sight.is_over);
+                sights.insert((sight.tag.clone(), sight.place), sight);
+            }
+        }
+        let sights: Vec<Sight> = sights.into_values().collect();
+        patiently!(self, self.cluster.store.see(&sights));
+        for tag in &lost {
+            patiently!(self, self.cluster.store.drop_submission(tag));
+        }
+        tasks.retain(|task| !lost.contains(&task.tag));
+        for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
+            let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?)))
+            else {
+                continue;
+            };
+            let number = task.number.as_deref().unwrap_or("?");
+            self.once(format!("array {number} waits in Slurm: {reason}: {means}"));
+        }
+        Ok(tasks)
+    }
+
+    /// A line about the whole, where it changed.
+    pub(super) fn summarize(&mut self, tasks: &[Task]) {
+        let mut running = HashSet::new();
+        let mut waiting = HashSet::new();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for task in tasks.iter().filter(|task| !task.is_over) {
+            let one = (task.tag.as_str(), task.place);
+            if matches!(task.state.as_str(), "RUNNING" | "COMPLETING" | "SUSPENDED") {
+                running.insert(one);
+            } else if waiting.insert(one) {
+                *reasons.entry(task.reason.as_deref().unwrap_or("just submitted")).or_default() += 1;
+            }
+        }
+        let mut reasons: Vec<(&str, usize)> = reasons.into_iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let why: Vec<&str> = reasons.iter().take(3).map(|(reason, _)| *reason).collect();
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
+        let (done, all) = (self.board.count(Place::Done), self.cluster.plan.jobs.len());
+        let failed = match self.board.count(Place::Failed) + self.board.count(Place::Blocked) {
+            0 => String::new(),
+            failed => format!(", {failed} failed or blocked"),
+        };
+        let line = format!(
+            "{done} of {all} jobs done{failed}; in Slurm {} tasks running, {} waiting{why}",
+            running.len(),
+            waiting.len()
+        );
+        if line != self.last {
+            self.note(&line);
+            self.last = line;
+        }
+    }
+}

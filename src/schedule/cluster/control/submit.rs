@@ -1,0 +1,121 @@
+//! What is handed to Slurm, and what is taken back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::{Control, Trouble, patiently};
+use crate::job::{Job, JobId, short_hash};
+use crate::plan::CohortId;
+use crate::schedule::board::Place;
+use crate::schedule::cluster::handover::{self, exported, options};
+use crate::schedule::cluster::manifest::Header;
+use crate::schedule::cluster::resources::Resources;
+use crate::schedule::stop::Level;
+use crate::schedule::{Error, Notice};
+use crate::store::Task;
+
+/// A cohort that is ready, and those of its jobs that are to be done.
+type Ready = (CohortId, Vec<Job>, Vec<JobId>);
+
+impl<O: FnMut(&Notice)> Control<'_, O> {
+    /// Takes back what waits in Slurm and is not wanted any more.
+    pub(super) async fn retract(&mut self, tasks: &[Task]) {
+        let mut wanted: BTreeMap<(String, u32), bool> = BTreeMap::new();
+        for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
+            let Some(number) = task.number.clone() else { continue };
+            let is_wanted = !matches!(self.board.place(&task.job), Some(Place::Done | Place::Failed | Place::Blocked))
+                && !self.cancelled.contains(&task.job);
+            *wanted.entry((number, task.place)).or_default() |= is_wanted;
+        }
+        let unwanted: Vec<(String, u32)> = wanted.into_iter().filter(|(_, is)| !is).map(|(task, _)| task).collect();
+        if let Err(trouble) = self.cluster.slurm.cancel(&unwanted).await {
+            self.once(format!("waiting: {trouble}"));
+        }
+    }
+
+    /// Hands over all cohorts that are ready. `others`: whether Slurm has something of ours already.
+    pub(super) async fn submit(&mut self, epochs: &HashMap<&JobId, u32>, others: bool) -> Result<(), Error> {
+        let mut groups: BTreeMap<Resources, Vec<Ready>> = BTreeMap::new();
+        while let Some((cohort, members)) = self.board.next(|_| false) {
+            let cohort = &self.cluster.plan.cohorts[cohort];
+            let resources = Resources::of(cohort, self.cluster.site, self.cluster.flops_per_second);
+            let jobs = members.iter().map(|(_, job)| Job::clone(job)).collect();
+            let ids = members.iter().map(|(id, _)| id.clone()).collect();
+            groups.entry(resources).or_default().push((cohort.id.clone(), jobs, ids));
+        }
+        let mut any = others;
+        for (resources, cohorts) in groups {
+            let mut rest = cohorts.as_slice();
+            let mut size = self.largest as usize;
+            while !rest.is_empty() && self.stop.level() == Level::Go {
+                let (part, after) = rest.split_at(size.min(rest.len()));
+                match self.hand_over(&resources, part, epochs).await? {
+                    Ok(()) => {
+                        any = true;
+                        rest = after;
+                    }
+                    // So many at once may be what is refused.
+                    Err(Trouble::Refused(_)) if part.len() > 1 => size = part.len() / 2,
+                    Err(Trouble::Refused(why)) if any => {
+                        self.once(format!("{} cohorts wait until Slurm takes more: {why}", rest.len()));
+                        break;
+                    }
+                    Err(Trouble::Away(why)) => {
+                        self.once(format!("waiting: Slurm does not answer: {why}"));
+                        break;
+                    }
+                    Err(trouble) => return Err(Error::Slurm(trouble)),
+                }
+            }
+            for (_, _, jobs) in rest {
+                for job in jobs {
+                    self.board.put(job, Place::Interrupted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One array. The inner error is Slurm's.
+    async fn hand_over(
+        &mut self,
+        resources: &Resources,
+        cohorts: &[Ready],
+        epochs: &HashMap<&JobId, u32>,
+    ) -> Result<Result<(), Trouble>, Error> {
+        self.counter += 1;
+        let tag = short_hash("distillery array 1\n", &format!("{}\n{}", self.cluster.owner, self.counter));
+        let header = Header { tag: tag.clone(), tasks: cohorts.len() as u32, ..self.cluster.header.clone() };
+        let lines: Vec<(CohortId, Vec<Job>)> = cohorts.iter().map(|(id, jobs, _)| (id.clone(), jobs.clone())).collect();
+        let place = self.cluster.folder.array(&tag);
+        let array = handover::write(self.cluster.folder, &header, &lines, self.cluster.site)
+            .map_err(|source| Error::Io { path: place.clone(), source })?;
+        let mut tasks = Vec::new();
+        for (place, (_, _, jobs)) in (0..).zip(cohorts) {
+            tasks.extend(jobs.iter().map(|job| (place, job.clone(), epochs.get(job).copied().unwrap_or(0))));
+        }
+        let manifest = array.manifest.to_string_lossy().into_owned();
+        patiently!(self, self.cluster.store.begin_submission(&tag, &header.experiment, &manifest, &tasks));
+        let environment = &self.cluster.environment;
+        let logs = array.script.parent().unwrap_or(&place);
+        let words = options(&header, resources, self.cluster.site, logs, &exported(self.cluster.site, environment));
+        match self.cluster.slurm.submit(&words, &array.script, environment).await {
+            Ok(number) => {
+                patiently!(self, self.cluster.store.name_submission(&tag, &number));
+                let count =
+                    if cohorts.len() == 1 { "1 cohort".to_owned() } else { format!("{} cohorts", cohorts.len()) };
+                let jobs: usize = cohorts.iter().map(|(_, _, jobs)| jobs.len()).sum();
+                let asked = resources.options.join(" ");
+                self.note(&format!("submitted {count} with {jobs} jobs as array {number} ({asked})"));
+                Ok(Ok(()))
+            }
+            Err(trouble) => {
+                // It is not known whether it was taken. The row says that we asked; whether it is there is looked at later.
+                if !matches!(trouble, Trouble::Away(_)) {
+                    patiently!(self, self.cluster.store.drop_submission(&tag));
+                }
+                Ok(Err(trouble))
+            }
+        }
+    }
+}
