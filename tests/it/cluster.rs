@@ -92,7 +92,8 @@ fn tasks_that_must_leave_are_started_again() {
 #[test]
 fn a_failure_is_told_and_the_rest_is_done() {
     let Some(lab) = Lab::new("failed", Turn::Shared) else { return };
-    let diverging = "[[grid]]\nteaching = \"fixed/cc\"\nlearning-rate = 1e30\nclip = \"off\"\nepochs = 6\n";
+    let diverging =
+        "[[grid]]\nset = { teaching = \"fixed/cc\", learning-rate = 1e30, clip = \"off\", epochs = 6 }\n";
     lab.write(&format!("{diverging}{}", site("")));
     let mut controller = lab.start();
     assert_eq!(lab.end(&mut controller).code(), Some(1), "{}", lab.account());
@@ -139,7 +140,7 @@ fn what_cannot_run_says_why() {
     }
     signal(controller.id(), "TERM");
     lab.end(&mut controller);
-    assert!(lab.command("cancel").args(["open", "--yes"]).output().is_ok());
+    assert!(lab.command("cancel").args(["open"]).output().is_ok());
     drop(lab);
 
     // What Slurm starts, and what comes to nothing: an end comes, with Slurm's words and the place of the log.
@@ -162,13 +163,13 @@ fn tasks_go_on_without_a_controller() {
     signal(controller.id(), "TERM");
     assert_eq!(lab.end(&mut controller).code(), Some(75), "{}", lab.account());
     lab.until("one student is told to leave", 20 * SECONDS, || {
-        lab.command("cancel").args([&job, "--yes"]).output().unwrap().status.success().then_some(())
+        lab.command("cancel").args([&job]).output().unwrap().status.success().then_some(())
     });
     lab.until("all tasks have ended", 120 * SECONDS, || lab.tasks().is_empty().then_some(()));
     assert_eq!(lab.count("FROM jobs WHERE state = 'done'"), 4, "{}", lab.account());
     let left = lab.query(&format!("SELECT max(epoch) AS epoch FROM epochs WHERE job = '{job}'"));
     assert!(left[0]["epoch"].as_u64().unwrap() < u64::from(EPOCHS), "{left:?}");
-    assert!(lab.command("release").args([&job, "--yes"]).output().unwrap().status.success());
+    assert!(lab.command("release").args([&job]).output().unwrap().status.success());
     lab.finish(&mut lab.start());
     lab.compare();
 }
