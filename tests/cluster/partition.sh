@@ -41,9 +41,9 @@ train = { epochs = 4, learning-rate = 1e-2, student = { bit-resnet-small = { dep
 
 [base]
 data = "fashion-mnist-8k2k"
-split = { train = "train[:200]", validation = "train[7000:7100]", test = "test[:100]" }
+split = { train = "train[:100]", validation = "train[7000:7050]", test = "test[:50]" }
 student = { bit-resnet-small = { depth = 8, width = 4 } }
-resolution = 12
+resolution = 8
 teachers = ["small"]
 batch = 20
 learning-rate = 1e-2
@@ -52,7 +52,7 @@ crop = { area = [0.25, 1.0] }
 [[grid]]
 [grid.product]
 teaching = ["consistent/ic", "function-matching"]
-epochs = [80]
+epochs = [200]
 
 # A node for each.
 [slurm]
@@ -62,7 +62,7 @@ time = "10"
 extra = ["--exclusive"]
 END
 cd "$dir"
-run() { "$program" run sweep.toml --device cpu --no-report run.teacher-at-chance=allow run.checkpoints.every=0s "$@"; }
+run() { "$program" run sweep.toml --device cpu --no-report run.teacher-at-chance=allow run.minitrain=50 run.checkpoints.every=0s "$@"; }
 numbers() {
     for sql in 'SELECT job, epoch, step, images, training_loss, learning_rate, gradient_norm FROM epochs ORDER BY job, epoch' \
         'SELECT * FROM evaluations ORDER BY job, epoch, split' 'SELECT id, state FROM jobs ORDER BY id'; do
@@ -75,7 +75,7 @@ numbers env DISTILLERY_FOLDER=alone "$program" > alone.json
 export DISTILLERY_LEASE_MS=5000 DISTILLERY_LOOK_MS=200 DISTILLERY_BEAT_SECONDS=0.5 DISTILLERY_RECONCILE_MS=500
 at psql "$url/postgres" -qc 'CREATE DATABASE cut'
 export DISTILLERY_STORE=$url/cut DISTILLERY_FOLDER=$dir/runs
-at "$program" run sweep.toml --device cpu --no-report run.teacher-at-chance=allow run.checkpoints.every=0s \
+at "$program" run sweep.toml --device cpu --no-report run.teacher-at-chance=allow run.minitrain=50 run.checkpoints.every=0s \
     run.retries.lost.count=100 --engine slurm 2> "$dir/log" &
 controller=$!
 
@@ -88,7 +88,7 @@ there() {
     done
     return 0
 }
-middle() { at psql "$url/cut" -qAtXc "SELECT count(*) FROM (SELECT job FROM epochs e JOIN jobs j ON j.id = e.job WHERE j.epochs = 80 GROUP BY job HAVING max(epoch) BETWEEN 3 AND 40) s" 2> /dev/null || echo 0; }
+middle() { at psql "$url/cut" -qAtXc "SELECT count(*) FROM (SELECT job FROM epochs e JOIN jobs j ON j.id = e.job WHERE j.epochs = 200 GROUP BY job HAVING max(epoch) BETWEEN 3 AND 100) s" 2> /dev/null || echo 0; }
 SECONDS=0
 until [ "$(middle)" = 2 ] && [ -n "$(there)" ]; do
     [ "$SECONDS" -lt 180 ] || fail 'nobody trains on n2'
