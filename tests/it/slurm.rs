@@ -15,6 +15,7 @@ gpus = 0
 [run]
 evaluate-every = 2
 retries = { no-progress = 2 }
+teacher-at-chance = "allow"
 [teachers.wide]
 [teachers.wide.train]
 student = { bit-resnet-small = { depth = 8, width = 8 } }
