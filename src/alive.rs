@@ -31,7 +31,12 @@ impl Presence {
         let path = path(folder, owner);
         fs::create_dir_all(folder.schedulers())?;
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        file.try_lock()?;
+        match file.try_lock() {
+            Err(TryLockError::Error(error)) if !has_no_locks(&error) => return Err(error),
+            Err(error @ TryLockError::WouldBlock) => return Err(error.into()),
+            // Who looks for it sees by its row whether it lives.
+            _ => {}
+        }
         Ok(Presence { path, _file: file })
     }
 }
@@ -40,6 +45,11 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Whether a file cannot be locked because its file system, of a network, knows no locks.
+pub fn has_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP))
 }
 
 /// Whether a scheduler is certainly gone. `owner_host` is where it ran.
@@ -51,7 +61,7 @@ pub fn is_gone(folder: &Folder, owner: &str, owner_host: Option<&str>) -> bool {
     }
     // For reading: who only looks need not be allowed to write.
     match File::open(path(folder, owner)) {
-        Ok(file) => !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Ok(file) => file.try_lock_shared().is_ok(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }

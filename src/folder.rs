@@ -84,6 +84,14 @@ impl Folder {
         self.job(id).join("lock")
     }
 
+    /// The newest attempt that took the job's lock, if its text says so: where several machines share the folder and locks are
+    /// not theirs, an older attempt sees by it that it is not wanted any more.
+    pub fn attempt_at_work(&self, id: &JobId) -> Option<u32> {
+        let text = fs::read_to_string(self.job_lock(id)).ok()?;
+        let holder: serde_json::Value = serde_json::from_str(&text).ok()?;
+        holder.get("attempt")?.as_u64().and_then(|attempt| u32::try_from(attempt).ok())
+    }
+
     /// What a teacher answered to a stream of questions, by the stream's key.
     pub fn stream(&self, key: &str) -> PathBuf {
         let name = short_hash("distillery stream 1\n", key);

@@ -40,14 +40,13 @@ use toml::de::DeTable;
 use crate::card::Card;
 use crate::diagnostic::Report;
 use crate::job::{Data, Job, JobId, Model, NetworkSource, Normalization, short_hash};
-use crate::plan::Places;
+use crate::plan::{Places, RunSettings, Site};
 use block::Block;
 use check::Check;
 use resolver::Resolver;
 use text::{Fault, Texts};
 
 pub use crate::source::Source as DataSource;
-pub use document::RunSettings;
 pub use size::SIZES;
 
 /// An experiment file.
@@ -109,7 +108,7 @@ pub struct Experiment {
     pub jobs: Vec<GridJob>,
     pub run: RunSettings,
     /// What a batch system is asked for.
-    pub site: crate::plan::Site,
+    pub site: Site,
     /// Of the set of jobs: the same for files that ask the same, whatever their names.
     pub hash: String,
     pub teachers: BTreeMap<String, NetworkSource>,

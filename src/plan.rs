@@ -9,6 +9,7 @@ mod device;
 mod evaluations;
 mod halving;
 mod retries;
+mod settings;
 mod site;
 mod span;
 
@@ -29,6 +30,7 @@ pub use device::{Device, Devices};
 pub use evaluations::Evaluations;
 pub use halving::{Ended as Halved, Halving, Halvings};
 pub use retries::{Backoff, Retries, Retry};
+pub use settings::RunSettings;
 pub use site::Site;
 pub use span::Span;
 

@@ -1,10 +1,10 @@
-//! What is kept: jobs, attempts, epochs and events, in one SQLite file. All of sqlx is here.
+//! What is kept: jobs, attempts, epochs and events, in one SQLite file or on a PostgreSQL server. All of sqlx is here.
 //!
 //! Input: experiments and their jobs, [`Message`](crate::event::Message)s, the starts and ends of attempts. Output:
 //! [`Outcome`]s for reports, counts for listings, rows for SQL that a reader types.
 //!
-//! **Writers.** Schedulers write, one or several of this machine, each by one connection behind a mutex and not a pool:
-//! SQLite has one writer at a time anyway. Who only looks opens [read only](Store::open_read_only), who asks something of jobs
+//! **Writers.** Schedulers write, one or several, to a file each by one connection behind a mutex and not a pool: SQLite has
+//! one writer at a time anyway. Who only looks opens [read only](Store::open_read_only), who asks something of jobs
 //! that run [to ask](Store::open_to_ask). Take the folder's [`Lock`](crate::schedule::Lock) before [`Store::open`], which
 //! migrates: two processes that migrate one SQLite file at once get in each other's way.
 //!
@@ -16,15 +16,15 @@
 //! resumes from the checkpoint behind it. Rows are keyed by (job, epoch), the first copy stays, and a message that is
 //! read twice changes nothing.
 //!
-//! **Durability.** WAL with `synchronous = FULL`. NORMAL is several times faster but may lose the last transactions
+//! **Durability.** Of a file: WAL with `synchronous = FULL`. NORMAL is several times faster but may lose the last transactions
 //! when the power fails, and then an attempt's number could be given out twice while the first one's spool exists. A
 //! fence must not go back, and one sync a batch of messages is far below what training takes.
 //!
 //! **Whose a job is.** An attempt has a lease, on the store's clock, that its scheduler renews while it lives (`lease.rs`).
 //!
-//! **Several machines** (PostgreSQL) are not built. The SQL is common to both databases but for the clock, with `$1` parameters
-//! and BIGINT times. There is no `query!` macro, so nothing needs a database to compile, and no `Any` driver, so a pool of the
-//! other kind becomes a variant here.
+//! **Several machines** share a store on a PostgreSQL server (`database.rs`): the same migrations, the same statements but for
+//! the clock and the claim, with `$1` parameters and BIGINT times, and rows locked where SQLite locks the file (`lock.rs`). Only
+//! [`Store::open`] migrates. There is no `query!` macro, so nothing needs a database to compile, and no `Any` driver.
 
 mod attempt;
 mod claims;

@@ -16,6 +16,7 @@ use crate::event::now_ms;
 use crate::folder::Folder;
 use crate::hub::{self, Settings};
 use crate::progress::{ago, date};
+use crate::schedule::cluster::Slurm;
 use crate::store::{self, Location, Store};
 
 pub async fn doctor(arguments: cli::Doctor) -> Result<ExitCode> {
@@ -28,6 +29,7 @@ pub async fn doctor(arguments: cli::Doctor) -> Result<ExitCode> {
         Ok(location) => store_checks(&folder, location).await,
         Err(error) => vec![Check::error("store", &error.to_string()), clock(None)],
     });
+    checks.extend(slurm().await);
     checks.push(needs::data_folder());
     // Where it is not known where the store is, that was said.
     if let (Some(name), Ok(location)) = (&arguments.name, &location) {
@@ -44,6 +46,18 @@ pub async fn doctor(arguments: cli::Doctor) -> Result<ExitCode> {
     }
     let is_well = checks.iter().all(|check| check.verdict != Verdict::Problem);
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where there is Slurm.
+async fn slurm() -> Option<Check> {
+    Some(match Slurm::find()?.hasty().largest_array().await {
+        Ok(largest) => Check::ok("slurm", format!("answers; arrays of up to {largest} tasks")),
+        Err(trouble) => Check::note(
+            "slurm",
+            trouble.to_string(),
+            "`--engine slurm` waits until it answers; `scontrol ping` tells more",
+        ),
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -193,6 +193,9 @@ async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<
     let standings = store.standings().await?;
     let snapshot = Camera::new(folder, Some(name.to_owned())).look(store, &standings).await?;
     let teachers = kept_back(&standings, Some(name));
+    // Those of teachers, too, that the table does not list.
+    let here = |one: &&Standing| one.experiments.iter().any(|place| place.experiment == name);
+    let slurm = Tasks::look(store).await?.summary(standings.iter().filter(here).map(|one| &one.id));
     let standings: HashMap<&JobId, &Standing> = standings.iter().map(|one| (&one.id, one)).collect();
     // Not the outcomes: thousands of jobs have millions of rows, and only the last of each is shown.
     let last = store.last_rows(name).await?;
@@ -200,7 +203,6 @@ async fn jobs(folder: &Folder, store: &Store, name: &str, json: bool) -> Result<
         last.iter().filter_map(|row| Some((*standings.get(&row.job)?, row))).collect();
     let rows: Vec<Vec<String>> = listed.iter().map(|(one, last)| row(one, last, name)).collect();
     let table = table::table(&["job", "state", "epoch", "validation", "test", "grid"], &rows);
-    let slurm = Tasks::look(store).await?.summary(last.iter().map(|row| &row.job));
     print(&format!("{table}{teachers}{}{slurm}", live(&snapshot)))?;
     let flags = store.flags(name).await?;
     for (one, _) in listed {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -13,26 +13,8 @@ use super::merge::{self, Key, merge};
 use super::size;
 use super::text::{Fault, Texts};
 use crate::diagnostic::{nearest, one_of};
-use crate::plan::{Checkpoints, Evaluations, Halving, Retries, Site};
+use crate::plan::{Checkpoints, Evaluations, Halving, Retries, RunSettings, Site};
 use crate::source::Keep;
-
-/// How to run an experiment. None of it changes a number, so none of it is part of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct RunSettings {
-    pub evaluations: Evaluations,
-    /// Training images that are measured, too.
-    pub minitrain: u32,
-    /// Go on although a teacher is no better than guessing.
-    pub allow_teacher_at_chance: bool,
-    /// Keep a live teacher's answers on disk, and take those that are there.
-    pub record_teacher: bool,
-    /// How workers hold the images of data sets.
-    pub images: Keep,
-    pub checkpoints: Checkpoints,
-    pub retries: Retries,
-    pub halving: Option<Halving>,
-}
 
 pub(super) struct Document<'t> {
     pub title: Option<String>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::alive::here;
+use crate::alive::{has_no_locks, here};
 use crate::event::now_ms;
 use crate::folder::Folder;
 
@@ -48,6 +48,8 @@ impl Lock {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
+                // A server's store is migrated by one at a time anyway.
+                Err(TryLockError::Error(source)) if has_no_locks(&source) => break,
                 Err(TryLockError::Error(source)) => return Err(io(source)),
                 Err(TryLockError::WouldBlock) => {}
             }

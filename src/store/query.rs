@@ -82,7 +82,7 @@ async fn query_server(connection: &mut Connection<'_>, statement: &str) -> Resul
         true => statement.to_owned(),
         false => format!("SELECT json_build_array({names})::text FROM (\n{statement}\n) AS q ({names})"),
     };
-    let types: Vec<&str> = prepared.columns().iter().map(|column| column.type_info().name()).collect();
+    let types: Vec<String> = prepared.columns().iter().map(|column| column.type_info().name().to_owned()).collect();
     let rows: Vec<String> =
         sqlx::query_scalar(AssertSqlSafe(asked)).fetch_all(&mut **connection).await.map_err(failed)?;
     let row = |text: String| {
@@ -91,13 +91,13 @@ async fn query_server(connection: &mut Connection<'_>, statement: &str) -> Resul
         }
         let mut row: Vec<Value> = serde_json::from_str(&text)
             .map_err(|source| Error::Unreadable { what: "an answer of the server".to_owned(), source: Some(source) })?;
-        for (value, name) in row.iter_mut().zip(&types) {
-            match *name {
-                "BYTEA" => *value = value.as_str().map_or(Value::Null, |text| Value::from(text.trim_start_matches("\\x"))),
-                // The server writes 1.0 as 1.
-                "FLOAT4" | "FLOAT8" if value.is_i64() || value.is_u64() => *value = value.as_f64().into(),
-                _ => {}
-            }
+        for (value, kind) in row.iter_mut().zip(&types) {
+            // JSON has one kind of number, and none of bytes.
+            *value = match (kind.as_str(), &*value) {
+                ("FLOAT4" | "FLOAT8", Value::Number(number)) => number.as_f64().into(),
+                ("BYTEA", Value::String(text)) => text.trim_start_matches("\\x").into(),
+                _ => continue,
+            };
         }
         Ok(row)
     };

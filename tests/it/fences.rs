@@ -56,6 +56,7 @@ fn libraries_stay_in_their_rooms() {
         ("crc", vec!["export"]),
         ("tar", vec!["train"]),
         ("sqlx", vec!["store"]),
+        ("sqlx_core", vec!["store"]),
         ("plotters", vec!["report"]),
         ("resvg", vec!["report"]),
         ("hf_hub", vec!["hub"]),

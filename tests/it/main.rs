@@ -28,6 +28,7 @@ mod report;
 mod results;
 mod schedule;
 mod sharing;
+mod slurm;
 mod small;
 mod start;
 mod store;

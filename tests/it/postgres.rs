@@ -15,6 +15,7 @@ use distillery::store::{Block, Claim, Ending, Error, Location, Provenance, State
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
+use crate::cli::{distillery, text};
 use crate::store::{epoch, labels_job, record, says};
 
 /// Where a test has a store of its own, not there yet.
@@ -386,4 +387,28 @@ async fn both_answer_the_same() {
             assert_eq!(answer, &server[what], "{what}");
         }
     }
+}
+
+/// What a folder was run with is known there from then on, and nothing secret is.
+#[test]
+fn a_folder_remembers_its_store() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("runs");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("store.url"), "postgres://me@127.0.0.1:1/runs\n").unwrap();
+    let said = |arguments: &[&str]| {
+        let output = distillery(place.path(), arguments);
+        (output.status.code(), text(&output.stderr))
+    };
+    let unreachable = "error: no PostgreSQL server answers at `postgres://me@127.0.0.1:1/runs`";
+    for arguments in [vec!["status"], vec!["status", "--store", "postgres://me:secret@127.0.0.1:1/runs"]] {
+        let (code, message) = said(&arguments);
+        assert!(code == Some(1) && message.starts_with(unreachable) && !message.contains("secret"), "{message}");
+    }
+    let (code, message) = said(&["status", "--store", "postgres://me@elsewhere/runs"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("was run with the store `postgres://me@127.0.0.1:1/runs`"), "{message}");
+    let (code, message) = said(&["status", "--folder", "new", "--store", "mysql://me:secret@host/runs"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("`mysql` is neither") && !message.contains("secret"), "{message}");
 }

@@ -368,6 +368,30 @@ fn partials(folder: &Path) -> usize {
     names.filter(|name| name.extension().is_some_and(|extension| extension == "partial")).count()
 }
 
+/// One that was cut off, on a file system whose locks it alone sees: by the lock's text it knows that a newer attempt has the job,
+/// and changes no file of it.
+#[test]
+fn an_attempt_that_is_not_the_newest_writes_nothing() {
+    let (_place, folder) = folder();
+    let job = labels(400);
+    let mut worker = Worker::start(&long(&[&job], 1), &folder, &[]);
+    worker.hear(|message| matches!(&message.event, Event::Epoch(row) if row.epoch == 3));
+    let text = serde_json::json!({ "pid": 1, "host": "elsewhere", "attempt": 2 }).to_string();
+    fs::write(folder.job_lock(&job.id()), text).unwrap();
+    let (_, said, _) = worker.end();
+    let (class, why) = failure(&said, &job).unwrap();
+    assert_eq!(class, Failure::Lost);
+    assert!(why.contains("attempt 2 has this job now"), "{why}");
+    // What it saved last is from before it knew.
+    let found = checkpoint::load(&folder.job(&job.id()), job.id().as_str()).unwrap();
+    let last = said.iter().filter_map(|message| match &message.event {
+        Event::Epoch(row) => Some(row.epoch),
+        _ => None,
+    });
+    assert!(found.torn.is_empty() && found.checkpoint.unwrap().place.epoch < last.max().unwrap());
+    assert!(!folder.student(&job.id()).exists());
+}
+
 /// When nothing more can be written it is said, nothing is torn, and with room again the run goes on to the same end.
 /// With a little room left, some of it is left to others.
 #[test]

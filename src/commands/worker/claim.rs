@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, gethostname, getpgid};
 use serde::{Deserialize, Serialize};
 
+use crate::alive::has_no_locks;
 use crate::disk;
 use crate::event::Failure;
 use crate::folder::Folder;
@@ -63,6 +64,13 @@ pub fn take(folder: &Folder, job: &JobId, attempt: u32, control: &Control) -> Re
         match file.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {}
+            // The text has to do: who is older reads it before he writes anything.
+            Err(TryLockError::Error(error)) if has_no_locks(&error) => {
+                if let Some(newer) = read(&mut file).filter(|holder| holder.attempt > attempt) {
+                    return Ok(Claim::Refused(Failure::Lost, held(Some(&newer))));
+                }
+                break;
+            }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
             }

@@ -165,6 +165,10 @@ async fn train(
         .collect::<Result<_, _>>()?;
     // One cohort, one device: Slurm says which by CUDA_VISIBLE_DEVICES.
     let devices: Vec<_> = devices(&wanted, header.deterministic)?.into_iter().take(1).collect();
+    if devices.is_empty() {
+        let hint = "is `gpus` under `[slurm]` what the partition has, and was this built with `--features cuda,cudnn`?";
+        return Err(Usage(format!("this task was to have a GPU and finds none\nhint: {hint}")).into());
+    }
     let given = std::env::var("SLURM_CPUS_PER_TASK").ok().and_then(|text| text.parse().ok());
     let cores = given.or_else(|| std::thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
     let threads = u32::try_from(cores)?;

@@ -228,7 +228,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.summarize(&tasks);
         }
         let waits = [Place::Running, Place::Elsewhere, Place::Resting, Place::Interrupted];
-        Ok(waits.iter().all(|place| self.board.count(*place) == 0))
+        // While nobody says what became of things, nothing was concluded.
+        Ok(seen.is_some() && waits.iter().all(|place| self.board.count(*place) == 0))
     }
 
     /// Where a job is now, by the store and by Slurm.

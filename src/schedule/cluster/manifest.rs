@@ -6,9 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grid::RunSettings;
 use crate::job::Job;
-use crate::plan::{CohortId, Places};
+use crate::plan::{CohortId, Places, RunSettings};
 
 /// What holds for all tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

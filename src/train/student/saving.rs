@@ -2,7 +2,8 @@
 //!
 //! A file that cannot be written is its student's failure and nobody else's. What is written never stands in for what it
 //! replaces before it is whole, and weights are there before the state that says so: a student that was killed in
-//! between makes them again, to the same bits.
+//! between makes them again, to the same bits. Nothing is written by an attempt that is not the newest: it may be on a machine that
+//! was cut off, whose lock another one does not see.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::card::Card;
 use crate::event::{Evaluation, Event, Message};
 use crate::plan::Checkpoints;
 use crate::train::checkpoint::{self, replace_file};
-use crate::train::failure::class;
+use crate::train::failure::{TakenOver, class};
 
 impl Student {
     /// Whether it was trained for so long since its last save, or its begin, that the epoch's end is not waited for.
@@ -94,7 +95,8 @@ impl Student {
         let moments = self.optimizer.moments.iter().map(|(name, numbers)| (*name, numbers.as_slice()));
         let average = self.optimizer.average.as_deref().map(|average| (AVERAGE, average));
         let moments: Vec<(&str, &[f32])> = moments.chain(average).collect();
-        let saved = checkpoint::save(&self.files.job(&self.id), &self.place, &self.weights, &moments);
+        let folder = self.files.job(&self.id);
+        let saved = self.fence().and_then(|()| checkpoint::save(&folder, &self.place, &self.weights, &moments));
         self.written(saved, sink);
         self.saved = Instant::now();
         self.saving = self.saving.max(started.elapsed());
@@ -127,9 +129,18 @@ impl Student {
 
     /// Weights with their card, which is there before them.
     fn export(&self, path: &Path, weights: &[f32]) -> Result<()> {
+        self.fence()?;
         let text = serde_json::to_string_pretty(&Card::of(&self.job).to_json()).context("a card is JSON")?;
         replace_file(&path.with_extension("json"), text.as_bytes())?;
         checkpoint::save_student(path, &self.blueprint, weights, self.id.as_str())
+    }
+
+    /// That no newer attempt has the job.
+    fn fence(&self) -> Result<()> {
+        match self.files.attempt_at_work(&self.id) {
+            Some(newer) if newer > self.attempt => Err(TakenOver { own: self.attempt, newer }.into()),
+            _ => Ok(()),
+        }
     }
 
     fn written(&mut self, result: Result<()>, sink: &mut dyn FnMut(Message)) {

@@ -22,6 +22,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             shown.insert((&one.tag, one.index), one);
         }
         let numbers: HashMap<&str, &str> = seen.iter().map(|one| (one.tag.as_str(), one.number.as_str())).collect();
+        // In proportion, where a test looks more often.
+        let grace = GRACE.min(4 * self.cluster.every);
         let mut lost: HashSet<String> = HashSet::new();
         let mut named: HashSet<String> = HashSet::new();
         let mut sights: BTreeMap<(String, u32), Sight> = BTreeMap::new();
@@ -35,7 +37,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                         task.number = Some((*number).to_owned());
                     }
                     // Nobody knows whether it was taken; if it was, it would be there by now.
-                    None if task.age > GRACE => {
+                    None if task.age > grace => {
                         lost.insert(task.tag.clone());
                         continue;
                     }
@@ -52,7 +54,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     is_over: is_over(&one.state),
                 },
                 // It forgets what has ended, and what it had not written down before it was killed.
-                None if !task.is_over && task.age > GRACE.min(4 * self.cluster.every) => Sight {
+                None if !task.is_over && task.age > grace => Sight {
                     tag: task.tag.clone(),
                     place: task.place,
                     state: "GONE".to_owned(),
