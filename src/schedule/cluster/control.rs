@@ -174,8 +174,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.cluster.every) => {}
-                level = stop.above(Level::Go) => {
-                    self.tell(&Notice::Stopping { level });
+                _ = stop.above(Level::Go) => {
                     self.note("what is in Slurm goes on there; the same command looks after it again, `distillery cancel` ends it");
                     return Ok(());
                 }
