@@ -92,8 +92,7 @@ fn tasks_that_must_leave_are_started_again() {
 #[test]
 fn a_failure_is_told_and_the_rest_is_done() {
     let Some(lab) = Lab::new("failed", Turn::Shared) else { return };
-    let diverging =
-        "[[grid]]\nset = { teaching = \"fixed/cc\", learning-rate = 1e30, clip = \"off\", epochs = 6 }\n";
+    let diverging = "[[grid]]\nset = { teaching = \"fixed/cc\", learning-rate = 1e30, clip = \"off\", epochs = 6 }\n";
     lab.write(&format!("{diverging}{}", site("")));
     let mut controller = lab.start();
     assert_eq!(lab.end(&mut controller).code(), Some(1), "{}", lab.account());

@@ -174,8 +174,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.cluster.every) => {}
-                level = stop.above(Level::Go) => {
-                    self.tell(&Notice::Stopping { level });
+                _ = stop.above(Level::Go) => {
                     self.note("what is in Slurm goes on there; the same command looks after it again, `distillery cancel` ends it");
                     return Ok(());
                 }
@@ -290,6 +289,13 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
         // In proportion, where a test looks more often.
         let wait = wait.mul_f64((self.cluster.every.as_secs_f64() / 15.0).min(1.0));
+        if let Some(last) = past.last().filter(|task| task.state == "CANCELLED") {
+            let number = last.number.as_deref().unwrap_or("?");
+            self.once(format!(
+                "task {number}_{} was cancelled in Slurm and is submitted again; `distillery cancel` ends jobs",
+                last.place
+            ));
+        }
         self.board.put(job, Place::Interrupted);
         if past.last().is_none_or(|last| last.age >= wait) {
             self.board.again(std::slice::from_ref(job));

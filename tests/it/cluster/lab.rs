@@ -109,7 +109,7 @@ pub struct Task {
 impl Lab {
     /// None, said aloud, where there is no cluster.
     pub fn new(test: &str, turn: Turn) -> Option<Lab> {
-        let Some((slurm, server)) = services(test) else { return None };
+        let (slurm, server) = services(test)?;
         let lock = OpenOptions::new().create(true).append(true).open(format!("{}.turn", slurm.display())).unwrap();
         match turn {
             Turn::Shared => lock.lock_shared().unwrap(),
