@@ -19,7 +19,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// Longest that a sweep may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Epochs of the students that something happens to.
-pub const EPOCHS: u32 = 60;
+pub const EPOCHS: u32 = 120;
 
 /// A teacher and two cohorts of two students, some seconds of work.
 pub const EXPERIMENT: &str = r#"
@@ -39,7 +39,7 @@ crop = { area = [0.25, 1.0] }
 [[grid]]
 [grid.product]
 teaching = ["consistent/ic", "function-matching"]
-epochs = [6, 60]
+epochs = [6, 120]
 "#;
 
 /// Of so few images nobody learns much.
@@ -143,6 +143,10 @@ impl Lab {
         fs::write(self.path("sweep.toml"), format!("{EXPERIMENT}{more}")).unwrap();
     }
 
+    pub fn root(&self) -> &Path {
+        self.place.path()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
@@ -212,7 +216,7 @@ impl Lab {
              HAVING max(e.epoch) BETWEEN 2 AND {}",
             EPOCHS / 2
         );
-        self.until(&format!("{tasks} tasks are in the middle"), PATIENCE, || {
+        self.until(&format!("{tasks} tasks are in the middle"), PATIENCE / 4, || {
             let rows = query(self.command("query"), &sql).unwrap_or_default();
             let mut found = Vec::new();
             for task in self.tasks() {
