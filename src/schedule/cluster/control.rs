@@ -63,6 +63,7 @@ pub async fn control(cluster: Cluster<'_>, observer: impl FnMut(&Notice), stop: 
         old: HashSet::new(),
         cancelled: HashSet::new(),
         largest: MOST,
+        blocked: HashSet::new(),
         said: HashSet::new(),
         last: String::new(),
         counter: 0,
@@ -96,6 +97,8 @@ struct Control<'a, O> {
     cancelled: HashSet<JobId>,
     /// Tasks of one array.
     largest: u32,
+    /// Since the stands were read, which do not say so.
+    blocked: HashSet<JobId>,
     /// What was said, and need not be again.
     said: HashSet<String>,
     /// The last line about the whole.
@@ -211,7 +214,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let cancelled = stands.iter().filter(|stand| stand.wish.is_some());
         self.cancelled = cancelled.map(|stand| stand.job.clone()).collect();
         let epochs: HashMap<&JobId, u32> = stands.iter().map(|stand| (&stand.job, stand.epoch)).collect();
+        self.blocked.clear();
         for stand in &stands {
+            if self.blocked.contains(&stand.job) {
+                continue;
+            }
             let past = past.get(&stand.job).map_or(&[][..], Vec::as_slice);
             self.place(stand, alive.get(&stand.job).copied(), past).await?;
         }
@@ -317,6 +324,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             .collect();
         patiently!(self, self.cluster.store.block(&blocks));
         for one in blocked {
+            self.blocked.insert(one.job.clone());
             self.tell(&Notice::Blocked { job: one.job, by: one.by });
         }
         Ok(())

@@ -19,7 +19,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// Longest that a sweep may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Epochs of the students that something happens to.
-pub const EPOCHS: u32 = 120;
+pub const EPOCHS: u32 = 160;
 
 /// A teacher and two cohorts of two students, some seconds of work.
 pub const EXPERIMENT: &str = r#"
@@ -39,7 +39,7 @@ crop = { area = [0.25, 1.0] }
 [[grid]]
 [grid.product]
 teaching = ["consistent/ic", "function-matching"]
-epochs = [6, 120]
+epochs = [6, 160]
 "#;
 
 /// Of so few images nobody learns much.
@@ -214,7 +214,7 @@ impl Lab {
              JOIN attempts a ON a.job = e.job AND a.attempt = j.attempt
              WHERE j.state = 'running' AND j.epochs = {EPOCHS} GROUP BY e.job, a.cohort
              HAVING max(e.epoch) BETWEEN 2 AND {}",
-            EPOCHS / 2
+            EPOCHS - 40
         );
         self.until(&format!("{tasks} tasks are in the middle"), PATIENCE / 4, || {
             let rows = query(self.command("query"), &sql).unwrap_or_default();
