@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A node is cut off the network while it trains, and comes back: needs root, for hosts with networks of their own.
 #   partition.sh PROGRAM     of distillery; ends with `ok`, or says what was wrong
-# Seen: partition.md
+# What was seen: partition.md
 set -euo pipefail
 program=$(realpath "${1:?usage: partition.sh PROGRAM}")
 here=$(cd "$(dirname "$0")" && pwd)
