@@ -293,15 +293,15 @@ fn who_makes_way_goes_on_later() {
     let Some(lab) = Lab::slow("preempted", Turn::Alone) else { return };
     lab.write("\n[slurm]\ngpus = 1\nmemory = \"300M\"\ntime = \"10\"\npartition = \"low\"\n");
     let mut controller = lab.start();
-    lab.in_the_middle(2);
+    lab.in_the_middle(1);
     let all = ["--parsable", "-p", "main", "-N", "2", "--gres=gpu:2", "--wrap", "sleep 6"];
     let other = slurm("sbatch", &all);
-    lab.until("both have made way", 60 * SECONDS, || {
+    lab.until("they have made way", 60 * SECONDS, || {
         slurm("squeue", &["-h", "-j", other.trim(), "-o", "%T"]).contains("RUNNING").then_some(())
     });
     lab.finish(&mut controller);
     lab.compare();
-    assert!(lab.count("FROM attempts WHERE outcome = 'stopped'") >= 2, "{}", lab.account());
+    assert!(lab.count("FROM attempts WHERE outcome = 'stopped'") >= 1, "{}", lab.account());
 }
 
 /// Everything ended while nobody looked, and Slurm has forgotten it.
