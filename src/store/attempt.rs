@@ -212,6 +212,10 @@ const MAY_BEGIN: &str = "state <> 'done' AND wish IS NULL
     AND (state <> 'running' OR owner IS NULL OR owner = $2 OR attempt = $4 AND COALESCE(lease_until_ms, -1) = $5)
     AND (retry_at_ms IS NULL OR retry_at_ms <= $6 OR owner = $2)";
 
+/// How often, and how far apart, a free job is looked at that another transaction has at the moment.
+const LOOKS: u32 = 60;
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// The lease is a condition of the one statement that takes it: who comes second changes nothing.
 async fn begin_one(
     connection: &mut Connection<'_>,
@@ -221,24 +225,37 @@ async fn begin_one(
     (now, lease_until): (i64, i64),
     dead: Option<Mark>,
 ) -> Result<Claim, Error> {
-    // Where several transactions write at once, a row that another has at the moment is left to it.
+    let conditions = |sql: Sql| {
+        sql.bind(job.as_str())
+            .bind(&provenance.owner)
+            .bind(lease_until)
+            .bind(dead.map(|(attempt, _)| i64::from(attempt)))
+            .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
+            .bind(now)
+    };
+    // Where several transactions write at once, a row that another has at the moment is not waited for: it may be taking it.
     let this = if connection.is_postgres() {
         format!("id = (SELECT id FROM jobs WHERE id = $1 AND {MAY_BEGIN} FOR NO KEY UPDATE SKIP LOCKED)")
     } else {
         format!("id = $1 AND {MAY_BEGIN}")
     };
-    let row = Sql::made(format!(
-        "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
-             lease_until_ms = $3, retry_at_ms = NULL WHERE {this} RETURNING attempt"
-    ))
-    .bind(job.as_str())
-    .bind(&provenance.owner)
-    .bind(lease_until)
-    .bind(dead.map(|(attempt, _)| i64::from(attempt)))
-    .bind(dead.map(|(_, lease)| lease.unwrap_or(-1)))
-    .bind(now)
-    .fetch_optional(connection)
-    .await?;
+    let mut row = None;
+    for _ in 0..LOOKS {
+        let take = format!(
+            "UPDATE jobs SET attempt = attempt + 1, state = 'running', message = NULL, blocked_by = NULL, owner = $2,
+                 lease_until_ms = $3, retry_at_ms = NULL WHERE {this} RETURNING attempt"
+        );
+        row = conditions(Sql::made(take)).fetch_optional(connection).await?;
+        if row.is_some() || !connection.is_postgres() {
+            break;
+        }
+        // Free, and yet not to be had: somebody wrote something else about it just now.
+        let free = format!("SELECT id FROM jobs WHERE id = $1 AND {MAY_BEGIN} AND $3 >= 0");
+        if conditions(Sql::made(free)).fetch_optional(connection).await?.is_none() {
+            break;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
     let Some(row) = row else {
         let row =
             sql("SELECT state, wish FROM jobs WHERE id = $1").bind(job.as_str()).fetch_optional(connection).await?;

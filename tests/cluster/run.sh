@@ -35,7 +35,9 @@ echo "services are up after $SECONDS s"
 
 export DISTILLERY_CLUSTER_REQUIRED=1
 [ "${1:-}" != --all ] || export DISTILLERY_CLUSTER_ALL=1
-timeout 1800 cargo test --test it -- --show-output --test-threads 3 cluster:: postgres:: store:: 2>&1 | tee "$dir/out"
+# One after the other: tests of the cluster stop the server under them.
+timeout 600 cargo test --test it -- --show-output postgres:: store:: 2>&1 | tee "$dir/out"
+timeout 1800 cargo test --test it -- --show-output --test-threads 3 cluster:: 2>&1 | tee -a "$dir/out"
 ! grep SKIPPED "$dir/out"
 grep -q 'test cluster::slurm_gives_what_one_machine_gives \.\.\. ok' "$dir/out"
 echo "cluster: $SECONDS s"

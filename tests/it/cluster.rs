@@ -72,17 +72,17 @@ fn who_kills_a_task_leaves_nobody_behind() {
 fn tasks_that_must_leave_are_started_again() {
     let Some(lab) = Lab::new("told", Turn::Shared) else { return };
     let mut controller = lab.start();
-    let tasks = lab.in_the_middle(2);
-    let [(warned, first), (requeued, second)] = tasks.as_slice() else { panic!("{tasks:?}") };
+    let (warned, first) = lab.in_the_middle(1).remove(0);
     slurm("scancel", &["-b", "-s", "USR1", &warned.name]);
+    let (requeued, second) = lab.in_the_middle_but(1, &first).remove(0);
     slurm("scontrol", &["requeue", &requeued.name]);
     lab.finish(&mut controller);
     lab.compare();
-    for job in [first, second] {
+    for job in [&first, &second] {
         let attempts = lab.query(&format!("SELECT outcome FROM attempts WHERE job = '{job}' ORDER BY attempt"));
         assert!(attempts.len() >= 2 && attempts[0]["outcome"] == "stopped", "{attempts:?}\n{}", lab.account());
     }
-    for task in [warned, requeued] {
+    for task in [&warned, &requeued] {
         let shown = lab.shown(task);
         assert!(shown.contains(" Restarts=1 "), "{shown}\n{}", lab.account());
     }
@@ -158,7 +158,7 @@ fn what_cannot_run_says_why() {
 fn tasks_go_on_without_a_controller() {
     let Some(lab) = Lab::new("detached", Turn::Shared) else { return };
     let mut controller = lab.start();
-    let (_, job) = lab.in_the_middle(2).remove(0);
+    let (_, job) = lab.in_the_middle(1).remove(0);
     signal(controller.id(), "TERM");
     assert_eq!(lab.end(&mut controller).code(), Some(75), "{}", lab.account());
     lab.until("one student is told to leave", 20 * SECONDS, || {

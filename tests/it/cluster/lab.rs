@@ -19,7 +19,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// Longest that a sweep may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Epochs of the students that something happens to.
-pub const EPOCHS: u32 = 160;
+pub const EPOCHS: u32 = 240;
 
 /// A teacher and two cohorts of two students, some seconds of work.
 pub const EXPERIMENT: &str = r#"
@@ -39,7 +39,7 @@ crop = { area = [0.25, 1.0] }
 [[grid]]
 [grid.product]
 teaching = ["consistent/ic", "function-matching"]
-epochs = [6, 160]
+epochs = [6, 240]
 "#;
 
 /// Of so few images nobody learns much.
@@ -209,6 +209,11 @@ impl Lab {
 
     /// Until a task has trained a few epochs of a long student. Returns all tasks that have, with that student.
     pub fn in_the_middle(&self, tasks: usize) -> Vec<(Task, String)> {
+        self.in_the_middle_but(tasks, "")
+    }
+
+    /// The same, leaving out one student's.
+    pub fn in_the_middle_but(&self, tasks: usize, other: &str) -> Vec<(Task, String)> {
         let sql = format!(
             "SELECT e.job AS job, a.cohort AS cohort FROM epochs e JOIN jobs j ON j.id = e.job
              JOIN attempts a ON a.job = e.job AND a.attempt = j.attempt
@@ -222,7 +227,8 @@ impl Lab {
             for task in self.tasks() {
                 let text = fs::read_to_string(task.manifest()).unwrap_or_default();
                 let line = text.lines().nth(1 + task.index()).unwrap_or_default().to_owned();
-                let row = rows.iter().find(|row| line.contains(row["cohort"].as_str().unwrap()));
+                let is_its = |row: &&Value| line.contains(row["cohort"].as_str().unwrap()) && row["job"] != other;
+                let row = rows.iter().find(is_its);
                 found.extend(row.map(|row| (task, row["job"].as_str().unwrap().to_owned())));
             }
             (found.len() >= tasks).then_some(found)
