@@ -35,3 +35,9 @@ CREATE TABLE tasks (
     PRIMARY KEY (tag, place, job)
 );
 CREATE INDEX tasks_job ON tasks (job);
+
+-- The folder that a server's database belongs to, by the name that lies in it: results of jobs are files there.
+CREATE TABLE homes (
+    id TEXT NOT NULL PRIMARY KEY,
+    folder TEXT NOT NULL
+);

@@ -45,6 +45,11 @@ impl Folder {
         self.root.join("store.url")
     }
 
+    /// Names the folder, wherever it is mounted.
+    pub fn name_file(&self) -> PathBuf {
+        self.root.join("folder.id")
+    }
+
     /// Held by a scheduler while it begins: one at a time migrates the store and reads spools.
     pub fn lock(&self) -> PathBuf {
         self.root.join("scheduler.lock")

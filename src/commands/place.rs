@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use super::Usage;
 use crate::cli;
 use crate::folder::{Folder, replace};
-use crate::store::{Error, Location};
+use crate::job::short_hash;
+use crate::store::{Error, Location, Store};
 
 pub fn folder(place: &cli::Place) -> Folder {
     Folder::new(&place.folder)
@@ -63,4 +64,39 @@ pub fn remember(place: &cli::Place, location: &Location) -> Result<()> {
     fs::create_dir_all(folder.root())
         .and_then(|()| replace(&path, format!("{location}\n").as_bytes()))
         .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Sees that a server's database and the folder belong together: the results of its jobs are files there, and what runs is known by
+/// locks there. `may_settle`: a database that belongs to none yet is this folder's from now on.
+///
+/// # Errors
+/// When the database belongs to another folder.
+pub async fn settle(folder: &Folder, store: &Store, may_settle: bool) -> Result<()> {
+    if store.location().file().is_some() {
+        return Ok(());
+    }
+    let path = folder.name_file();
+    let name = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound && may_settle => {
+            let seed = format!("{}\n{}\n{}", crate::alive::here(), std::process::id(), crate::event::now_ms());
+            let name = short_hash("distillery folder 1\n", &seed);
+            fs::create_dir_all(folder.root())
+                .and_then(|()| replace(&path, format!("{name}\n").as_bytes()))
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
+            name
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).context(format!("cannot read `{}`", path.display())),
+    };
+    let shown = absolute(folder.root())?;
+    if let Some(other) = store.settle(&name, &shown.to_string_lossy()).await? {
+        return Err(Usage(format!(
+            "the database `{}` belongs to the folder `{other}`, not to `{}`\nhint: use that folder, or a database of its own for this one",
+            store.location(),
+            shown.display()
+        ))
+        .into());
+    }
+    Ok(())
 }

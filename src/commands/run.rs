@@ -34,6 +34,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let stop = schedule::listen()?;
     let lock = Lock::take(&folder).await?;
     let store = Store::open(&location).await?;
+    place::settle(&folder, &store, true).await?;
     place::remember(&arguments.place, &location)?;
     record(&experiment, &store).await?;
     // What workers wrote down while no scheduler listened; with a store that was lost, everything.
@@ -56,6 +57,10 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
         )
         .await?
     };
+    if arguments.engine == Engine::Manifest && !plan.cohorts.is_empty() {
+        store.close().await?;
+        return Ok(ExitCode::from(STOPPED as u8));
+    }
     let outcomes = store.outcomes_with(&experiment.name, Rows::Last).await?;
     let figures = if arguments.no_report { Vec::new() } else { draw(&experiment, &outcomes, &store, &folder).await };
     store.close().await?;

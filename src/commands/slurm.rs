@@ -13,7 +13,7 @@ use crate::grid::Experiment;
 use crate::job::{Job, short_hash};
 use crate::plan::{Plan, Site};
 use crate::progress::{Mode, Progress};
-use crate::schedule::cluster::{Cluster, Header, Slurm, control, write};
+use crate::schedule::cluster::{Cluster, Header, Slurm, control, program, write};
 use crate::schedule::{self, Lock, Stop, Summary, provenance};
 use crate::store::Location;
 
@@ -105,6 +105,7 @@ pub async fn run(ground: Ground<'_>, site: &Site, lock: Lock, stop: Stop) -> Res
         slurm: Slurm::default(),
         site,
         header,
+        program: program()?,
         retries: &experiment.run.retries,
         owner: &provenance.owner,
         lease: watch()?.lease,
@@ -149,7 +150,7 @@ fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary>
         requeue: false,
         ..header.clone()
     };
-    let array = write(folder, &header, &ready, site)
+    let array = write(folder, &header, &ready, site, &program()?)
         .with_context(|| format!("cannot write to `{}`", folder.root().display()))?;
     let behind = plan.cohorts.len() - ready.len();
     super::print(&format!("{}\n", array.manifest.display()))?;

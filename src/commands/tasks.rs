@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -11,6 +12,9 @@ use crate::job::JobId;
 use crate::progress::duration;
 use crate::schedule::cluster::{Slurm, explain, is_over, log};
 use crate::store::{Store, Task};
+
+/// What Slurm does not show for so long after it was submitted has ended.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// The last task of every job that was in one.
 #[derive(Debug, Default)]
@@ -48,7 +52,11 @@ impl Tasks {
                 let seen: HashMap<(&str, u32), _> =
                     seen.iter().map(|one| ((one.tag.as_str(), one.index), one)).collect();
                 for task in tasks.last.values_mut().filter(|task| !task.is_over) {
-                    let Some(one) = seen.get(&(task.tag.as_str(), task.place)) else { continue };
+                    let Some(one) = seen.get(&(task.tag.as_str(), task.place)) else {
+                        // It forgets what has ended.
+                        task.is_over = task.number.is_some() && task.age > FORGOTTEN;
+                        continue;
+                    };
                     task.number = Some(one.number.clone());
                     task.state.clone_from(&one.state);
                     task.reason.clone_from(&one.reason);

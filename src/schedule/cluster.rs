@@ -20,7 +20,7 @@ mod slurm;
 mod words;
 
 pub use control::{Cluster, control};
-pub use handover::{Array, write};
+pub use handover::{Array, program, write};
 pub use manifest::{Header, Line, read};
 pub use slurm::{Seen, Slurm, Trouble, log};
 pub use words::{explain, is_over};

@@ -67,6 +67,7 @@ pub struct Stand {
     pub is_held: bool,
     /// Its last epoch with a row.
     pub epoch: u32,
+    pub priority: i64,
 }
 
 impl Store {
@@ -106,6 +107,22 @@ impl Store {
         transaction.commit().await?;
         let left = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
         Ok((taken == 0).then_some(Controller { owner: other, host, left }))
+    }
+
+    /// Binds the store to a folder, by the name that lies in it; or says to which other it is bound.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn settle(&self, id: &str, folder: &str) -> Result<Option<String>, Error> {
+        let mut connection = self.connection().await?;
+        sql("INSERT INTO homes (id, folder) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM homes)")
+            .bind(id)
+            .bind(folder)
+            .execute(&mut connection)
+            .await?;
+        let row = sql("SELECT id, folder FROM homes ORDER BY folder").fetch_one(&mut connection).await?;
+        let (there, other): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((there != id).then_some(other))
     }
 
     /// Gives that right back.
@@ -232,7 +249,7 @@ impl Store {
     pub async fn stands(&self, experiment: &str) -> Result<Vec<Stand>, Error> {
         let mut connection = self.connection().await?;
         let now = clock(&mut connection).await?;
-        let rows = sql("SELECT j.id, j.state, j.attempt, j.wish, j.message, j.lease_until_ms, e.epoch
+        let rows = sql("SELECT j.id, j.state, j.attempt, j.wish, j.message, j.lease_until_ms, e.epoch, j.priority
              FROM experiment_jobs x JOIN jobs j ON j.id = x.job
              LEFT JOIN (SELECT job, MAX(epoch) AS epoch FROM epochs GROUP BY job) e ON e.job = j.id
              WHERE x.experiment = $1")
@@ -310,12 +327,21 @@ impl Store {
 }
 
 impl Store {
-    /// The task that each job was last submitted in, of all experiments.
+    /// The task that each job was last submitted in, of all experiments; one that is not over before all that are.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn last_tasks(&self) -> Result<HashMap<JobId, Task>, Error> {
-        Ok(self.tasks(None).await?.into_iter().map(|task| (task.job.clone(), task)).collect())
+        let mut last: HashMap<JobId, Task> = HashMap::new();
+        for task in self.tasks(None).await? {
+            let stays = last.get(&task.job).is_some_and(|one| {
+                !one.is_over && (task.is_over || (one.state == "RUNNING" && task.state != "RUNNING"))
+            });
+            if !stays {
+                last.insert(task.job.clone(), task);
+            }
+        }
+        Ok(last)
     }
 }
 
@@ -355,5 +381,6 @@ fn stand(row: &Row, now: i64) -> Result<Stand, Error> {
         message: row.try_get(4)?,
         is_held: state == State::Running && lease.is_some_and(|until| until >= now),
         epoch: epoch.map_or(0, small),
+        priority: row.try_get(7)?,
     })
 }

@@ -211,6 +211,17 @@ async fn a_transaction_that_is_left_changes_nothing() {
     }
 }
 
+/// Results are files of one folder: who comes with another one is told which.
+#[tokio::test]
+async fn a_database_belongs_to_one_folder() {
+    for place in places().await {
+        let store = Store::open(&place.location).await.unwrap();
+        assert_eq!(store.settle("a", "/sweeps/a").await.unwrap(), None);
+        assert_eq!(store.settle("b", "/sweeps/b").await.unwrap().as_deref(), Some("/sweeps/a"));
+        assert_eq!(store.settle("a", "/mounted/elsewhere").await.unwrap(), None);
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_server_is_said() {
     let nobody: Location = "postgres://tester:secret@127.0.0.1:1/runs".parse().unwrap();

@@ -305,6 +305,34 @@ fn a_manifest_needs_no_slurm() {
     assert!(site.query("SELECT max(attempt) AS most FROM attempts").contains("\"most\": 1"));
 }
 
+/// Killed, and started again before its lease is over, as Kubernetes does: it waits, and then has the jobs.
+#[test]
+fn a_task_that_was_killed_is_taken_up_by_its_next_start() {
+    let site = Site::new();
+    let write = site.distillery(&[
+        "run",
+        "e.toml",
+        "--engine",
+        "manifest",
+        "--device",
+        "cpu",
+        "teachers.wide.train.epochs=4000",
+    ]);
+    let manifest = String::from_utf8(write.stdout).unwrap().trim().to_owned();
+    let work = || {
+        let mut command = site.command(&["worker", "--manifest", &manifest, "--index", "0"]);
+        command.env("DISTILLERY_LEASE_MS", "3000").stdout(Stdio::null());
+        command
+    };
+    let first = work().stderr(Stdio::null()).spawn().unwrap();
+    wait("it has begun", || !site.query("SELECT count(*) AS n FROM epochs").contains("\"n\": 0"));
+    kill(first);
+    let mut second = work().stderr(Stdio::null()).spawn().unwrap();
+    wait("its next attempt", || site.query("SELECT max(attempt) AS most FROM attempts").contains("\"most\": 2"));
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
 /// Several machines need a server.
 #[test]
 fn a_file_is_no_store_for_several_machines() {

@@ -7,6 +7,7 @@
 //!   and the job came forward, it asks Slurm to start it again.
 //! - A store that is away: what the worker says is in its spool and is passed on later; after a lease's length it saves and leaves.
 
+use std::collections::HashMap;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::schedule::cluster::{Header, Slurm, read};
 use crate::schedule::{
     self, LocalEngine, Notice, STOPPED, Settings, Stop, Summary, Watch, ingest_spool, listen_for_end, provenance,
 };
-use crate::store::{self, Location, Store};
+use crate::store::{self, Location, Mark, State, Store};
 
 /// Between two looks at what people wish; leases are renewed in between.
 const LOOK: Duration = Duration::from_secs(10);
@@ -63,11 +64,16 @@ async fn work(arguments: &cli::Worker) -> Result<ExitCode> {
     let Some(store) = reach(&location, watch.lease, &stop).await? else { return Ok(stopped()) };
     let jobs: Vec<(JobId, Arc<Job>)> = line.jobs.iter().map(|job| (job.id(), Arc::new(job.clone()))).collect();
     let ids: Vec<JobId> = jobs.iter().map(|(id, _)| id.clone()).collect();
+    place::settle(&folder, &store, false).await?;
     for id in &ids {
         ingest_spool(&folder, &store, id).await?;
     }
     let me = Me::find(&header, index);
     store.take_over(&ids, me.again.as_deref()).await?;
+    if !me.is_slurms {
+        // Nobody else looks after it: whoever is silent for a lease's length is not waited for any longer.
+        outwait(&store, &ids, &stop).await?;
+    }
     let plan = Plan::of(&jobs, &store.done().await?);
     if let Some(need) = plan.cohorts.iter().flat_map(|cohort| &cohort.jobs).find(|(id, _)| !ids.contains(id)) {
         eprintln!("note: these jobs need {}, which is not done: another time", need.0);
@@ -84,6 +90,9 @@ async fn work(arguments: &cli::Worker) -> Result<ExitCode> {
         tell(notice);
     })
     .await?;
+    if summary.open > 0 && summary.done == 0 {
+        eprintln!("note: others have {} of these jobs, which are left to them", summary.open);
+    }
     // Slurm ends this process on behalf of what comes now: everything else is done.
     store.close().await?;
     let code = code(&summary);
@@ -91,6 +100,31 @@ async fn work(arguments: &cli::Worker) -> Result<ExitCode> {
         again().await;
     }
     Ok(ExitCode::from(code as u8))
+}
+
+/// Waits until leases of silent owners are over; one that renews his has the jobs, and keeps them.
+async fn outwait(store: &Store, ids: &[JobId], stop: &Stop) -> Result<()> {
+    let held = async || -> Result<HashMap<JobId, Mark>> {
+        let tenures = store.tenures(ids).await?;
+        let running = tenures.into_iter().filter(|tenure| tenure.state == State::Running);
+        Ok(running.map(|tenure| (tenure.job.clone(), tenure.mark())).collect())
+    };
+    let first = held().await?;
+    if !first.is_empty() {
+        eprintln!(
+            "note: somebody has {} of these jobs: waiting for a sign of life, or the end of the lease",
+            first.len()
+        );
+    }
+    let mut left = first.clone();
+    while !left.is_empty() && stop.level() == schedule::Level::Go {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let jobs: Vec<JobId> = left.keys().cloned().collect();
+        store.take_over(&jobs, None).await?;
+        let now = held().await?;
+        left.retain(|job, mark| now.get(job) == Some(mark));
+    }
+    Ok(())
 }
 
 fn stopped() -> ExitCode {
@@ -109,6 +143,8 @@ fn code(summary: &Summary) -> i32 {
 /// Who this is: what its attempts are marked with.
 struct Me {
     owner: String,
+    /// Slurm's controller starts another where this finds nothing to do.
+    is_slurms: bool,
     /// How the names of earlier starts of this task begin.
     again: Option<String>,
 }
@@ -123,9 +159,9 @@ impl Me {
                 let restart = slurm("SLURM_RESTART_COUNT").unwrap_or_else(|| "0".to_owned());
                 // A number may be given out again; with the tag it is ours.
                 let name = format!("slurm:{}/{array}_{task}/", header.tag);
-                Me { owner: format!("{name}{restart}{tail}"), again: (restart != "0").then_some(name) }
+                Me { owner: format!("{name}{restart}{tail}"), again: (restart != "0").then_some(name), is_slurms: true }
             }
-            _ => Me { owner: format!("task:{}/{index}/{tail}", header.tag), again: None },
+            _ => Me { owner: format!("task:{}/{index}/{tail}", header.tag), again: None, is_slurms: false },
         }
     }
 }

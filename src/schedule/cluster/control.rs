@@ -4,7 +4,8 @@ mod compare;
 mod submit;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::manifest::Header;
 use super::slurm::{Seen, Slurm, Trouble};
@@ -35,6 +36,8 @@ pub struct Cluster<'a> {
     pub site: &'a Site,
     /// Of all arrays, but for tag and count.
     pub header: Header,
+    /// What tasks start.
+    pub program: PathBuf,
     pub retries: &'a Retries,
     /// Of this process.
     pub owner: &'a str,
@@ -64,6 +67,7 @@ pub async fn control(cluster: Cluster<'_>, observer: impl FnMut(&Notice), stop: 
         cancelled: HashSet::new(),
         largest: MOST,
         blocked: HashSet::new(),
+        absent: HashMap::new(),
         said: HashSet::new(),
         last: String::new(),
         counter: 0,
@@ -99,6 +103,8 @@ struct Control<'a, O> {
     largest: u32,
     /// Since the stands were read, which do not say so.
     blocked: HashSet<JobId>,
+    /// Tasks that Slurm does not show, and since when.
+    absent: HashMap<(String, u32), Instant>,
     /// What was said, and need not be again.
     said: HashSet<String>,
     /// The last line about the whole.
@@ -194,7 +200,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             return Err(Error::Controlled(other));
         }
         let seen = match self.cluster.slurm.tasks().await {
-            Ok(seen) => Some(seen),
+            Ok(seen) => {
+                // Said anew when it is so again.
+                self.said.retain(|text| !text.starts_with("waiting: "));
+                Some(seen)
+            }
             Err(trouble @ Trouble::Missing(..)) => return Err(Error::Slurm(trouble)),
             Err(trouble) => {
                 self.once(format!("waiting: {trouble}"));
@@ -214,6 +224,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let cancelled = stands.iter().filter(|stand| stand.wish.is_some());
         self.cancelled = cancelled.map(|stand| stand.job.clone()).collect();
         let epochs: HashMap<&JobId, u32> = stands.iter().map(|stand| (&stand.job, stand.epoch)).collect();
+        let urgent = stands.iter().filter(|stand| stand.priority != 0);
+        self.board.prioritize(urgent.map(|stand| (stand.job.clone(), stand.priority)).collect());
         self.blocked.clear();
         for stand in &stands {
             if self.blocked.contains(&stand.job) {
@@ -242,14 +254,23 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
     async fn place(&mut self, stand: &Stand, alive: Option<&Task>, past: &[&Task]) -> Result<(), Error> {
         let job = &stand.job;
         let Some(now) = self.board.place(job) else { return Ok(()) };
-        if now == Place::Done {
-            return Ok(());
+        match (now, stand.state) {
+            (Place::Done, _) | (Place::Failed, State::Failed) => return Ok(()),
+            // A person wants it tried again, whatever came of it before.
+            (Place::Failed, State::Open) => {
+                self.failed_before.insert(job.clone(), stand.attempt);
+                self.old.extend(past.iter().map(|task| task.tag.clone()));
+            }
+            _ => {}
         }
         let folder = self.cluster.folder;
         match stand.state {
             // The file may take a moment to be seen on this machine.
             State::Done if folder.student(job).exists() => self.board.done(job),
-            State::Done => self.board.put(job, Place::Elsewhere),
+            State::Done => {
+                self.once(format!("waiting for `{}`, which the store says is there", folder.student(job).display()));
+                self.board.put(job, Place::Elsewhere);
+            }
             _ if stand.wish.is_some() && alive.is_none() && !stand.is_held => self.board.put(job, Place::Unwanted),
             State::Running if stand.is_held => self.board.put(job, Place::Running),
             // A person took it back, but it is on its way out.
@@ -277,7 +298,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let forgiven = self.failed_before.contains_key(job);
         let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
         let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
-        let faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
+        let mut faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
+        if faults > 1 {
+            // An epoch may take longer than a task has time: a step that was saved is a step forward.
+            faults = faults.saturating_sub(self.steps_forward(job).await?);
+        }
         if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first()) {
             let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
             let words: Vec<&str> = words.into_iter().flatten().collect();
@@ -308,6 +333,20 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.board.again(std::slice::from_ref(job));
         }
         Ok(())
+    }
+
+    /// How often a job was saved further on than before.
+    async fn steps_forward(&mut self, job: &JobId) -> Result<usize, Error> {
+        let events = patiently!(self, self.cluster.store.events(job));
+        let (mut furthest, mut forward) = (0, 0);
+        for event in events.iter().filter(|event| event.kind == "stopped") {
+            let text: serde_json::Value = serde_json::from_str(&event.text).unwrap_or_default();
+            let step = text.pointer("/stopped/step").or_else(|| text.get("step")).and_then(serde_json::Value::as_u64);
+            if let Some(step) = step.filter(|step| *step > furthest) {
+                (furthest, forward) = (step, forward + 1);
+            }
+        }
+        Ok(forward)
     }
 
     async fn fail(&mut self, job: &JobId, why: &str) -> Result<(), Error> {

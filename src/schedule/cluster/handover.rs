@@ -12,13 +12,12 @@ use crate::job::Job;
 use crate::plan::{CohortId, Site};
 
 /// Variables of the environment that tasks get where they are set. Everything else of the login node stays there.
-const HANDED_ON: [&str; 12] = [
+const HANDED_ON: [&str; 11] = [
     "PATH",
     "HOME",
     "USER",
     "LOGNAME",
     "LANG",
-    "TMPDIR",
     "LD_LIBRARY_PATH",
     "HF_HOME",
     "HF_HUB_OFFLINE",
@@ -40,7 +39,13 @@ pub struct Array {
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn write(folder: &Folder, header: &Header, cohorts: &[(CohortId, Vec<Job>)], site: &Site) -> io::Result<Array> {
+pub fn write(
+    folder: &Folder,
+    header: &Header,
+    cohorts: &[(CohortId, Vec<Job>)],
+    site: &Site,
+    program: &Path,
+) -> io::Result<Array> {
     let place = absolute(folder.array(&header.tag))?;
     fs::create_dir_all(&place)?;
     let mut text = serde_json::to_string(header)? + "\n";
@@ -50,9 +55,20 @@ pub fn write(folder: &Folder, header: &Header, cohorts: &[(CohortId, Vec<Job>)],
     }
     let array = Array { manifest: place.join("manifest.jsonl"), script: place.join("job.sh") };
     replace(&array.manifest, text.as_bytes())?;
-    let program = std::env::current_exe()?;
-    replace(&array.script, script(&program, &array.manifest, &absolute(folder.root())?, site).as_bytes())?;
+    replace(&array.script, script(program, &array.manifest, &absolute(folder.root())?, site).as_bytes())?;
     Ok(array)
+}
+
+/// This program, by the name it was started under: a new one may take its place while a controller lives.
+///
+/// # Errors
+/// When the system does not say.
+pub fn program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(match path.to_string_lossy().strip_suffix(" (deleted)") {
+        Some(before) => PathBuf::from(before),
+        None => path,
+    })
 }
 
 /// `exec`, so that signals for the script are the worker's.
@@ -87,7 +103,8 @@ pub(super) fn options(
         format!("--job-name=distillery-{}", header.experiment),
         comment(&header.tag),
         format!("--array=0-{}{throttle}", header.tasks.saturating_sub(1)),
-        format!("--output={}/%A_%a.log", logs.display()),
+        // A share sign in a name is not one of Slurm's own.
+        format!("--output={}/%A_%a.log", logs.to_string_lossy().replace('%', "%%")),
         "--open-mode=append".to_owned(),
         if header.requeue { "--requeue" } else { "--no-requeue" }.to_owned(),
         format!("--signal=B:USR1@{}", site.warning.unwrap_or(WARNING_SECONDS)),

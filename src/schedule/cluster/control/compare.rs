@@ -1,7 +1,7 @@
 //! What Slurm shows of what was submitted, written down where it is new, and said in a line.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Control, Seen, patiently};
 use crate::schedule::board::Place;
@@ -44,6 +44,9 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     None => continue,
                 }
             }
+            if shown.contains_key(&(task.tag.as_str(), task.place)) {
+                self.absent.remove(&(task.tag.clone(), task.place));
+            }
             let sight = match shown.get(&(task.tag.as_str(), task.place)) {
                 Some(one) => Sight {
                     tag: task.tag.clone(),
@@ -53,8 +56,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     node: one.node.clone().or_else(|| task.node.clone()),
                     is_over: is_over(&one.state),
                 },
-                // It forgets what has ended, and what it had not written down before it was killed.
-                None if !task.is_over && task.age > grace => Sight {
+                // It forgets what has ended, and what it had not written down before it was killed. One look does not tell.
+                None if !task.is_over && self.is_absent(task, grace) => Sight {
                     tag: task.tag.clone(),
                     place: task.place,
                     state: "GONE".to_owned(),
@@ -89,6 +92,12 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.once(format!("array {number} waits in Slurm: {reason}: {means}"));
         }
         Ok(tasks)
+    }
+
+    /// Whether Slurm has not shown a task for so long.
+    fn is_absent(&mut self, task: &Task, grace: Duration) -> bool {
+        let since = self.absent.entry((task.tag.clone(), task.place)).or_insert_with(Instant::now);
+        since.elapsed() >= grace
     }
 
     /// A line about the whole, where it changed.

@@ -88,7 +88,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let header = Header { tag: tag.clone(), tasks: cohorts.len() as u32, ..self.cluster.header.clone() };
         let lines: Vec<(CohortId, Vec<Job>)> = cohorts.iter().map(|(id, jobs, _)| (id.clone(), jobs.clone())).collect();
         let place = self.cluster.folder.array(&tag);
-        let array = handover::write(self.cluster.folder, &header, &lines, self.cluster.site)
+        let array = handover::write(self.cluster.folder, &header, &lines, self.cluster.site, &self.cluster.program)
             .map_err(|source| Error::Io { path: place.clone(), source })?;
         let mut tasks = Vec::new();
         for (place, (_, _, jobs)) in (0..).zip(cohorts) {
