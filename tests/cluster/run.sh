@@ -35,6 +35,23 @@ echo "services are up after $SECONDS s"
 
 export DISTILLERY_CLUSTER_REQUIRED=1
 [ "${1:-}" != --all ] || export DISTILLERY_CLUSTER_ALL=1
+# The quickstart's grid, cut down, on pretended GPUs: every number is that of this machine alone.
+program=${CARGO_TARGET_DIR:-target}/debug/distillery
+cut=(epochs=2 split.train='train[:200]' split.validation='train[7000:7100]' split.test='test[:100]'
+     teachers.wide.train.epochs=1 run.teacher-at-chance=allow --device cpu --no-report --quiet)
+psql -qc 'CREATE DATABASE quickstart' "$DISTILLERY_TEST_POSTGRES"
+DISTILLERY_RECONCILE_MS=500 timeout 300 "$program" run quickstart "${cut[@]}" slurm.gpus=1 slurm.memory=500M --engine slurm \
+    --store "${DISTILLERY_TEST_POSTGRES%/*}/quickstart" --folder "$dir/there"
+"$program" run quickstart "${cut[@]}" --folder "$dir/here"
+numbers() {
+    "$program" query 'SELECT e.job, e.epoch, e.training_loss, v.split, v.top1 FROM epochs e LEFT JOIN evaluations v
+        ON v.job = e.job AND v.epoch = e.epoch ORDER BY 1, 2, 4' --folder "$dir/$1" --json
+}
+numbers there > "$dir/there.json"
+numbers here | cmp - "$dir/there.json"
+grep -c '"job"' "$dir/there.json"
+echo "quickstart through Slurm after $SECONDS s"
+
 # One after the other: tests of the cluster stop the server under them.
 timeout 600 cargo test --test it -- --show-output postgres:: store:: 2>&1 | tee "$dir/out"
 timeout 1800 cargo test --test it -- --show-output --test-threads 3 cluster:: 2>&1 | tee -a "$dir/out"
