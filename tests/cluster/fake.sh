@@ -4,6 +4,7 @@
 #   mode         of sbatch: run, queue, refuse TEXT, lose (says that it timed out, takes nothing), keep (the same, but takes it), big N
 #                (refuses arrays of more than N tasks)
 #   away         when it is there, nothing answers
+#   blind        when it is there, squeue shows nothing, once
 #   calls        every call, a line each
 #   tasks/ARRAY_INDEX   a line as squeue prints it: array|index|state|reason|node|comment
 set -u
@@ -18,6 +19,10 @@ scontrol)
     [ "$1" = requeue ] || echo "MaxArraySize            = $(cat "$FAKE/largest" 2> /dev/null || echo 1001)"
     ;;
 squeue)
+    if [ -e "$FAKE/blind" ]; then
+        rm "$FAKE/blind"
+        exit 0
+    fi
     cat "$FAKE"/tasks/* 2> /dev/null
     exit 0
     ;;

@@ -277,6 +277,24 @@ fn who_does_not_answer_is_waited_for() {
     assert_eq!(site.calls("sbatch").len(), 2);
 }
 
+/// A list that is empty once says nothing.
+#[test]
+fn one_look_does_not_tell_what_is_gone() {
+    let site = Site::new();
+    site.say("mode", "queue");
+    let child = site.controller();
+    wait("a task", || site.log().contains("1 waiting (Resources)"));
+    std::thread::sleep(Duration::from_secs(1));
+    site.say("blind", "");
+    wait("the look", || !site.at("fake/blind").exists());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(site.calls("sbatch").len(), 1, "{}", site.log());
+    // One that stays away is submitted again.
+    fs::remove_file(site.at("fake/tasks/1_0")).unwrap();
+    wait("the second", || site.calls("sbatch").len() == 2);
+    kill(child);
+}
+
 /// By hand, or by Kubernetes: a manifest, an index. A second start of the same finds nothing to do.
 #[test]
 fn a_manifest_needs_no_slurm() {
