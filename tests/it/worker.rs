@@ -351,9 +351,19 @@ impl Small {
     /// Takes all room but so many bytes.
     fn fill(&self, but: u64) -> std::path::PathBuf {
         let file = self.0.path().join("filler");
-        let (free, _) = distillery::disk::room(&file).unwrap();
-        fs::write(&file, vec![1; (free - but) as usize]).unwrap();
-        file
+        let mut filler = File::create(&file).unwrap();
+        // One that was just stopped may still be in the midst of a write.
+        loop {
+            let (free, _) = distillery::disk::room(&file).unwrap();
+            match filler.write_all(&vec![1; free.saturating_sub(but).min(64 << 10) as usize]) {
+                Ok(()) if free > but => {}
+                Ok(()) => return file,
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+                    return file;
+                }
+            }
+        }
     }
 }
 
