@@ -1,5 +1,6 @@
 //! `run --engine slurm`: what is asked of Slurm, and the controller. `run --engine manifest`: the same without Slurm.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use super::{Usage, place};
 use crate::alive::Presence;
 use crate::cli::{self, Engine};
 use crate::grid::Experiment;
-use crate::job::{Job, short_hash};
-use crate::plan::{Plan, Site};
+use crate::job::{Job, JobId, short_hash};
+use crate::plan::{CohortId, Plan, Site};
 use crate::progress::{Mode, Progress};
 use crate::schedule::cluster::{Cluster, Header, Slurm, control, program, write};
 use crate::schedule::{self, Lock, Stop, Summary, provenance};
@@ -85,7 +86,7 @@ pub async fn run(ground: Ground<'_>, site: &Site, lock: Lock, stop: Stop) -> Res
         requeue: true,
     };
     if arguments.engine == Engine::Manifest {
-        return manifest(ground, site, &header);
+        return manifest(ground, site, &header).await;
     }
     let mut provenance = provenance("slurm", 0);
     provenance.owner = provenance.owner.replacen("local:", "slurm-controller:", 1);
@@ -140,9 +141,11 @@ fn every() -> Result<Duration> {
 }
 
 /// Cohorts whose needs are done, in a file for whoever starts a worker for each of its lines.
-fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary> {
-    let Ground { arguments, experiment, plan, folder, .. } = ground;
-    let ready = ready(plan);
+async fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary> {
+    let Ground { arguments, experiment, plan, folder, store } = ground;
+    let unusual = store.unusual().await?;
+    let unwanted: HashSet<JobId> = unusual.into_iter().filter(|one| one.wish.is_some()).map(|one| one.job).collect();
+    let ready = ready(plan, &unwanted);
     let ids: String = ready.iter().map(|(cohort, _)| cohort.as_str()).collect();
     let header = Header {
         tag: short_hash("distillery array 1\n", &format!("{}\n{ids}", experiment.name)),
@@ -155,7 +158,7 @@ fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary>
     let behind = plan.cohorts.len() - ready.len();
     super::print(&format!("{}\n", array.manifest.display()))?;
     eprintln!(
-        "{} tasks, of index 0 to {}; {behind} cohorts wait for them: the same command writes those when these are done\n\
+        "{} tasks, of index 0 to {}; {behind} more cohorts wait for teachers, or are held or cancelled: the same command writes those later\n\
          each: distillery worker --manifest {} --index N --folder {}{}",
         ready.len(),
         ready.len().saturating_sub(1),
@@ -165,13 +168,18 @@ fn manifest(ground: Ground<'_>, site: &Site, header: &Header) -> Result<Summary>
     );
     let open = plan.open().count();
     if ready.is_empty() && open > 0 {
-        bail!("nothing is ready, though {open} jobs are open");
+        bail!("nothing is ready, though {open} jobs are open: they, or what they need, are held or cancelled");
     }
     Ok(Summary { open: open as u64, ..Summary::default() })
 }
 
-fn ready(plan: &Plan) -> Vec<(crate::plan::CohortId, Vec<Job>)> {
-    let done = |need: &crate::job::JobId| plan.jobs.iter().any(|planned| planned.done && planned.id == *need);
-    let ready = plan.cohorts.iter().filter(|cohort| cohort.needs.iter().all(done));
-    ready.map(|cohort| (cohort.id.clone(), cohort.jobs.iter().map(|(_, job)| Job::clone(job)).collect())).collect()
+/// Cohorts whose needs are done, without the jobs that a person does not want.
+fn ready(plan: &Plan, unwanted: &HashSet<JobId>) -> Vec<(CohortId, Vec<Job>)> {
+    let done: HashSet<&JobId> = plan.jobs.iter().filter(|planned| planned.done).map(|planned| &planned.id).collect();
+    let ready = plan.cohorts.iter().filter(|cohort| cohort.needs.iter().all(|need| done.contains(need)));
+    let wanted = ready.map(|cohort| {
+        let jobs = cohort.jobs.iter().filter(|(id, _)| !unwanted.contains(id));
+        (cohort.id.clone(), jobs.map(|(_, job)| Job::clone(job)).collect::<Vec<_>>())
+    });
+    wanted.filter(|(_, jobs)| !jobs.is_empty()).collect()
 }

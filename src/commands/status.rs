@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::tasks::{Count, Tasks};
+use super::tasks::Tasks;
 use super::{Usage, place, print, print_json, table};
 use crate::cli;
 use crate::dashboard::snapshot::{Camera, Cohort, Snapshot, short_id};
@@ -15,6 +15,7 @@ use crate::folder::Folder;
 use crate::grid::sized;
 use crate::job::JobId;
 use crate::progress::{duration, loss as loss_text, short};
+use crate::schedule::cluster::Count;
 use crate::store::{ExperimentSummary, LastRow, Location, Standing, State, Store, Wish};
 
 pub async fn status(arguments: cli::Status) -> Result<ExitCode> {

@@ -1,100 +1,97 @@
 //! What a batch system makes of the jobs that it was given, for whoever asks: as the store has it, and as Slurm says now.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use crate::folder::Folder;
 use crate::job::JobId;
 use crate::progress::duration;
-use crate::schedule::cluster::{Slurm, explain, is_over, log};
+use crate::schedule::cluster::{Count, Slurm, explain, is_over, is_running, log, unwanted};
 use crate::store::{Store, Task};
 
 /// What Slurm does not show for so long after it was submitted has ended.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The last task of every job that was in one.
+/// All tasks there were, in the order of submission.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    last: HashMap<JobId, Task>,
+    all: Vec<Task>,
+    /// Of every job the task that tells most: one that runs, one that waits, the last that is over.
+    last: HashMap<JobId, usize>,
     /// Why it is not what Slurm says now.
     stale: Option<String>,
-}
-
-/// Tasks that are not over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Count {
-    pub running: usize,
-    pub waiting: usize,
-    /// Why, by Slurm, and how many.
-    pub reasons: BTreeMap<String, usize>,
 }
 
 impl Tasks {
     /// # Errors
     /// When the store cannot be read. Slurm's silence is none.
     pub async fn look(store: &Store) -> Result<Tasks> {
-        let mut tasks = Tasks { last: store.last_tasks().await?, stale: None };
-        if tasks.last.values().all(|task| task.is_over) {
-            return Ok(tasks);
-        }
-        let Some(slurm) = Slurm::find() else {
-            tasks.stale = Some("there is no `squeue` here".to_owned());
-            return Ok(tasks);
-        };
-        match slurm.hasty().tasks().await {
-            Err(trouble) => tasks.stale = Some(trouble.to_string()),
-            Ok(seen) => {
-                let seen: HashMap<(&str, u32), _> =
-                    seen.iter().map(|one| ((one.tag.as_str(), one.index), one)).collect();
-                for task in tasks.last.values_mut().filter(|task| !task.is_over) {
-                    let Some(one) = seen.get(&(task.tag.as_str(), task.place)) else {
-                        // It forgets what has ended.
-                        task.is_over = task.number.is_some() && task.age > FORGOTTEN;
-                        continue;
-                    };
-                    task.number = Some(one.number.clone());
-                    task.state.clone_from(&one.state);
-                    task.reason.clone_from(&one.reason);
-                    task.node = one.node.clone().or(task.node.take());
-                    task.is_over = is_over(&one.state);
-                }
+        let mut tasks = Tasks { all: store.tasks(None).await?, ..Tasks::default() };
+        tasks.ask().await;
+        for (at, task) in tasks.all.iter().enumerate() {
+            let rank = |task: &Task| (!task.is_over, is_running(&task.state));
+            match tasks.last.get_mut(&task.job) {
+                Some(before) if rank(&tasks.all[*before]) > rank(task) => {}
+                Some(before) => *before = at,
+                None => drop(tasks.last.insert(task.job.clone(), at)),
             }
         }
         Ok(tasks)
     }
 
+    /// What Slurm says now, of tasks that were not over.
+    async fn ask(&mut self) {
+        if self.all.iter().all(|task| task.is_over) {
+            return;
+        }
+        let Some(slurm) = Slurm::find() else {
+            self.stale = Some("there is no `squeue` here".to_owned());
+            return;
+        };
+        let seen = match slurm.hasty().tasks().await {
+            Ok(seen) => seen,
+            Err(trouble) => {
+                self.stale = Some(trouble.to_string());
+                return;
+            }
+        };
+        let seen: HashMap<(&str, u32), _> = seen.iter().map(|one| ((one.tag.as_str(), one.index), one)).collect();
+        for task in self.all.iter_mut().filter(|task| !task.is_over) {
+            let Some(one) = seen.get(&(task.tag.as_str(), task.place)) else {
+                // It forgets what has ended.
+                task.is_over = task.number.is_some() && task.age > FORGOTTEN;
+                continue;
+            };
+            task.number = Some(one.number.clone());
+            task.state.clone_from(&one.state);
+            task.reason.clone_from(&one.reason);
+            task.node = one.node.clone().or(task.node.take());
+            task.is_over = is_over(&one.state);
+        }
+    }
+
     /// The task that a job is in now.
     pub fn of(&self, job: &JobId) -> Option<&Task> {
-        self.last.get(job).filter(|task| !task.is_over)
+        self.last_of(job).filter(|task| !task.is_over)
     }
 
     /// The file that a job's last task writes to, if it has begun to.
     pub fn log(&self, folder: &Folder, job: &JobId) -> Option<PathBuf> {
-        let task = self.last.get(job)?;
+        let task = self.last_of(job)?;
         let path = log(&folder.array(&task.tag), task.number.as_deref()?, task.place);
         path.is_file().then_some(path)
     }
 
+    fn last_of(&self, job: &JobId) -> Option<&Task> {
+        self.last.get(job).map(|at| &self.all[*at])
+    }
+
     pub fn count<'a>(&self, jobs: impl Iterator<Item = &'a JobId>) -> Count {
-        let mut count = Count::default();
-        let mut seen = HashSet::new();
-        for task in jobs.filter_map(|job| self.of(job)) {
-            if !seen.insert((&task.tag, task.place)) {
-                continue;
-            }
-            if is_running(task) {
-                count.running += 1;
-            } else {
-                count.waiting += 1;
-                *count.reasons.entry(reason(task).to_owned()).or_default() += 1;
-            }
-        }
-        count
+        let jobs: HashSet<&JobId> = jobs.collect();
+        Count::of(self.all.iter().filter(|task| jobs.contains(&task.job)))
     }
 
     /// A line or two about the tasks of jobs; nothing where there are none.
@@ -120,15 +117,15 @@ impl Tasks {
             Some(number) => format!("task {number}_{} of Slurm", task.place),
             None => "a task that Slurm has not confirmed".to_owned(),
         };
-        let what = if is_running(task) {
+        let what = if is_running(&task.state) {
             format!(
                 "{name} is {}{}",
                 task.state.to_lowercase(),
                 task.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default()
             )
         } else {
-            let means = explain(reason(task)).map(|means| format!(": {means}")).unwrap_or_default();
-            format!("{name} waits since {}: {}{means}", duration(task.age.as_secs_f64()), reason(task))
+            let means = explain(task.reason()).map(|means| format!(": {means}")).unwrap_or_default();
+            format!("{name} waits since {}: {}{means}", duration(task.age.as_secs_f64()), task.reason())
         };
         match &self.stale {
             Some(why) => format!("{what} (as last seen: {why})"),
@@ -139,12 +136,7 @@ impl Tasks {
     /// Takes back what waits in Slurm with none but these jobs. What runs hears of it by the store.
     pub async fn retract(&self, jobs: &[JobId]) -> Option<String> {
         let jobs: HashSet<&JobId> = jobs.iter().collect();
-        let mut is_wanted: BTreeMap<(String, u32), bool> = BTreeMap::new();
-        for (job, task) in self.last.iter().filter(|(_, task)| !task.is_over && !is_running(task)) {
-            let Some(number) = task.number.clone() else { continue };
-            *is_wanted.entry((number, task.place)).or_default() |= !jobs.contains(job);
-        }
-        let tasks: Vec<(String, u32)> = is_wanted.into_iter().filter(|(_, is)| !is).map(|(task, _)| task).collect();
+        let tasks = unwanted(&self.all, |job| !jobs.contains(job));
         if tasks.is_empty() {
             return None;
         }
@@ -156,12 +148,4 @@ impl Tasks {
             }
         }
     }
-}
-
-fn is_running(task: &Task) -> bool {
-    matches!(task.state.as_str(), "RUNNING" | "COMPLETING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "STAGE_OUT")
-}
-
-fn reason(task: &Task) -> &str {
-    task.reason.as_deref().unwrap_or("just submitted")
 }

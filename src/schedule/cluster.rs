@@ -13,6 +13,7 @@
 //! Input: a [`Plan`](crate::plan::Plan), a [`Site`](crate::plan::Site). Output: rows in the store, [`Notice`](super::Notice)s.
 
 mod control;
+mod count;
 mod handover;
 mod manifest;
 mod resources;
@@ -20,7 +21,8 @@ mod slurm;
 mod words;
 
 pub use control::{Cluster, control};
+pub use count::{Count, unwanted};
 pub use handover::{Array, program, write};
 pub use manifest::{Header, Line, read};
 pub use slurm::{Seen, Slurm, Trouble, log};
-pub use words::{explain, is_over};
+pub use words::{explain, is_over, is_running};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgPool, PgRow, Postgres};
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::postgres::{PgPool, PgRow, Postgres};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite};
 use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{Mutex, MutexGuard};
@@ -203,9 +203,11 @@ impl Sql {
     /// How many rows were changed.
     pub async fn execute(self, connection: &mut Connection<'_>) -> Result<u64, sqlx::Error> {
         match connection {
-            Connection::Sqlite(connection) => Ok(self.for_sqlite()?.execute(&mut **connection).await?.rows_affected()),
+            Connection::Sqlite(connection) => {
+                Ok(self.of::<Sqlite>()?.execute(&mut **connection).await?.rows_affected())
+            }
             Connection::Postgres(connection) => {
-                let done = timeout(PATIENCE, self.for_postgres()?.execute(&mut **connection)).await;
+                let done = timeout(PATIENCE, self.of::<Postgres>()?.execute(&mut **connection)).await;
                 Ok(settle(connection, done)?.rows_affected())
             }
         }
@@ -219,13 +221,13 @@ impl Sql {
     ) -> Result<(), E> {
         match connection {
             Connection::Sqlite(connection) => {
-                let mut rows = self.for_sqlite()?.fetch(&mut **connection);
+                let mut rows = self.of::<Sqlite>()?.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
                     take(Row::Sqlite(row))?;
                 }
             }
             Connection::Postgres(connection) => {
-                let mut rows = self.for_postgres()?.fetch(&mut **connection);
+                let mut rows = self.of::<Postgres>()?.fetch(&mut **connection);
                 loop {
                     let Ok(next) = timeout(PATIENCE, rows.try_next()).await else {
                         drop(rows);
@@ -255,10 +257,10 @@ impl Sql {
     pub async fn fetch_optional(self, connection: &mut Connection<'_>) -> Result<Option<Row>, sqlx::Error> {
         match connection {
             Connection::Sqlite(connection) => {
-                Ok(self.for_sqlite()?.fetch_optional(&mut **connection).await?.map(Row::Sqlite))
+                Ok(self.of::<Sqlite>()?.fetch_optional(&mut **connection).await?.map(Row::Sqlite))
             }
             Connection::Postgres(connection) => {
-                let row = timeout(PATIENCE, self.for_postgres()?.fetch_optional(&mut **connection)).await;
+                let row = timeout(PATIENCE, self.of::<Postgres>()?.fetch_optional(&mut **connection)).await;
                 Ok(settle(connection, row)?.map(Row::Postgres))
             }
         }
@@ -287,21 +289,14 @@ impl Sql {
         self.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()
     }
 
-    fn for_sqlite(self) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
-        let mut arguments = SqliteArguments::default();
-        for value in self.values {
-            let added = match value {
-                Value::Integer(value) => arguments.add(value),
-                Value::Real(value) => arguments.add(value),
-                Value::Text(value) => arguments.add(value),
-            };
-            added.map_err(sqlx::Error::Encode)?;
-        }
-        Ok(sqlx::query_with(self.text, arguments))
-    }
-
-    fn for_postgres(self) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, sqlx::Error> {
-        let mut arguments = PgArguments::default();
+    fn of<D: sqlx::Database>(self) -> Result<sqlx::query::Query<'static, D, D::Arguments>, sqlx::Error>
+    where
+        Option<i64>: for<'q> sqlx::Encode<'q, D> + sqlx::Type<D>,
+        Option<f64>: for<'q> sqlx::Encode<'q, D> + sqlx::Type<D>,
+        Option<String>: for<'q> sqlx::Encode<'q, D> + sqlx::Type<D>,
+        D::Arguments: sqlx::IntoArguments<D>,
+    {
+        let mut arguments = D::Arguments::default();
         for value in self.values {
             let added = match value {
                 Value::Integer(value) => arguments.add(value),

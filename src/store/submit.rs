@@ -1,6 +1,5 @@
 //! What was handed to a batch system: who hands out, arrays of tasks, and how jobs stand meanwhile.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -42,6 +41,13 @@ pub struct Task {
     /// Since it was submitted, by the store's clock.
     #[serde(skip)]
     pub age: Duration,
+}
+
+impl Task {
+    /// Why it waits.
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or("just submitted")
+    }
 }
 
 /// How a task was last seen.
@@ -323,25 +329,6 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(())
-    }
-}
-
-impl Store {
-    /// The task that each job was last submitted in, of all experiments; one that is not over before all that are.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn last_tasks(&self) -> Result<HashMap<JobId, Task>, Error> {
-        let mut last: HashMap<JobId, Task> = HashMap::new();
-        for task in self.tasks(None).await? {
-            let stays = last.get(&task.job).is_some_and(|one| {
-                !one.is_over && (task.is_over || (one.state == "RUNNING" && task.state != "RUNNING"))
-            });
-            if !stays {
-                last.insert(task.job.clone(), task);
-            }
-        }
-        Ok(last)
     }
 }
 

@@ -18,6 +18,11 @@ pub fn is_over(state: &str) -> bool {
     )
 }
 
+/// Whether a task in this state has a node.
+pub fn is_running(state: &str) -> bool {
+    matches!(state, "RUNNING" | "COMPLETING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "STAGE_OUT")
+}
+
 /// Whether an end like this says nothing about the job: it was somebody's wish, or a machine's fault.
 pub(super) fn is_no_fault(state: &str) -> bool {
     matches!(state, "PREEMPTED" | "NODE_FAIL" | "BOOT_FAIL" | "CANCELLED" | "REVOKED")

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Control, Seen, patiently};
 use crate::schedule::board::Place;
+use crate::schedule::cluster::count::Count;
 use crate::schedule::cluster::words::{explain, is_over};
 use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
@@ -44,10 +45,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     None => continue,
                 }
             }
-            if shown.contains_key(&(task.tag.as_str(), task.place)) {
+            let one = shown.get(&(task.tag.as_str(), task.place));
+            if one.is_some() {
                 self.absent.remove(&(task.tag.clone(), task.place));
             }
-            let sight = match shown.get(&(task.tag.as_str(), task.place)) {
+            let sight = match one {
                 Some(one) => Sight {
                     tag: task.tag.clone(),
                     place: task.place,
@@ -102,31 +104,18 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
 
     /// A line about the whole, where it changed.
     pub(super) fn summarize(&mut self, tasks: &[Task]) {
-        let mut running = HashSet::new();
-        let mut waiting = HashSet::new();
-        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for task in tasks.iter().filter(|task| !task.is_over) {
-            let one = (task.tag.as_str(), task.place);
-            if matches!(task.state.as_str(), "RUNNING" | "COMPLETING" | "SUSPENDED") {
-                running.insert(one);
-            } else if waiting.insert(one) {
-                *reasons.entry(task.reason.as_deref().unwrap_or("just submitted")).or_default() += 1;
-            }
-        }
-        let mut reasons: Vec<(&str, usize)> = reasons.into_iter().collect();
+        let Count { running, waiting, reasons } = Count::of(tasks.iter());
+        let mut reasons: Vec<(String, usize)> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let why: Vec<&str> = reasons.iter().take(3).map(|(reason, _)| *reason).collect();
+        let why: Vec<&str> = reasons.iter().take(3).map(|(reason, _)| reason.as_str()).collect();
         let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
         let (done, all) = (self.board.count(Place::Done), self.cluster.plan.jobs.len());
         let failed = match self.board.count(Place::Failed) + self.board.count(Place::Blocked) {
             0 => String::new(),
             failed => format!(", {failed} failed or blocked"),
         };
-        let line = format!(
-            "{done} of {all} jobs done{failed}; in Slurm {} tasks running, {} waiting{why}",
-            running.len(),
-            waiting.len()
-        );
+        let line =
+            format!("{done} of {all} jobs done{failed}; in Slurm {running} tasks running, {waiting} waiting{why}");
         if line != self.last {
             self.note(&line);
             self.last = line;

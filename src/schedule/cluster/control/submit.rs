@@ -7,6 +7,7 @@ use super::{Control, Trouble, patiently};
 use crate::job::{Job, JobId, short_hash};
 use crate::plan::CohortId;
 use crate::schedule::board::Place;
+use crate::schedule::cluster::count::unwanted;
 use crate::schedule::cluster::handover::{self, exported, options};
 use crate::schedule::cluster::manifest::Header;
 use crate::schedule::cluster::resources::Resources;
@@ -20,14 +21,10 @@ type Ready = (CohortId, Vec<Job>, Vec<JobId>);
 impl<O: FnMut(&Notice)> Control<'_, O> {
     /// Takes back what waits in Slurm and is not wanted any more.
     pub(super) async fn retract(&mut self, tasks: &[Task]) {
-        let mut wanted: BTreeMap<(String, u32), bool> = BTreeMap::new();
-        for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
-            let Some(number) = task.number.clone() else { continue };
-            let is_wanted = !matches!(self.board.place(&task.job), Some(Place::Done | Place::Failed | Place::Blocked))
-                && !self.cancelled.contains(&task.job);
-            *wanted.entry((number, task.place)).or_default() |= is_wanted;
-        }
-        let unwanted: Vec<(String, u32)> = wanted.into_iter().filter(|(_, is)| !is).map(|(task, _)| task).collect();
+        let unwanted = unwanted(tasks, |job| {
+            let is_over = matches!(self.board.place(job), Some(Place::Done | Place::Failed | Place::Blocked));
+            !is_over && !self.cancelled.contains(job)
+        });
         if let Err(trouble) = self.cluster.slurm.cancel(&unwanted).await {
             self.once(format!("waiting: {trouble}"));
         }
