@@ -38,8 +38,7 @@ use tokio::sync::mpsc;
 use crate::event::{Failure, Line, Message, Request};
 use crate::folder::Folder;
 use crate::job::JobId;
-use crate::plan::{Checkpoints, CohortId, Device, Evaluations, Halvings, Manifest, Places, Plan, Retries};
-use crate::source::Keep;
+use crate::plan::{CohortId, Device, Halvings, Manifest, Places, Plan, RunSettings};
 use crate::store::{self, Provenance, Store};
 
 pub use local::LocalEngine;
@@ -110,13 +109,7 @@ pub struct Settings {
     pub slots: usize,
     /// Shared by the workers of all slots.
     pub threads: u32,
-    pub evaluations: Evaluations,
-    pub minitrain: u32,
-    pub allow_teacher_at_chance: bool,
-    pub record_teacher: bool,
-    pub images: Keep,
-    pub checkpoints: Checkpoints,
-    pub retries: Retries,
+    pub run: RunSettings,
     pub places: Places,
     pub folder: Folder,
     pub provenance: Provenance,

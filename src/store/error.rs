@@ -52,6 +52,10 @@ pub enum Error {
         "the PostgreSQL server at `{location}` has no such database: {why}\nhint: `createdb NAME` makes one, by who may do so there"
     )]
     NoDatabase { location: Location, why: String },
+    #[error(
+        "what answers at `{location}` is a pooler, PgBouncer for instance: {why}\nhint: name the server's own host and port; a session's settings and prepared statements are needed, which poolers take away"
+    )]
+    Pooler { location: Location, why: String },
     #[error("`{url}` is no place for a store: {why}\nhint: `postgres://USER@HOST:5432/DATABASE`, or a path to a file")]
     Url { url: String, why: String },
     #[error("cannot make the folder `{}`", path.display())]
@@ -99,6 +103,7 @@ impl Error {
             // undefined_table
             Some("42P01") => Error::Empty { location },
             Some("55P03") => Error::Locked { location },
+            _ if why.starts_with("unsupported startup parameter") => Error::Pooler { location, why },
             _ => match source {
                 sqlx::Error::Io(error) => Error::NoServer { location, why: error.to_string() },
                 source => Error::Open { location, source },

@@ -151,7 +151,12 @@ async fn open_server(server: &Server, location: &Location, how: Use) -> Result<D
         Err(_) => return Err(failed(silent())),
     };
     match how {
-        Use::Own => migrate(location, &mut first).await?,
+        Use::Own => {
+            // Rows of years may be rewritten: that takes as long as it takes.
+            let unlimited = sqlx::query("SET statement_timeout = 0").execute(&mut first);
+            timeout(PATIENCE, unlimited).await.unwrap_or_else(|_| Err(silent())).map_err(failed)?;
+            migrate(location, &mut first).await?;
+        }
         Use::Write | Use::Look => {
             let there = timeout(PATIENCE, sqlx::query_scalar(VERSION).fetch_one(&mut first)).await;
             check_version(location, there.unwrap_or_else(|_| Err(silent())))?;

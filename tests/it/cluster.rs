@@ -25,7 +25,7 @@ fn slurm_gives_what_one_machine_gives() {
     let Some(lab) = Lab::new("undisturbed", Turn::Shared) else { return };
     lab.write(&site("").replace("gpus = 0", "gpus = 1"));
     let mut controller = lab.start();
-    let (task, _) = lab.in_the_middle(1).remove(0);
+    let (task, job) = lab.in_the_middle(1).remove(0);
     let comment = slurm("squeue", &["-h", "-j", &task.name, "-o", "%k"]);
     assert!(comment.starts_with("distillery:"), "{comment}");
 
@@ -43,6 +43,9 @@ fn slurm_gives_what_one_machine_gives() {
     lab.finish(&mut controller);
     lab.compare();
     assert_eq!(lab.count("FROM attempts"), lab.count("FROM jobs"), "each job once\n{}", lab.account());
+    assert_eq!(lab.logs().len(), 3, "{:?}", lab.logs());
+    let words = lab.command("logs").arg(&job).output().unwrap();
+    assert!(String::from_utf8_lossy(&words.stdout).contains(&format!("job {job} is done")), "{words:?}");
 
     // Nothing is left to do, and nothing is submitted.
     let arrays = || fs::read_dir(lab.path("runs/cluster")).unwrap().count();
@@ -143,15 +146,20 @@ fn what_cannot_run_says_why() {
     assert!(lab.command("cancel").arg("open").output().unwrap().status.success());
     drop(lab);
 
-    // What Slurm starts, and what comes to nothing: an end comes, with Slurm's words and the place of the log.
-    let Some(lab) = Lab::new("nothing", Turn::Shared) else { return };
-    lab.write(&format!("{}[run]\nretries.no-progress = 2\n", site("prologue = \"exit 3\"")));
-    let mut controller = lab.start();
-    assert_eq!(lab.end(&mut controller).code(), Some(1), "{}", lab.account());
-    let rows = lab.query("SELECT message FROM jobs WHERE state = 'failed'");
-    assert_eq!(rows.len(), 1, "{rows:?}");
-    let message = rows[0]["message"].as_str().unwrap();
-    assert!(message.contains("FAILED") && message.contains(".log"), "{message}");
+    // What Slurm starts, and what comes to nothing: an end comes, with Slurm's words and the place of the log, if there is one.
+    for (name, why, says) in [
+        ("nothing", "prologue = \"exit 3\"", ".log`"),
+        ("nowhere", "extra = [\"--output=/no/such/place/%A_%a.log\"]", ".log` was never begun: does the node see"),
+    ] {
+        let Some(lab) = Lab::new(name, Turn::Shared) else { return };
+        lab.write(&format!("{}[run]\nretries.no-progress = 2\n", site(why)));
+        let mut controller = lab.start();
+        assert_eq!(lab.end(&mut controller).code(), Some(1), "{}", lab.account());
+        let rows = lab.query("SELECT message FROM jobs WHERE state = 'failed'");
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        let message = rows[0]["message"].as_str().unwrap();
+        assert!(message.contains("FAILED") && message.contains(says), "{message}");
+    }
 }
 
 /// A person who goes home: the tasks go on without a controller. `cancel` reaches them, too.
@@ -165,7 +173,7 @@ fn tasks_go_on_without_a_controller() {
     lab.until("one student is told to leave", 20 * SECONDS, || {
         lab.command("cancel").arg(&job).output().unwrap().status.success().then_some(())
     });
-    lab.until("all tasks have ended", 120 * SECONDS, || lab.tasks().is_empty().then_some(()));
+    lab.until("all tasks have ended", 120 * SECONDS, || lab.is_at_rest().then_some(()));
     assert_eq!(lab.count("FROM jobs WHERE state = 'done'"), 4, "{}", lab.account());
     let left = lab.query(&format!("SELECT max(epoch) AS epoch FROM epochs WHERE job = '{job}'"));
     assert!(left[0]["epoch"].as_u64().unwrap() < u64::from(EPOCHS), "{left:?}");
@@ -314,7 +322,7 @@ fn what_slurm_has_forgotten_is_known() {
     lab.in_the_middle(2);
     signal(controller.id(), "TERM");
     lab.end(&mut controller);
-    lab.until("all tasks have ended", 120 * SECONDS, || lab.tasks().is_empty().then_some(()));
+    lab.until("all tasks have ended", 120 * SECONDS, || lab.is_at_rest().then_some(()));
     let begun = Instant::now();
     lab.until("Slurm has forgotten", 90 * SECONDS, || {
         let all = slurm("squeue", &["-h", "-r", "-t", "all", "-o", "%Z"]);

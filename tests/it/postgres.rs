@@ -3,6 +3,8 @@
 //! `tests/cluster/postgres.sh up DIR` starts a server; DIR/env then sets what is looked for here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::cli::{distillery, text};
+use crate::kill::signal;
 use crate::store::{epoch, labels_job, record, says};
 
 /// Where a test has a store of its own, not there yet.
@@ -231,6 +234,26 @@ async fn what_is_wrong_with_a_server_is_said() {
     assert!(text.contains("no PostgreSQL server answers at `postgres://tester@127.0.0.1:1/runs`: "), "{text}");
     assert!(text.contains("refused") && !text.contains("secret"), "{text}");
 
+    // As PgBouncer greets.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pooler: Location =
+        format!("postgres://me@{}/runs?sslmode=disable", listener.local_addr().unwrap()).parse().unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut length = [0; 4];
+        client.read_exact(&mut length).unwrap();
+        client.read_exact(&mut vec![0; u32::from_be_bytes(length) as usize - 4]).unwrap();
+        let fields = b"SFATAL\0C08P01\0Munsupported startup parameter: extra_float_digits\0\0";
+        client.write_all(b"E").unwrap();
+        client.write_all(&(fields.len() as u32 + 4).to_be_bytes()).unwrap();
+        client.write_all(fields).unwrap();
+    });
+    let error = Store::open(&pooler).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Pooler { .. }) && error.to_string().contains("extra_float_digits\nhint"),
+        "{error:?}"
+    );
+
     let Some(Place { location, .. }) = on_server().await else { return };
     let url = server().unwrap();
     let (before, after) = url.split_once('@').unwrap();
@@ -262,6 +285,48 @@ async fn what_is_wrong_with_a_server_is_said() {
     {
         assert!(matches!(error, Error::Older { .. }), "{error:?}");
     }
+}
+
+/// A call waits, and the server's process that answers it stands still, so that not even the server's own limit ends it.
+#[tokio::test]
+async fn a_call_that_hangs_has_an_end() {
+    struct Frozen(u32);
+    impl Drop for Frozen {
+        fn drop(&mut self) {
+            signal(self.0, "CONT");
+        }
+    }
+
+    let Some(Place { location, .. }) = on_server().await else { return };
+    let store = Arc::new(Store::open(&location).await.unwrap());
+    let table = format!("{}.tasks", location.to_string().rsplit_once("%3D").unwrap().1);
+    let mut admin = PgConnection::connect(&server().unwrap()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; LOCK TABLE {table}"))).execute(&mut admin).await.unwrap();
+    let call = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.tasks(None).await }
+    });
+    let sql = format!("SELECT pid FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted");
+    let pid = loop {
+        let pid: Option<i32> = sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_optional(&mut admin).await.unwrap();
+        if let Some(pid) = pid {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let frozen = Frozen(pid.try_into().unwrap());
+    signal(frozen.0, "STOP");
+    // With nothing else to do, the clock goes on to the end of the call's patience by itself.
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let error = call.await.unwrap().unwrap_err();
+    let took = begun.elapsed();
+    tokio::time::resume();
+    assert!(error.is_away() && format!("{error:?}").contains("did not answer for 20 s"), "{error:?}");
+    assert!((Duration::from_secs(15)..Duration::from_secs(25)).contains(&took), "{took:?}");
+    // That connection is not used again.
+    sqlx::raw_sql("ROLLBACK").execute(&mut admin).await.unwrap();
+    assert!(store.tasks(None).await.unwrap().is_empty());
 }
 
 /// Ended hard for a moment, in the middle of writing: errors until it is back, all of them of the passing kind, and what was

@@ -11,7 +11,7 @@ use crate::store::{epoch, labels_job, record, says, student_job};
 use distillery::event::{Event, Failure, Line, Message, Request};
 use distillery::folder::Folder;
 use distillery::job::{Job, JobId};
-use distillery::plan::{Manifest, Plan};
+use distillery::plan::{Evaluations, Manifest, Plan, RunSettings};
 use distillery::schedule::*;
 use distillery::store::{Outcome, Provenance, State, Store};
 
@@ -160,13 +160,16 @@ impl Bench {
             devices: vec![(distillery::plan::Device::Cpu, None)],
             slots,
             threads: 1,
-            evaluations: distillery::plan::Evaluations::Every(1),
-            minitrain: 512,
-            allow_teacher_at_chance: false,
-            record_teacher: false,
-            images: Default::default(),
-            checkpoints: Default::default(),
-            retries: Default::default(),
+            run: RunSettings {
+                evaluations: Evaluations::Every(1),
+                minitrain: 512,
+                allow_teacher_at_chance: false,
+                record_teacher: false,
+                images: Default::default(),
+                checkpoints: Default::default(),
+                retries: Default::default(),
+                halving: None,
+            },
             places: Default::default(),
             folder: self.folder.clone(),
             provenance: Provenance::default(),

@@ -169,7 +169,7 @@ async fn files_are_tried_again_some_time_later_and_not_for_ever() {
         let engine =
             Fake { fates: BTreeMap::from([(jobs[0].id(), Fate::FailsAtFirst(Failure::Io, times))]), ..Fake::default() };
         let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(1) };
-        settings.retries.no_progress = 99;
+        settings.run.retries.no_progress = 99;
         bench.run_with(&settings, &plan, &engine, go()).await;
         assert_eq!(bench.outcome(&jobs[0]).await.state, state);
         assert_eq!(bench.outcome(&jobs[1]).await.state, State::Done, "its cohort goes on");
@@ -193,8 +193,8 @@ async fn attempts_without_a_step_forward_end() {
     let plan = bench.plan(std::slice::from_ref(&job)).await;
     let engine = Fake { fates: BTreeMap::from([(job.id(), Fate::FailsAtFirst(Failure::Io, 99))]), ..Fake::default() };
     let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(1) };
-    settings.retries.io = Retry { count: 1000, delay: Span(Duration::ZERO), ..settings.retries.io };
-    settings.retries.no_progress = 3;
+    settings.run.retries.io = Retry { count: 1000, delay: Span(Duration::ZERO), ..settings.run.retries.io };
+    settings.run.retries.no_progress = 3;
     assert_eq!(bench.run_with(&settings, &plan, &engine, go()).await.failed, 1);
     assert_eq!(engine.started.take().len(), 3);
 }
@@ -288,10 +288,10 @@ async fn a_worker_that_was_stopped_alone_is_started_again() {
             }
         };
         let mut settings = bench.settings(1);
-        settings.retries.no_progress = 1000;
+        settings.run.retries.no_progress = 1000;
         let (summary, ()) = tokio::join!(bench.run_with(&settings, &plan, &engine, stop), after);
         assert_eq!(summary, Summary { done, interrupted: 2 - done, ..Summary::default() });
-        let most = usize::try_from(settings.retries.lost.count).unwrap() + 1;
+        let most = usize::try_from(settings.run.retries.lost.count).unwrap() + 1;
         let expected = if drain { 1 } else { most.min(times as usize + 1) };
         assert_eq!(engine.started.take().len(), expected);
     }
@@ -430,7 +430,7 @@ async fn what_rests_is_tried_at_its_own_time() {
     let fails = |job: &Job, times| (job.id(), Fate::FailsAtFirst(Failure::Io, times));
     let engine = Fake { fates: [fails(&teachers[0], 2), fails(&teachers[1], 3)].into(), ..Fake::default() };
     let mut settings = Settings { watch: Watch { reserve: Some(0), ..Watch::default() }, ..bench.settings(2) };
-    settings.retries.no_progress = 99;
+    settings.run.retries.no_progress = 99;
     let summary = bench.run_with(&settings, &plan, &engine, go()).await;
     assert_eq!(summary, Summary { done: 4, ..Summary::default() });
     let started = engine.started.take().concat();
@@ -450,7 +450,8 @@ async fn another_run_waits_for_what_rests_and_blocks_nothing() {
     let _presences = ["a", "b"].map(|name| Presence::take(&bench.folder, name).unwrap());
     let settings = ["a", "b"].map(|name| {
         let mut settings = Settings { provenance: owner(name), watch: hasty(), ..bench.settings(1) };
-        settings.retries.io = Retry { delay: Span(Duration::from_millis(700)), jitter: false, ..settings.retries.io };
+        settings.run.retries.io =
+            Retry { delay: Span(Duration::from_millis(700)), jitter: false, ..settings.run.retries.io };
         settings
     });
     for job in plan.jobs.iter() {

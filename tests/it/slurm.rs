@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use distillery::folder::Folder;
+use distillery::store::Store;
 use tempfile::TempDir;
 
 const EXPERIMENT: &str = r#"
@@ -260,6 +262,60 @@ fn a_second_controller_is_refused() {
     assert_eq!(fs::read_dir(site.at("fake/tasks")).unwrap().count(), 0);
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(75), "{}", site.log());
+}
+
+/// Nobody here knows whether one on another host lives: his lease is waited for, and if he renews it he keeps what he has.
+#[tokio::test]
+async fn a_controller_of_another_host_is_waited_for() {
+    let site = Site::new();
+    let store = Store::open(&Folder::new(site.at("runs")).store()).await.unwrap();
+    let other = ("slurm-controller:e@elsewhere/1/1", "elsewhere");
+    let take = async || store.take_control("e", other, Duration::from_secs(2), None).await.unwrap();
+    assert_eq!(take().await, None);
+    let mut child = site.controller();
+    let ended = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert_eq!(take().await, None, "{}", site.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(ended.code(), Some(1));
+    for says in ["s for the lease of `slurm-controller:e@elsewhere/1/1`", "error: another process submits"] {
+        assert!(site.log().contains(says), "{says}: {}", site.log());
+    }
+    assert!(site.calls("sbatch").is_empty());
+    // He is gone, or at least silent.
+    let status = site.controller().wait().unwrap();
+    assert!(status.success() && site.log().contains("s for the lease of"), "{}", site.log());
+    assert_eq!(take().await, None, "it was given back");
+}
+
+/// What was given up goes on when a person says so, with the controller that is there.
+#[test]
+fn what_is_retried_goes_on_with_who_is_there() {
+    let site = Site::new();
+    let head = EXPERIMENT.split("[teachers.wide]").next().unwrap();
+    let base = EXPERIMENT.split("[base]").nth(1).unwrap().split("[[grid]]").next().unwrap();
+    let base = base.replace("teachers = [\"wide\"]\n", "");
+    let text = format!("{head}[base]{base}objective = \"labels\"\n[[grid]]\nproduct = {{ seed = [0, 1] }}\n");
+    fs::write(site.at("e.toml"), text).unwrap();
+    // The first of each array fails, the other waits.
+    let mended = site.at("mended");
+    let there = format!("[ -e {} ]", mended.display());
+    let lines = format!("{there} || [ $SLURM_ARRAY_TASK_ID != 0 ] || exit 3\nwhile ! {there}; do sleep 0.1; done\n");
+    fs::write(site.at("site.toml"), format!("prologue = {lines:?}\n")).unwrap();
+    let log = fs::File::create(site.at("log")).unwrap();
+    let words = ["run", "e.toml", "--engine", "slurm", "--no-report", "--profile", "site.toml"];
+    let mut child = site.command(&words).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    wait("it is given up", || site.log().contains("failed: 2 tasks ended without an epoch"));
+    fs::write(&mended, "").unwrap();
+    let output = site.distillery(&["retry", "failed"]);
+    assert!(output.status.success(), "{}", self::text(&output));
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{}", site.log());
+    assert!(site.query("SELECT count(*) AS n FROM jobs WHERE state = 'done'").contains("\"n\": 2"));
+    assert_eq!(site.calls("sbatch").len(), 3, "{}", site.log());
 }
 
 /// While Slurm is away nothing is concluded from its silence.

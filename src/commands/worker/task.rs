@@ -210,18 +210,11 @@ async fn train(
     let threads = u32::try_from(cores)?;
     let device = devices.first().map(|(device, _)| device.to_string()).unwrap_or_default();
     let provenance = crate::store::Provenance { owner: me.owner.clone(), ..provenance(&device, threads) };
-    let run = &header.run;
     let settings = Settings {
         devices,
         slots: 1,
         threads,
-        evaluations: run.evaluations,
-        minitrain: run.minitrain,
-        allow_teacher_at_chance: run.allow_teacher_at_chance,
-        record_teacher: run.record_teacher,
-        images: run.images,
-        checkpoints: run.checkpoints.clone(),
-        retries: run.retries.clone(),
+        run: header.run.clone(),
         places: header.places.clone(),
         folder: folder.clone(),
         provenance,

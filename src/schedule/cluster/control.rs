@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::count::steps_forward;
 use super::manifest::Header;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::is_no_fault;
+use super::words::{is_no_fault, remedy};
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -301,18 +302,24 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let mut faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
         if faults > 1 {
             // An epoch may take longer than a task has time: a step that was saved is a step forward.
-            faults = faults.saturating_sub(self.steps_forward(job).await?);
+            let events = patiently!(self, self.cluster.store.events(job));
+            faults = faults.saturating_sub(steps_forward(&events));
         }
         if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first()) {
             let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
             let words: Vec<&str> = words.into_iter().flatten().collect();
             let number = last.number.as_deref().unwrap_or("?");
             let log = super::slurm::log(&self.cluster.folder.array(&last.tag), number, last.place);
+            let place = log.display();
+            let mut hint = match log.exists() {
+                true => format!("see `{place}`"),
+                false => format!("`{place}` was never begun: does the node see this folder, and may it write there?"),
+            };
+            hint.extend(remedy(&last.state).map(|remedy| format!("; {remedy}")));
             let why = format!(
-                "{faults} tasks ended without an epoch; of the last, {number}_{}, Slurm says {}\nhint: see `{}`",
+                "{faults} tasks ended without an epoch; of the last, {number}_{}, Slurm says {}\nhint: {hint}",
                 last.place,
                 words.join(", "),
-                log.display()
             );
             patiently!(self, self.cluster.store.give_up(std::slice::from_ref(job), &why));
             return self.fail(job, &why).await;
@@ -333,20 +340,6 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.board.again(std::slice::from_ref(job));
         }
         Ok(())
-    }
-
-    /// How often a job was saved further on than before.
-    async fn steps_forward(&mut self, job: &JobId) -> Result<usize, Error> {
-        let events = patiently!(self, self.cluster.store.events(job));
-        let (mut furthest, mut forward) = (0, 0);
-        for event in events.iter().filter(|event| event.kind == "stopped") {
-            let text: serde_json::Value = serde_json::from_str(&event.text).unwrap_or_default();
-            let step = text.pointer("/stopped/step").or_else(|| text.get("step")).and_then(serde_json::Value::as_u64);
-            if let Some(step) = step.filter(|step| *step > furthest) {
-                (furthest, forward) = (step, forward + 1);
-            }
-        }
-        Ok(forward)
     }
 
     async fn fail(&mut self, job: &JobId, why: &str) -> Result<(), Error> {

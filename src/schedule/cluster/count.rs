@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use super::words::is_running;
+use crate::event::Event;
 use crate::job::JobId;
-use crate::store::Task;
+use crate::store::{Noted, Task};
 
 /// Tasks that are not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -47,6 +48,19 @@ pub fn unwanted(tasks: &[Task], is_wanted: impl Fn(&JobId) -> bool) -> Vec<(Stri
     wanted.into_iter().filter(|(_, is)| !is).map(|(task, _)| task).collect()
 }
 
+/// How often a job was saved further on than before.
+pub(super) fn steps_forward(events: &[Noted]) -> usize {
+    let (mut furthest, mut forward) = (0, 0);
+    for event in events {
+        if let Ok(Event::Stopped { step, .. }) = serde_json::from_str(&event.text)
+            && step > furthest
+        {
+            (furthest, forward) = (step, forward + 1);
+        }
+    }
+    forward
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -82,5 +96,21 @@ mod tests {
         assert_eq!(count.reasons["just submitted"], 2);
         assert_eq!(unwanted(&tasks, |job| job.as_str() == "a"), [("7".to_owned(), 1)]);
         assert!(unwanted(&tasks, |_| true).is_empty());
+    }
+
+    #[test]
+    fn a_step_further_is_one_forward() {
+        let event = |text: &str| Noted {
+            at_ms: 0,
+            job: JobId::from_stored("a".to_owned()),
+            attempt: Some(1),
+            kind: "stopped".to_owned(),
+            text: text.to_owned(),
+        };
+        let stopped = |step| event(&serde_json::json!(Event::Stopped { epoch: 0, step }).to_string());
+        // Nothing was saved by one that was killed, and nothing new by the third.
+        let events = [stopped(3), event(r#"{ "message": "it ended without a word" }"#), stopped(3), stopped(9)];
+        assert_eq!(steps_forward(&events), 2);
+        assert_eq!(steps_forward(&[stopped(0)]), 0);
     }
 }

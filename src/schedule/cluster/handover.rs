@@ -64,11 +64,15 @@ pub fn write(
 /// # Errors
 /// When the system does not say.
 pub fn program() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    Ok(match path.to_string_lossy().strip_suffix(" (deleted)") {
+    std::env::current_exe().map(as_started)
+}
+
+/// Linux adds a word to the name of a file that is not there any more.
+fn as_started(path: PathBuf) -> PathBuf {
+    match path.to_string_lossy().strip_suffix(" (deleted)") {
         Some(before) => PathBuf::from(before),
         None => path,
-    })
+    }
 }
 
 /// `exec`, so that signals for the script are the worker's.
@@ -137,6 +141,13 @@ pub(super) fn exported(site: &Site, also: &[(String, String)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_keeps_its_name_when_a_new_one_takes_its_place() {
+        for name in ["/opt/distillery", "/opt/distillery (deleted)"] {
+            assert_eq!(as_started(name.into()), Path::new("/opt/distillery"));
+        }
+    }
 
     #[test]
     fn a_script_ends_in_the_worker() {

@@ -28,6 +28,15 @@ pub(super) fn is_no_fault(state: &str) -> bool {
     matches!(state, "PREEMPTED" | "NODE_FAIL" | "BOOT_FAIL" | "CANCELLED" | "REVOKED")
 }
 
+/// What helps against an end in this state.
+pub(super) fn remedy(state: &str) -> Option<&'static str> {
+    Some(match state {
+        "OUT_OF_MEMORY" => "`memory` under `[slurm]` asks for more",
+        "TIMEOUT" | "DEADLINE" => "`time` under `[slurm]` asks for more; it was over before a step could be saved",
+        _ => return None,
+    })
+}
+
 /// What a reason for waiting means, where waiting alone will not help.
 pub fn explain(reason: &str) -> Option<&'static str> {
     Some(match reason {
@@ -57,6 +66,7 @@ mod tests {
     fn reasons_that_pass_are_not_explained() {
         assert!(explain("Resources").is_none() && explain("Priority").is_none() && explain("BeginTime").is_none());
         assert!(explain("launch failed requeued held").is_some() && explain("PartitionConfig").is_some());
+        assert!(remedy("OUT_OF_MEMORY").is_some() && remedy("FAILED").is_none());
         assert!(is_over("NODE_FAIL") && !is_over("COMPLETING") && !is_over("PENDING"));
     }
 }

@@ -58,17 +58,17 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
             }
             let jobs: Vec<JobId> = students.iter().map(|student| student.job.id()).collect();
             let shape = self.shapes.get(&self.likeness(cohort)).copied().unwrap_or_default();
-            let settings = self.settings;
+            let run = &self.settings.run;
             let manifest = Manifest {
                 cohort: self.id(cohort),
                 students,
-                places: settings.places.clone(),
-                evaluations: settings.evaluations,
-                minitrain: settings.minitrain,
-                allow_teacher_at_chance: settings.allow_teacher_at_chance,
-                record_teacher: settings.record_teacher,
-                images: settings.images,
-                checkpoints: settings.checkpoints.clone(),
+                places: self.settings.places.clone(),
+                evaluations: run.evaluations,
+                minitrain: run.minitrain,
+                allow_teacher_at_chance: run.allow_teacher_at_chance,
+                record_teacher: run.record_teacher,
+                images: run.images,
+                checkpoints: run.checkpoints.clone(),
                 at_once: shape.at_once,
                 parts: shape.parts,
                 threads,

@@ -81,8 +81,8 @@ impl<E: Engine, O: FnMut(&Notice)> Run<'_, E, O> {
 
     /// How long to wait before a job is tried again; or that it is not, and why, if there were tries.
     fn next_try(&mut self, job: &JobId, class: Failure) -> Result<Duration, Option<String>> {
-        let Some(retry) = self.settings.retries.of(class) else { return Err(None) };
-        let most = self.settings.retries.no_progress;
+        let Some(retry) = self.settings.run.retries.of(class) else { return Err(None) };
+        let most = self.settings.run.retries.no_progress;
         let stalled = self.stalls.entry(job.clone()).or_default().ended();
         if stalled >= most {
             return Err((most > 1).then(|| format!("{stalled} attempts ended without a step forward")));

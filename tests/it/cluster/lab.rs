@@ -120,7 +120,8 @@ impl Lab {
         let (base, tail) = server.split_at(server.rfind('/').unwrap());
         let tail = tail.find('?').map_or("", |at| &tail[at..]);
         let lab = Lab {
-            place: tempfile::Builder::new().prefix("cluster-").tempdir().unwrap(),
+            // What Slurm makes of names is not made of ours.
+            place: tempfile::Builder::new().prefix("cluster 5%A-").tempdir().unwrap(),
             store: format!("{base}/{database}{tail}"),
             database,
             _turn: lock,
@@ -250,6 +251,15 @@ impl Lab {
         found.collect()
     }
 
+    /// Whether Slurm has nothing of this sweep to do, now or later.
+    pub fn is_at_rest(&self) -> bool {
+        let arrays = fs::read_dir(self.path("runs/cluster")).unwrap().flatten();
+        let comments: Vec<String> =
+            arrays.map(|array| format!("distillery:{}", array.file_name().to_string_lossy())).collect();
+        let left = slurm("squeue", &["-h", "-r", "-t", "pending,running,completing", "-o", "%k"]);
+        !left.contains("error") && !left.lines().any(|line| comments.iter().any(|comment| comment == line.trim()))
+    }
+
     /// Everybody on this machine who was started with this folder, but the controller.
     pub fn processes(&self) -> Vec<(u32, Vec<String>)> {
         let place = self.place.path().to_string_lossy().into_owned();
@@ -308,12 +318,16 @@ impl Lab {
             said.iter().for_each(|row| text += &format!("{row}\n"));
         }
         text += &format!("--- Slurm\n{}", slurm("squeue", &["-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r|%N|%k"]));
-        for entry in
-            files(&self.path("runs/cluster")).iter().filter(|path| path.extension().is_some_and(|ext| ext == "log"))
-        {
-            text += &format!("--- {}\n{}", entry.display(), fs::read_to_string(entry).unwrap_or_default());
+        for entry in self.logs() {
+            text += &format!("--- {}\n{}", entry.display(), fs::read_to_string(&entry).unwrap_or_default());
         }
         text
+    }
+
+    /// What tasks wrote.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let all = files(&self.path("runs/cluster"));
+        all.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "log")).collect()
     }
 
     /// Processes of the server that answer this sweep.
