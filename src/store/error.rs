@@ -1,5 +1,6 @@
 //! What can go wrong with a store, said so that a person knows what to do.
 
+use std::io;
 use std::path::PathBuf;
 
 use sqlx::postgres::PgDatabaseError;
@@ -53,13 +54,17 @@ pub enum Error {
     )]
     NoDatabase { location: Location, why: String },
     #[error(
+        "no TLS connection to the PostgreSQL server at `{location}`: {why}\nhint: `?sslrootcert=FILE` names the authority that signed the server's certificate, `?sslmode=require` encrypts without asking who it is"
+    )]
+    Tls { location: Location, why: String },
+    #[error(
         "what answers at `{location}` is a pooler, PgBouncer for instance: {why}\nhint: name the server's own host and port; a session's settings and prepared statements are needed, which poolers take away"
     )]
     Pooler { location: Location, why: String },
     #[error("`{url}` is no place for a store: {why}\nhint: `postgres://USER@HOST:5432/DATABASE`, or a path to a file")]
     Url { url: String, why: String },
     #[error("cannot make the folder `{}`", path.display())]
-    Folder { path: PathBuf, source: std::io::Error },
+    Folder { path: PathBuf, source: io::Error },
     #[error("job `{job}` cannot be started: {why}")]
     NotStartable { job: String, why: &'static str },
     #[error("the query was refused: {why}\nhint: {hint}")]
@@ -105,10 +110,23 @@ impl Error {
             Some("55P03") => Error::Locked { location },
             _ if why.starts_with("unsupported startup parameter") => Error::Pooler { location, why },
             _ => match source {
+                sqlx::Error::Tls(error) => Error::Tls { location, why: error.to_string() },
+                sqlx::Error::Io(error) if is_about_tls(&error, &location) => {
+                    Error::Tls { location, why: error.to_string() }
+                }
                 sqlx::Error::Io(error) => Error::NoServer { location, why: error.to_string() },
                 source => Error::Open { location, source },
             },
         }
+    }
+}
+
+/// A certificate that is refused, or one that cannot be read.
+fn is_about_tls(error: &io::Error, location: &Location) -> bool {
+    match error.kind() {
+        io::ErrorKind::InvalidData => true,
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => location.to_string().contains("ssl"),
+        _ => false,
     }
 }
 

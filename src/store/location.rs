@@ -60,7 +60,7 @@ impl FromStr for Location {
         match text.split_once("://") {
             Some(("postgres" | "postgresql", _)) => {
                 let server = Server { url: text.to_owned() };
-                server.options().map_err(|error| refused(error.to_string()))?;
+                server.options().map_err(|error| refused(innermost(&error)))?;
                 Ok(Location::Postgres(server))
             }
             Some(("sqlite", path)) => Ok(Location::Sqlite(path.into())),
@@ -69,6 +69,11 @@ impl FromStr for Location {
             None => Ok(Location::Sqlite(text.strip_prefix("sqlite:").unwrap_or(text).into())),
         }
     }
+}
+
+/// What was wrong, without those who passed it on.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 /// `postgres://user:word@host/base?password=word&a=b` becomes `postgres://user@host/base?a=b`.
@@ -140,6 +145,8 @@ mod tests {
         }
         let error = "mysql://me:secret@host/runs".parse::<Location>().unwrap_err().to_string();
         assert!(error.contains("mysql://me@host/runs") && !error.contains("secret"), "{error}");
+        let error = "postgres://host/runs?sslmode=sure".parse::<Location>().unwrap_err().to_string();
+        assert!(error.contains("is no place for a store: unknown value \"sure\" for `ssl_mode`\n"), "{error}");
     }
 
     #[test]

@@ -35,26 +35,9 @@ port=$(sed -n 4p "$dir/p/data/postmaster.pid")
 export PGPASSFILE=$dir/pgpass
 url=postgres://tester@10.77.9.1:$port
 
-cat > "$dir/sweep.toml" <<'END'
-[teachers.small]
-train = { epochs = 4, learning-rate = 1e-2, student = { bit-resnet-small = { depth = 8, width = 8 } } }
+# Long students only, a node for each.
+{ sed 's/^epochs = \[6, 240\]$/epochs = [200]/' "$here/sweep.toml" && cat; } > "$dir/sweep.toml" <<'END'
 
-[base]
-data = "fashion-mnist-8k2k"
-split = { train = "train[:100]", validation = "train[7000:7050]", test = "test[:50]" }
-student = { bit-resnet-small = { depth = 8, width = 4 } }
-resolution = 8
-teachers = ["small"]
-batch = 20
-learning-rate = 1e-2
-crop = { area = [0.25, 1.0] }
-
-[[grid]]
-[grid.product]
-teaching = ["consistent/ic", "function-matching"]
-epochs = [200]
-
-# A node for each.
 [slurm]
 gpus = 0
 memory = "300M"

@@ -9,6 +9,7 @@ missing=()
 command -v slurmctld > /dev/null && command -v slurmd > /dev/null && command -v sbatch > /dev/null || missing+=(slurmctld slurmd slurm-client)
 command -v munged > /dev/null || missing+=(munge)
 ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && command -v psql > /dev/null || missing+=(postgresql)
+command -v openssl > /dev/null || missing+=(openssl)
 ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null 2>&1 || missing+=(libfaketime)
 for pair in ss:iproute2 pgrep:procps; do command -v "${pair%:*}" > /dev/null || missing+=("${pair#*:}"); done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -287,6 +287,32 @@ async fn what_is_wrong_with_a_server_is_said() {
     }
 }
 
+/// Encrypted, and with whom it should be, where that is asked for.
+#[tokio::test]
+async fn a_servers_certificate_is_looked_at() {
+    let Ok(authority) = std::env::var("DISTILLERY_TEST_POSTGRES_CA") else {
+        eprintln!("SKIPPED: DISTILLERY_TEST_POSTGRES_CA is not set; see tests/cluster/postgres.sh");
+        return;
+    };
+    let Some(Place { location, .. }) = on_server().await else { return };
+    let url = location.to_string();
+    Store::open(&location).await.unwrap();
+    let with = |more: &str| -> Location { format!("{url}&{more}").parse().unwrap() };
+    let store = Store::open_read_only(&with(&format!("sslmode=verify-full&sslrootcert={authority}"))).await.unwrap();
+    let row = store.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await.unwrap();
+    assert_eq!(row.rows, [[serde_json::Value::from(true)]]);
+    for (more, says) in
+        [("sslmode=verify-full", "UnknownIssuer"), ("sslmode=verify-full&sslrootcert=/no/such/file", "No such file")]
+    {
+        let error = Store::open_read_only(&with(more)).await.unwrap_err();
+        assert!(matches!(error, Error::Tls { .. }) && !error.is_away(), "{more}: {error:?}");
+        assert!(
+            error.to_string().contains(says) && error.to_string().contains("\nhint: `?sslrootcert=FILE`"),
+            "{error}"
+        );
+    }
+}
+
 /// A call waits, and the server's process that answers it stands still, so that not even the server's own limit ends it.
 #[tokio::test]
 async fn a_call_that_hangs_has_an_end() {

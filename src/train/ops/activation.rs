@@ -1,7 +1,5 @@
 //! Elementwise activations: ReLU, and the piecewise ones of MobileNet v3 (arXiv 1905.02244, 5.2).
 
-use std::ops::Range;
-
 use super::element::Element;
 use super::lanes::wide;
 use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
@@ -107,14 +105,6 @@ impl<T: Element> Layer<T> for Activate {
 
     fn output(&self) -> Extent {
         self.x
-    }
-
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
-    fn scratch(&self, _images: usize) -> usize {
-        0
     }
 
     fn forward(&self, call: Forward<'_, T>) {

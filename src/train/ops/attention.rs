@@ -6,8 +6,6 @@
 //!
 //! Heads are computed in place on that buffer: nothing is permuted. The attention weights are kept for the backward pass.
 
-use std::ops::Range;
-
 use super::element::Element;
 use super::lanes::{sum_of, wide};
 use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
@@ -131,10 +129,6 @@ impl<T: Element> Layer<T> for Attention {
 
     fn output(&self) -> Extent {
         Extent { c: self.width(), ..self.x }
-    }
-
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
     }
 
     fn kept(&self) -> usize {

@@ -1,7 +1,5 @@
 //! GELU, `x` times the cumulative distribution of a standard normal at `x` (the exact form, not the one by tanh).
 
-use std::ops::Range;
-
 use super::element::Element;
 use super::lanes::wide;
 use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
@@ -51,14 +49,6 @@ impl<T: Element> Layer<T> for Gelu {
 
     fn output(&self) -> Extent {
         self.x
-    }
-
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
-    fn scratch(&self, _images: usize) -> usize {
-        0
     }
 
     fn forward(&self, call: Forward<'_, T>) {

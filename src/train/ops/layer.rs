@@ -233,7 +233,9 @@ pub trait Layer<T: Element>: Send + Sync {
     /// What it makes of one image.
     fn output(&self) -> Extent;
     /// Numbers of the network's flat vector that are this layer's, as (start, length), in the order of its gradient.
-    fn parameters(&self) -> Vec<Range<usize>>;
+    fn parameters(&self) -> Vec<Range<usize>> {
+        Vec::new()
+    }
     /// Whether its result is never stored: [`Forward::kept`] is then the lens through which others see `x`.
     fn is_lens(&self) -> bool {
         false
@@ -251,7 +253,9 @@ pub trait Layer<T: Element>: Send + Sync {
         0
     }
     /// Scratch of a call, whatever the number of images.
-    fn scratch(&self, images: usize) -> usize;
+    fn scratch(&self, _images: usize) -> usize {
+        0
+    }
     /// Length of the packed weights.
     fn packed(&self, _training: bool) -> usize {
         0

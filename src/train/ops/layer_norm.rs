@@ -75,10 +75,6 @@ impl<T: Element> Layer<T> for LayerNorm {
         2 * self.x.pixels()
     }
 
-    fn scratch(&self, _images: usize) -> usize {
-        0
-    }
-
     fn forward(&self, call: Forward<'_, T>) {
         let c = self.x.c;
         let (weight, bias) = (&call.weights[self.weight.clone()], &call.weights[self.bias.clone()]);

@@ -25,10 +25,6 @@ impl<T: Element> Layer<T> for GlobalMean {
         Extent { h: 1, w: 1, c: self.x.c }
     }
 
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
     fn needs_x(&self) -> bool {
         false
     }
@@ -149,10 +145,6 @@ impl<T: Element> Layer<T> for Pool {
 
     fn output(&self) -> Extent {
         Extent { h: self.side(self.x.h), w: self.side(self.x.w), c: self.x.c }
-    }
-
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
     }
 
     fn needs_x(&self) -> bool {

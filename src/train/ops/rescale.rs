@@ -4,8 +4,6 @@
 //! x and y `[N, H, W, C]`, at most four channels. It stands before a network's first layer, so that zeros around an
 //! image are zeros of what the network knows.
 
-use std::ops::Range;
-
 use super::element::Element;
 use super::layer::{Backward, Description, Extent, Forward, Layer, Write};
 
@@ -30,16 +28,8 @@ impl<T: Element> Layer<T> for Rescale {
         self.x
     }
 
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
     fn needs_x(&self) -> bool {
         false
-    }
-
-    fn scratch(&self, _images: usize) -> usize {
-        0
     }
 
     fn forward(&self, call: Forward<'_, T>) {

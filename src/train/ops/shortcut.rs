@@ -55,16 +55,8 @@ impl<T: Element> Layer<T> for Shortcut {
         self.y()
     }
 
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
     fn needs_x(&self) -> bool {
         false
-    }
-
-    fn scratch(&self, _images: usize) -> usize {
-        0
     }
 
     fn forward(&self, call: Forward<'_, T>) {

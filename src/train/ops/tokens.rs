@@ -50,10 +50,6 @@ impl<T: Element> Layer<T> for Tokens {
         false
     }
 
-    fn scratch(&self, _images: usize) -> usize {
-        0
-    }
-
     fn forward(&self, call: Forward<'_, T>) {
         let len = self.x.len() + self.before();
         for (x, y) in call.x.numbers.chunks_exact(self.x.len()).zip(call.y.chunks_exact_mut(len)) {
@@ -106,16 +102,8 @@ impl<T: Element> Layer<T> for FirstToken {
         Extent { h: 1, w: 1, c: self.x.c }
     }
 
-    fn parameters(&self) -> Vec<Range<usize>> {
-        Vec::new()
-    }
-
     fn needs_x(&self) -> bool {
         false
-    }
-
-    fn scratch(&self, _images: usize) -> usize {
-        0
     }
 
     fn forward(&self, call: Forward<'_, T>) {

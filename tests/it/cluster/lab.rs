@@ -22,25 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 pub const EPOCHS: u32 = 240;
 
 /// A teacher and two cohorts of two students, some seconds of work.
-pub const EXPERIMENT: &str = r#"
-[teachers.small]
-train = { epochs = 4, learning-rate = 1e-2, student = { bit-resnet-small = { depth = 8, width = 8 } } }
-
-[base]
-data = "fashion-mnist-8k2k"
-split = { train = "train[:100]", validation = "train[7000:7050]", test = "test[:50]" }
-student = { bit-resnet-small = { depth = 8, width = 4 } }
-resolution = 8
-teachers = ["small"]
-batch = 20
-learning-rate = 1e-2
-crop = { area = [0.25, 1.0] }
-
-[[grid]]
-[grid.product]
-teaching = ["consistent/ic", "function-matching"]
-epochs = [6, 240]
-"#;
+pub const EXPERIMENT: &str = include_str!("../../cluster/sweep.toml");
 
 /// Of so few images nobody learns much.
 const SETTINGS: [&str; 2] = ["run.teacher-at-chance=allow", "run.minitrain=50"];
