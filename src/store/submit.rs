@@ -255,10 +255,10 @@ impl Store {
     pub async fn stands(&self, experiment: &str) -> Result<Vec<Stand>, Error> {
         let mut connection = self.connection().await?;
         let now = clock(&mut connection).await?;
-        let rows = sql("SELECT j.id, j.state, j.attempt, j.wish, j.message, j.lease_until_ms, e.epoch, j.priority
-             FROM experiment_jobs x JOIN jobs j ON j.id = x.job
-             LEFT JOIN (SELECT job, MAX(epoch) AS epoch FROM epochs GROUP BY job) e ON e.job = j.id
-             WHERE x.experiment = $1")
+        // The last epoch is looked up for each: there may be many millions of them.
+        let rows = sql("SELECT j.id, j.state, j.attempt, j.wish, j.message, j.lease_until_ms,
+                 (SELECT MAX(epoch) FROM epochs WHERE job = j.id), j.priority
+             FROM experiment_jobs x JOIN jobs j ON j.id = x.job WHERE x.experiment = $1")
         .bind(experiment)
         .fetch_all(&mut connection)
         .await?;
