@@ -113,8 +113,12 @@ impl Folder {
     }
 
     /// What an array of tasks of a batch system is made of, and what its tasks say.
+    pub fn arrays(&self) -> PathBuf {
+        self.root.join("cluster")
+    }
+
     pub fn array(&self, tag: &str) -> PathBuf {
-        self.root.join("cluster").join(tag)
+        self.arrays().join(tag)
     }
 
     pub fn reports(&self) -> PathBuf {

@@ -54,7 +54,7 @@ pub use attempt::{Block, Claim, Ending, Provenance};
 pub use claims::{Registered, Spent};
 pub use error::Error;
 pub use lease::{Mark, Tenure};
-pub use location::{Location, Server};
+pub use location::{Location, Server, shown};
 pub use look::{Attempt, Curve, LastRow, Noted, Progress, Scheduler};
 pub use outcome::{Outcome, State};
 pub use pages::{Page, Times};

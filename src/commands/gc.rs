@@ -21,7 +21,7 @@ use crate::event::now_ms;
 use crate::folder::Folder;
 use crate::job::{Job, JobId};
 use crate::plan::stream_key;
-use crate::store::{Standing, State, Store};
+use crate::store::{Standing, State, Store, Task};
 
 /// Schedulers that ended or were last seen so long ago are forgotten.
 const FORGET: Duration = Duration::from_secs(24 * 3600);
@@ -38,6 +38,7 @@ pub async fn gc(arguments: cli::Gc) -> Result<ExitCode> {
         is_at_work: !alive::schedulers(&folder, &store).await?.is_empty(),
         jobs: standings.iter().map(|one| (one.id.as_str(), one)).collect(),
         open: store.jobs().await?.into_iter().map(|job| (job.id(), job)).collect(),
+        tasks: store.tasks(None).await?,
         folder: &folder,
         arguments: &arguments,
     };
@@ -79,6 +80,7 @@ struct Look<'a> {
     is_at_work: bool,
     jobs: HashMap<&'a str, &'a Standing>,
     open: HashMap<JobId, Job>,
+    tasks: Vec<Task>,
     folder: &'a Folder,
     arguments: &'a cli::Gc,
 }
@@ -91,6 +93,7 @@ impl Look<'_> {
         }
         self.streams(&mut all)?;
         self.cohorts(&mut all)?;
+        self.arrays(&mut all)?;
         Ok(all)
     }
 
@@ -161,6 +164,22 @@ impl Look<'_> {
             let may_start = self.is_at_work && is_younger(&file, 10 * FRESH);
             if !needed.contains(cohort) && !may_start {
                 self.add(all, "manifests and logs of cohorts that are done", file);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was handed to a batch system, when all of its jobs are done.
+    fn arrays(&self, all: &mut All) -> Result<()> {
+        let is_done = |job: &JobId| self.jobs.get(job.as_str()).is_some_and(|one| one.state == State::Done);
+        let any_open = self.jobs.values().any(|one| one.state != State::Done);
+        for array in entries(&self.folder.arrays())? {
+            let tag = array.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut its = self.tasks.iter().filter(|task| task.tag == tag).peekable();
+            // One that is not written down, a manifest by hand for instance, may have any.
+            let is_needed = if its.peek().is_some() { its.any(|task| !is_done(&task.job)) } else { any_open };
+            if !is_needed {
+                self.add(all, "manifests and logs of tasks that are done", array);
             }
         }
         Ok(())

@@ -40,10 +40,18 @@ pub fn location(place: &cli::Place) -> Result<Location> {
     };
     match (typed, remembered) {
         // With a password in it that the folder does not keep.
-        (Some(typed), Some(remembered)) if typed.to_string() == remembered.to_string() => Ok(typed),
+        (Some(typed), Some(remembered)) if typed.is(&remembered) => Ok(typed),
         (Some(typed), Some(remembered)) => Err(Usage(format!(
-            "`{}` was run with the store `{remembered}`, not with `{typed}`\nhint: leave `--store` and DISTILLERY_STORE out, or name another folder with `--folder`",
-            folder.root().display()
+            "`{}` was run with the store `{remembered}`, not with `{typed}`\nhint: leave `--store` and DISTILLERY_STORE out, or name another folder with `--folder`; if the database has moved, write its new place into `{}`",
+            folder.root().display(),
+            folder.store_url().display()
+        ))
+        .into()),
+        // What was run with it would be seen by nobody any more, and two who do not know of each other would be at work here.
+        (Some(typed @ Location::Postgres(_)), None) if folder.store().exists() => Err(Usage(format!(
+            "`{}` has a store of its own, `{}`, so `{typed}` cannot be its store\nhint: leave `--store` and DISTILLERY_STORE out, or name another folder with `--folder`",
+            folder.root().display(),
+            folder.store().display()
         ))
         .into()),
         (Some(one), None) | (None, Some(one)) => Ok(one),

@@ -44,6 +44,9 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     store.reopen(&gone).await?;
     let plan = plan_of(&experiment, &folder, done);
     let summary = if plan.cohorts.is_empty() {
+        if arguments.engine == Engine::Slurm {
+            super::slurm::retract(&experiment.name, &store).await?;
+        }
         Summary::default()
     } else if let Some(site) = &site {
         let ground =

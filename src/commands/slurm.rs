@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::run::{Ground, watch};
+use super::tasks::Tasks;
 use super::{Usage, place};
 use crate::alive::Presence;
 use crate::cli::{self, Engine};
@@ -16,7 +17,7 @@ use crate::plan::{CohortId, Plan, Site};
 use crate::progress::{Mode, Progress};
 use crate::schedule::cluster::{Cluster, Header, Slurm, control, program, write};
 use crate::schedule::{self, Lock, Stop, Summary, provenance};
-use crate::store::Location;
+use crate::store::{Location, Store};
 
 /// Between two looks at Slurm; `DISTILLERY_RECONCILE_MS` sets others.
 const EVERY_MS: u64 = 15_000;
@@ -52,7 +53,14 @@ pub fn site(arguments: &cli::Run, experiment: &Experiment, location: &Location) 
         Some(name) => profile(name)?,
         None => Site::default(),
     };
-    Ok(experiment.site.clone().over(profile))
+    let site = experiment.site.clone().over(profile);
+    if cfg!(not(feature = "cuda")) && device(arguments, &site) == ["cuda"] {
+        return Err(Usage(
+            "this `distillery` was built without CUDA, so its tasks could not use a GPU\nhint: `cargo install --path . --locked --features cuda,cudnn`; for the CPU, `slurm.gpus=0`, or `--device cpu`".to_owned(),
+        )
+        .into());
+    }
+    Ok(site)
 }
 
 /// A file, or the name of one in the user's configuration.
@@ -119,6 +127,19 @@ pub async fn run(ground: Ground<'_>, site: &Site, lock: Lock, stop: Stop) -> Res
     let _ = store.unregister(&provenance.owner).await;
     drop(presence);
     Ok(summary?)
+}
+
+/// Takes back what waits in Slurm of an experiment that is done, as it is now.
+pub async fn retract(experiment: &str, store: &Store) -> Result<()> {
+    let left = store.tasks(Some(experiment)).await?.into_iter().filter(|task| !task.is_over);
+    let jobs: Vec<JobId> = left.map(|task| task.job).collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    if let Some(words) = Tasks::look(store).await?.retract(&jobs).await {
+        eprintln!("{words}");
+    }
+    Ok(())
 }
 
 /// What tasks train on: as typed; else what they asked Slurm for.

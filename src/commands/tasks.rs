@@ -85,6 +85,16 @@ impl Tasks {
         path.is_file().then_some(path)
     }
 
+    /// How a job's last task ended, if it came to nothing.
+    pub fn ended(&self, folder: &Folder, job: &JobId) -> Option<String> {
+        let task = self.last_of(job).filter(|task| task.is_over && task.state != "COMPLETED")?;
+        let words = [Some(task.state.as_str()), task.reason.as_deref(), task.node.as_deref()];
+        let words: Vec<&str> = words.into_iter().flatten().collect();
+        let number = task.number.as_deref().unwrap_or("?");
+        let log = self.log(folder, job).map(|path| format!("; see `{}`", path.display())).unwrap_or_default();
+        Some(format!("task {number}_{} of Slurm ended: {}{log}", task.place, words.join(", ")))
+    }
+
     fn last_of(&self, job: &JobId) -> Option<&Task> {
         self.last.get(job).map(|at| &self.all[*at])
     }

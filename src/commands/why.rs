@@ -25,6 +25,7 @@ pub async fn why(arguments: cli::Why) -> Result<ExitCode> {
     let standing = choice::one(&store, &arguments.job).await?;
     let job = store.job(&standing.id).await?.context("a job that was listed has a text")?;
     let view = View {
+        folder: folder.clone(),
         all: store.standings().await?,
         schedulers: alive::schedulers(&folder, &store).await?,
         attempts: store.attempts(&standing.id).await?,
@@ -104,6 +105,7 @@ fn about(one: &Standing) -> String {
 }
 
 struct View {
+    folder: Folder,
     all: Vec<Standing>,
     schedulers: Vec<Alive>,
     attempts: Vec<Attempt>,
@@ -196,6 +198,7 @@ impl View {
             reasons.push(until(at));
         }
         let by_id: HashMap<&JobId, &Standing> = self.all.iter().map(|other| (&other.id, other)).collect();
+        let mut needs_met = true;
         let needs: BTreeSet<JobId> = job.needs().map(|need| need.id()).collect();
         for need in &needs {
             let Some(other) = by_id.get(need).filter(|other| other.state != State::Done) else { continue };
@@ -204,23 +207,37 @@ impl View {
                 how += &format!(", epoch {}/{}", row.epoch, other.epochs);
             }
             reasons.push(format!("needs {need} ({}), which is {how}", other.label()));
+            needs_met = false;
         }
-        if self.schedulers.is_empty() {
+        reasons.extend(self.tasks.ended(&self.folder, &one.id));
+        // A task has jobs of its own, and starts no others.
+        let at_work: Vec<&Alive> = self.schedulers.iter().filter(|scheduler| !is_task(&scheduler.owner)).collect();
+        if at_work.is_empty() {
             reasons.push(format!("no scheduler is running; {}", self.run()));
             return Ok(reasons);
         }
-        if !reasons.is_empty() {
+        if !needs_met || one.retry_at_ms.is_some_and(|at| at > now_ms()) {
             return Ok(reasons);
         }
         let names: Vec<&str> = one.experiments.iter().map(|place| place.experiment.as_str()).collect();
-        let experiments = || self.schedulers.iter().map(|scheduler| scheduler.experiment.as_deref());
+        let experiments = || at_work.iter().map(|scheduler| scheduler.experiment.as_deref());
         if experiments().all(|name| name.is_some_and(|name| !names.contains(&name))) {
-            let others: Vec<String> = experiments().flatten().map(|name| format!("`{name}`")).collect();
+            let others: BTreeSet<String> = experiments().flatten().map(|name| format!("`{name}`")).collect();
+            let others: Vec<String> = others.into_iter().collect();
             reasons.push(format!("what is at work runs {}; {}", others.join(", "), self.run()));
             return Ok(reasons);
         }
-        if let Some(wish) = self.schedulers.iter().find_map(|scheduler| scheduler.wish.as_deref()) {
+        if let Some(wish) = at_work.iter().find_map(|scheduler| scheduler.wish.as_deref()) {
             reasons.push(format!("the scheduler was asked to {wish} and starts nothing more"));
+            return Ok(reasons);
+        }
+        let own = |scheduler: &&&Alive| scheduler.experiment.as_deref().is_none_or(|name| names.contains(&name));
+        if at_work.iter().filter(own).all(|scheduler| scheduler.owner.starts_with("slurm-controller:")) {
+            let when = match reasons.is_empty() {
+                true => "is submitted to Slurm at the controller's next look, if Slurm takes more",
+                false => "is submitted to Slurm again after a pause, which is twice as long each time",
+            };
+            reasons.push(when.to_owned());
             return Ok(reasons);
         }
         let waits = |other: &&Standing| {
@@ -234,7 +251,7 @@ impl View {
             .filter(|other| other.state == State::Running)
             .filter_map(|other| other.cohort.as_deref())
             .collect();
-        let slots: u32 = self.schedulers.iter().filter_map(|scheduler| scheduler.slots).sum();
+        let slots: u32 = at_work.iter().filter_map(|scheduler| scheduler.slots).sum();
         let slots = if slots > 0 { format!(" of {slots} slots") } else { String::new() };
         reasons.push(format!(
             "waits for a slot: {}{slots} are at work, and {others} other jobs wait, {before} of them of higher priority",
@@ -251,6 +268,11 @@ impl View {
     fn run(&self) -> String {
         format!("`{}` goes on with it", self.command)
     }
+}
+
+/// Whether this is a scheduler of one cohort, by a batch system.
+fn is_task(owner: &str) -> bool {
+    owner.starts_with("slurm:") || owner.starts_with("task:")
 }
 
 fn asked(one: &Standing) -> Option<String> {

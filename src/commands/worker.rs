@@ -23,10 +23,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 
 use crate::cli;
+use crate::commands::Usage;
 use crate::event::{Event, Message, now_ms};
 use crate::folder::Folder;
 use crate::plan::Manifest;
-use crate::schedule::STOPPED;
+use crate::schedule::{STOPPED, cluster};
 use crate::train::failure::class;
 use crate::train::{self, Control, End};
 use claim::Claim;
@@ -39,7 +40,15 @@ const STACK_BYTES: usize = 64 << 20;
 pub fn worker(arguments: &cli::Worker) -> Result<ExitCode> {
     let text = fs::read_to_string(&arguments.manifest)
         .with_context(|| format!("cannot read `{}`", arguments.manifest.display()))?;
-    let mut manifest: Manifest = serde_json::from_str(&text).context("the manifest is not one")?;
+    let mut manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| match cluster::read(&arguments.manifest, 0) {
+            Ok(_) => Usage(format!(
+                "`{}` has a task a line, of which one is to be done\nhint: `--index 0` names the first",
+                arguments.manifest.display()
+            ))
+            .into(),
+            Err(_) => anyhow::Error::new(error).context("the manifest is not one"),
+        })?;
     let folder = Folder::new(&arguments.place.folder);
     let control = Arc::new(Control::default());
     watch::start(&control, manifest.device)?;

@@ -1,14 +1,18 @@
 //! What a batch system is asked for on behalf of each cohort: the `[slurm]` table of an experiment, and a site's profile. Decides
 //! no number.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// All that may be said, nothing that must: what is not said is worked out, or left to the site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Site {
+    #[serde(deserialize_with = "word")]
     pub partition: Option<String>,
+    #[serde(deserialize_with = "word")]
     pub account: Option<String>,
+    #[serde(deserialize_with = "word")]
     pub qos: Option<String>,
     /// Of each cohort: 1, or 0 for the CPU.
     pub gpus: Option<u32>,
@@ -17,8 +21,10 @@ pub struct Site {
     /// Processors of each cohort.
     pub cpus: Option<u32>,
     /// In Slurm's words: `32G`.
+    #[serde(deserialize_with = "word")]
     pub memory: Option<String>,
     /// Longest time of a task, in Slurm's words: `12:00:00`. A cohort that takes longer is saved and goes on in the next.
+    #[serde(deserialize_with = "word")]
     pub time: Option<String>,
     /// Tasks of an array that run at once.
     pub throttle: Option<u32>,
@@ -32,6 +38,17 @@ pub struct Site {
     pub launcher: Option<String>,
     /// More of the environment that tasks get, by name.
     pub environment: Vec<String>,
+}
+
+/// A word that may look like a number or a time of day: `12345`, `12:00:00`.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    // What was read from JSON may be null.
+    Ok(match Option::<toml::Value>::deserialize(deserializer)? {
+        None => None,
+        Some(toml::Value::String(text)) => Some(text),
+        Some(value @ (toml::Value::Integer(_) | toml::Value::Datetime(_))) => Some(value.to_string()),
+        Some(other) => return Err(D::Error::custom(format!("a word, not `{other}`"))),
+    })
 }
 
 impl Site {
@@ -76,6 +93,13 @@ mod tests {
             (Some("gpu"), Some(4), Some("1:00:00"))
         );
         assert_eq!(both.extra, ["--exclude=n7"]);
+        for (text, time) in [("time = 12:00:00", "12:00:00"), ("time = 60", "60"), ("time = \"1-0\"", "1-0")] {
+            let site: Site = toml::from_str(text).unwrap();
+            assert_eq!(site.time.as_deref(), Some(time));
+            let again: Site = serde_json::from_str(&serde_json::to_string(&site).unwrap()).unwrap();
+            assert_eq!(again, site);
+        }
+        assert!(toml::from_str::<Site>("memory = true").is_err());
         assert!(toml::from_str::<Site>("partitoin = \"gpu\"").is_err());
     }
 }

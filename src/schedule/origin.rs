@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::alive::here;
 use crate::digest;
 use crate::event::now_ms;
-use crate::store::Provenance;
+use crate::store::{Provenance, shown};
 
 /// The provenance of this process. Reads its own binary once (for the hash), and asks git about the source tree it was
 /// built from, if that is still there.
@@ -33,7 +33,8 @@ fn typed(words: impl Iterator<Item = String>) -> String {
         true => word,
         false => shlex::try_quote(&word).map_or_else(|_| word.clone(), Into::into),
     };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+    // Kept in the store, and shown: no password belongs there.
+    words.map(|word| quoted(shown(&word))).collect::<Vec<_>>().join(" ")
 }
 
 fn binary_sha256() -> std::io::Result<String> {
@@ -62,5 +63,7 @@ mod tests {
         let text = typed(words.clone().into_iter());
         assert!(text.starts_with("distillery run 'run k.toml' epochs=2 "), "{text}");
         assert_eq!(shlex::split(&text).unwrap(), words);
+        let words = ["run", "--store", "postgres://me:secret@host/runs"].map(str::to_owned);
+        assert_eq!(typed(words.into_iter()), "run --store postgres://me@host/runs");
     }
 }

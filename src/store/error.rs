@@ -39,6 +39,12 @@ pub enum Error {
         "the store `{location}` is locked by another process\nhint: is a second `distillery`, or an SQL shell with an open transaction, at work on it?"
     )]
     Locked { location: Location },
+    #[error("the store `{location}` cannot be opened now: {why}\nhint: the same command goes on when that is over")]
+    Busy { location: Location, why: &'static str },
+    #[error(
+        "the store `{location}` may not be used by this role: {why}\nhint: the database is to be the role's own (`createdb -O ROLE NAME`), or its owner types `GRANT ALL ON SCHEMA public TO ROLE`"
+    )]
+    Forbidden { location: Location, why: String },
     #[error("cannot open the store `{location}`")]
     Open { location: Location, source: sqlx::Error },
     #[error(
@@ -86,7 +92,7 @@ impl Error {
 
     /// Whether it is only that nobody answers, or not at once: trying again may help.
     pub fn is_away(&self) -> bool {
-        matches!(self, Error::NoServer { .. } | Error::Locked { .. }) || self.passing().is_some()
+        matches!(self, Error::NoServer { .. } | Error::Locked { .. } | Error::Busy { .. }) || self.passing().is_some()
     }
 
     pub(super) fn opening(location: &Location, source: sqlx::Error) -> Error {
@@ -108,6 +114,8 @@ impl Error {
             // undefined_table
             Some("42P01") => Error::Empty { location },
             Some("55P03") => Error::Locked { location },
+            // insufficient_privilege
+            Some("42501") => Error::Forbidden { location, why },
             _ if why.starts_with("unsupported startup parameter") => Error::Pooler { location, why },
             _ => match source {
                 sqlx::Error::Tls(error) => Error::Tls { location, why: error.to_string() },
@@ -115,6 +123,7 @@ impl Error {
                     Error::Tls { location, why: error.to_string() }
                 }
                 sqlx::Error::Io(error) => Error::NoServer { location, why: error.to_string() },
+                source if let Some(why) = passing(&source) => Error::Busy { location, why },
                 source => Error::Open { location, source },
             },
         }

@@ -50,6 +50,30 @@ impl Server {
     }
 }
 
+impl Location {
+    /// Whether both name one database: how it is reached, and with which password, does not matter.
+    pub fn is(&self, other: &Location) -> bool {
+        let place = |server: &Server| {
+            let options = server.options().ok()?;
+            let socket = options.get_socket().cloned();
+            Some((options.get_host().to_owned(), options.get_port(), socket, options.get_database().map(str::to_owned)))
+        };
+        match (self, other) {
+            (Location::Postgres(one), Location::Postgres(two)) => one.url == two.url || place(one) == place(two),
+            (one, two) => one == two,
+        }
+    }
+}
+
+/// A word of a command line as it may be shown: a URL in it loses its password.
+pub fn shown(word: &str) -> String {
+    if word.contains("postgres://") || word.contains("postgresql://") {
+        without_password(word)
+    } else {
+        word.to_owned()
+    }
+}
+
 impl FromStr for Location {
     type Err = Error;
 
@@ -147,6 +171,22 @@ mod tests {
         assert!(error.contains("mysql://me@host/runs") && !error.contains("secret"), "{error}");
         let error = "postgres://host/runs?sslmode=sure".parse::<Location>().unwrap_err().to_string();
         assert!(error.contains("is no place for a store: unknown value \"sure\" for `ssl_mode`\n"), "{error}");
+    }
+
+    #[test]
+    fn one_database_has_many_names() {
+        let location = |text: &str| -> Location { text.parse().unwrap() };
+        let one = location("postgres://me@host/runs");
+        for other in ["postgresql://me:word@host:5432/runs", "postgres://me@host/runs?sslmode=require"] {
+            assert!(one.is(&location(other)), "{other}");
+        }
+        for other in
+            ["postgres://me@host/other", "postgres://me@elsewhere/runs", "postgres://me@host:5433/runs", "runs"]
+        {
+            assert!(!one.is(&location(other)), "{other}");
+        }
+        assert_eq!(shown("--store=postgres://me:word@host/runs"), "--store=postgres://me@host/runs");
+        assert_eq!(shown("a:b@c"), "a:b@c");
     }
 
     #[test]

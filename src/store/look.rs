@@ -183,6 +183,7 @@ impl Store {
     pub async fn last_command(&self, experiment: &str) -> Result<Option<String>, Error> {
         let mut connection = self.connection().await?;
         let own: Option<String> = sql("SELECT command FROM schedulers WHERE experiment = $1 AND command IS NOT NULL
+                 AND owner NOT LIKE 'slurm:%' AND owner NOT LIKE 'task:%'
              ORDER BY started_ms DESC LIMIT 1")
         .bind(experiment)
         .cell(&mut connection)

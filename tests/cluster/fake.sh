@@ -2,7 +2,7 @@
 # Stands in for sbatch, squeue, scontrol and scancel, by the name it is called by. What it knows is in $FAKE:
 #   largest      MaxArraySize
 #   mode         of sbatch: run, queue, refuse TEXT, lose (says that it timed out, takes nothing), keep (the same, but takes it), big N
-#                (refuses arrays of more than N tasks)
+#                (refuses arrays of more than N tasks), limit N (refuses what would be more than N that wait or run)
 #   away         when it is there, nothing answers
 #   blind        when it is there, squeue shows nothing, once
 #   calls        every call, a line each
@@ -16,7 +16,8 @@ if [ -e "$FAKE/away" ]; then
 fi
 case $name in
 scontrol)
-    [ "$1" = requeue ] || echo "MaxArraySize            = $(cat "$FAKE/largest" 2> /dev/null || echo 1001)"
+    [ "$1" != -o ] || echo "JobId=1 JobState=FAILED ExitCode=$(cat "$FAKE/code_$4" 2> /dev/null || echo 0):0 Requeue=1"
+    [ "$1" != show ] || echo "MaxArraySize            = $(cat "$FAKE/largest" 2> /dev/null || echo 1001)"
     ;;
 squeue)
     if [ -e "$FAKE/blind" ]; then
@@ -50,6 +51,12 @@ sbatch)
             exit 1
         fi
         ;;
+    limit*)
+        if [ $(($(cat "$FAKE"/tasks/* 2> /dev/null | grep -cE 'PENDING|RUNNING') + last + 1)) -gt "${mode#limit }" ]; then
+            echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2
+            exit 1
+        fi
+        ;;
     lose)
         rm "$FAKE/mode"
         echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
@@ -70,6 +77,7 @@ sbatch)
             log=${output//%A/$number}
             bash "$script" >> "${log//%a/$index}" 2>&1
             code=$?
+            echo $code > "$FAKE/code_${number}_$index"
             state=COMPLETED reason=None
             [ $code -eq 0 ] || state=FAILED reason=NonZeroExitCode
             echo "$number|$index|$state|$reason|n1|$comment" > "$task.new"

@@ -36,7 +36,7 @@ export PGPASSFILE=$dir/pgpass
 url=postgres://tester@10.77.9.1:$port
 
 # Long students only, a node for each.
-{ sed 's/^epochs = \[6, 240\]$/epochs = [200]/' "$here/sweep.toml" && cat; } > "$dir/sweep.toml" <<'END'
+{ sed 's/^epochs = \[6, 240\]$/epochs = [6000]/' "$here/sweep.toml" && cat; } > "$dir/sweep.toml" <<'END'
 
 [slurm]
 gpus = 0
@@ -71,7 +71,7 @@ there() {
     done
     return 0
 }
-middle() { at psql "$url/cut" -qAtXc "SELECT count(*) FROM (SELECT job FROM epochs e JOIN jobs j ON j.id = e.job WHERE j.epochs = 200 GROUP BY job HAVING max(epoch) BETWEEN 3 AND 100) s" 2> /dev/null || echo 0; }
+middle() { at psql "$url/cut" -qAtXc "SELECT count(*) FROM (SELECT job FROM epochs e JOIN jobs j ON j.id = e.job WHERE j.epochs = 6000 GROUP BY job HAVING max(epoch) BETWEEN 3 AND 4000) s" 2> /dev/null || echo 0; }
 SECONDS=0
 until [ "$(middle)" = 2 ] && [ -n "$(there)" ]; do
     [ "$SECONDS" -lt 180 ] || fail 'nobody trains on n2'

@@ -35,7 +35,10 @@ fn slurm_gives_what_one_machine_gives() {
     assert!(again.status.success(), "{} {said}", again.status);
     assert_eq!(lab.count("FROM attempts"), attempts, "{said}");
 
-    let second = lab.command("run").args(["sweep.toml", "--engine", "slurm", "run.teacher-at-chance=allow"]).output();
+    let second = lab
+        .command("run")
+        .args(["sweep.toml", "--engine", "slurm", "--device", "cpu", "run.teacher-at-chance=allow"])
+        .output();
     let second = second.unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && said.contains("controller"), "{said}");
@@ -148,7 +151,7 @@ fn what_cannot_run_says_why() {
 
     // What Slurm starts, and what comes to nothing: an end comes, with Slurm's words and the place of the log, if there is one.
     for (name, why, says) in [
-        ("nothing", "prologue = \"exit 3\"", ".log`"),
+        ("nothing", "prologue = \"exit 3\"", "exit code 3, n"),
         ("nowhere", "extra = [\"--output=/no/such/place/%A_%a.log\"]", ".log` was never begun: does the node see"),
     ] {
         let Some(lab) = Lab::new(name, Turn::Shared) else { return };
@@ -158,7 +161,7 @@ fn what_cannot_run_says_why() {
         let rows = lab.query("SELECT message FROM jobs WHERE state = 'failed'");
         assert_eq!(rows.len(), 1, "{rows:?}");
         let message = rows[0]["message"].as_str().unwrap();
-        assert!(message.contains("FAILED") && message.contains(says), "{message}");
+        assert!(message.contains("FAILED") && message.contains(".log`") && message.contains(says), "{message}");
     }
 }
 

@@ -266,6 +266,19 @@ async fn what_is_wrong_with_a_server_is_said() {
     let error = Store::open(&missing).await.unwrap_err();
     assert!(matches!(error, Error::NoDatabase { .. }) && error.to_string().contains("nowhere"), "{error}");
 
+    // A role that may have no connection at present, and one that may make nothing.
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    let role = format!("r{}", std::process::id());
+    let sql = format!("CREATE ROLE {role} LOGIN PASSWORD 'word' CONNECTION LIMIT 0");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+    let theirs: Location = format!("postgres://{role}:word@{after}").parse().unwrap();
+    let error = Store::open_to_work(&theirs).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }) && error.is_away(), "{error:?}");
+    sqlx::raw_sql(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT -1"))).execute(&mut admin).await.unwrap();
+    let error = Store::open(&theirs).await.unwrap_err();
+    assert!(matches!(error, Error::Forbidden { .. }) && error.to_string().contains("createdb -O"), "{error:?}");
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {role}"))).execute(&mut admin).await.unwrap();
+
     let empty = Store::open_read_only(&location).await.unwrap_err();
     assert!(matches!(empty, Error::Empty { .. }), "{empty:?}");
     Store::open(&location).await.unwrap().close().await.unwrap();

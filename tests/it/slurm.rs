@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use distillery::folder::Folder;
-use distillery::store::Store;
+use distillery::store::{SchedulerWish, Store};
 use tempfile::TempDir;
 
 const EXPERIMENT: &str = r#"
@@ -229,7 +229,7 @@ fn what_nothing_brings_forward_is_given_up() {
     let states = site.query("SELECT state, count(*) AS n FROM jobs GROUP BY state ORDER BY state");
     assert!(states.contains("blocked") && states.contains("failed"), "{states}");
     let why = text(&site.distillery(&["why", "failed"]));
-    assert!(why.contains("2 tasks ended without an epoch") && why.contains("FAILED, NonZeroExitCode, n1"), "{why}");
+    assert!(why.contains("2 tasks ended without an epoch") && why.contains("FAILED, exit code 3, n1"), "{why}");
     // Said again, it is tried again: now it can.
     let output = site.distillery(&["run", "e.toml", "--engine", "slurm", "--no-report"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -289,6 +289,66 @@ async fn a_controller_of_another_host_is_waited_for() {
     let status = site.controller().wait().unwrap();
     assert!(status.success() && site.log().contains("s for the lease of"), "{}", site.log());
     assert_eq!(take().await, None, "it was given back");
+}
+
+/// A limit of what one may have in the queue: as much is asked for as there is room, and nothing is left behind by what was refused.
+#[test]
+fn no_more_is_asked_for_than_there_is_room() {
+    let site = Site::new();
+    site.say("mode", "limit 2");
+    let output = site.distillery(&["run", "e.toml", "--engine", "slurm", "--no-report"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let taken = fs::read_dir(site.at("fake/arrays")).unwrap().count();
+    assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), taken, "{:?}", site.calls("sbatch"));
+    assert!(site.calls("sbatch").len() <= 10, "{:?}", site.calls("sbatch"));
+    assert!(text(&output).contains("the rest waits until Slurm takes more: "), "{}", text(&output));
+    assert!(text(&site.distillery(&["gc"])).contains("tasks that are done"));
+    assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), 0);
+}
+
+/// A partition that is drained is waited for, others' refusals are not.
+#[test]
+fn a_drained_partition_is_waited_for() {
+    let site = Site::new();
+    site.say("mode", "refuse Required partition not available (inactive or drain)");
+    let mut child = site.controller();
+    wait("the note", || site.log().contains("waits until Slurm takes more: "));
+    assert!(child.try_wait().unwrap().is_none());
+    site.say("mode", "run");
+    assert!(child.wait().unwrap().success(), "{}", site.log());
+}
+
+/// Who stops all schedulers, as the dashboard does, stops this one, and what waits is taken back.
+#[tokio::test]
+async fn a_controller_does_as_schedulers_do() {
+    for wish in [SchedulerWish::Stop, SchedulerWish::Drain] {
+        let site = Site::new();
+        site.say("mode", "queue");
+        let child = site.controller();
+        wait("a task", || site.log().contains("1 waiting (Resources)"));
+        let store = Store::open_to_ask(&Folder::new(site.at("runs")).store()).await.unwrap();
+        assert_eq!(store.ask_schedulers(wish).await.unwrap(), 1);
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(75), "{}", site.log());
+        assert_eq!(fs::read_dir(site.at("fake/tasks")).unwrap().count(), 0, "{}", site.log());
+    }
+}
+
+/// What waits for an experiment as it was before is not wanted any more.
+#[test]
+fn a_changed_experiment_takes_back_what_waits() {
+    let site = Site::new();
+    site.say("mode", "queue");
+    let child = site.controller();
+    wait("a task", || site.log().contains("1 waiting (Resources)"));
+    kill(child);
+    site.say("mode", "run");
+    fs::write(site.at("e.toml"), EXPERIMENT.replace("train[:60]", "train[:80]")).unwrap();
+    let output = site.distillery(&["run", "e.toml", "--engine", "slurm", "--no-report"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let left =
+        fs::read_dir(site.at("fake/tasks")).unwrap().flatten().map(|task| fs::read_to_string(task.path()).unwrap());
+    assert!(left.into_iter().all(|line| line.contains("COMPLETED")), "{}", site.log());
 }
 
 /// What was given up goes on when a person says so, with the controller that is there.
@@ -419,6 +479,15 @@ fn a_file_is_no_store_for_several_machines() {
             && text(&output).contains("hint: `--store postgres://")
     );
     assert!(!site.at("runs").exists() && site.calls("sbatch").is_empty());
+    // Nor is a server the store of a folder that has a file.
+    fs::create_dir(site.at("runs")).unwrap();
+    fs::write(site.at("runs/store.sqlite"), "").unwrap();
+    for verb in [&["status"][..], &["run", "e.toml"]] {
+        let output = site.command(verb).env("DISTILLERY_STORE", "postgres://me@127.0.0.1:1/runs").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains("has a store of its own") && text(&output).contains("\nhint: leave `--store`"));
+    }
+    fs::remove_dir_all(site.at("runs")).unwrap();
     for (word, what) in [("slurm.partitoin=a", "partitoin"), ("run.halving={axes=[\"seed\"],at=[1]}", "halving")] {
         let output = site.distillery(&["run", "e.toml", word, "--engine", "slurm"]);
         assert_eq!(output.status.code(), Some(2), "{word}");

@@ -205,7 +205,9 @@ async fn train(
         let hint = "is `gpus` under `[slurm]` what the partition has, and was this built with `--features cuda,cudnn`?";
         return Err(Usage(format!("this task was to have a GPU and finds none\nhint: {hint}")).into());
     }
-    let given = std::env::var("SLURM_CPUS_PER_TASK").ok().and_then(|text| text.parse().ok());
+    // The second where nobody asked for a number of them.
+    let given = ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"];
+    let given = given.iter().find_map(|name| std::env::var(name).ok()?.parse().ok());
     let cores = given.or_else(|| std::thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
     let threads = u32::try_from(cores)?;
     let device = devices.first().map(|(device, _)| device.to_string()).unwrap_or_default();

@@ -7,10 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use self::submit::Full;
 use super::count::steps_forward;
 use super::manifest::Header;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::{is_no_fault, remedy};
+use super::words::{is_no_fault, is_running, remedy};
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -19,7 +20,7 @@ use crate::schedule::board::{Board, Place};
 use crate::schedule::spool::ingest_spool;
 use crate::schedule::stop::{Level, Stop};
 use crate::schedule::{Error, Notice, Summary};
-use crate::store::{Block, Stand, State, Store, Task, Wish};
+use crate::store::{Block, SchedulerWish, Stand, State, Store, Task, Wish};
 
 /// Tasks of one array, where Slurm allows more.
 const MOST: u32 = 1000;
@@ -65,8 +66,10 @@ pub async fn control(cluster: Cluster<'_>, observer: impl FnMut(&Notice), stop: 
         board,
         failed_before: HashMap::new(),
         old: HashSet::new(),
+        ordered: None,
         cancelled: HashSet::new(),
         largest: MOST,
+        full: None,
         blocked: HashSet::new(),
         absent: HashMap::new(),
         said: HashSet::new(),
@@ -98,10 +101,14 @@ struct Control<'a, O> {
     failed_before: HashMap<JobId, u32>,
     /// Arrays from before this run.
     old: HashSet<String>,
+    /// What a person wants of this process.
+    ordered: Option<SchedulerWish>,
     /// Jobs that a person wants to be left.
     cancelled: HashSet<JobId>,
     /// Tasks of one array.
     largest: u32,
+    /// That Slurm takes no more at present.
+    full: Option<Full>,
     /// Since the stands were read, which do not say so.
     blocked: HashSet<JobId>,
     /// Tasks that Slurm does not show, and since when.
@@ -200,6 +207,16 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         if let Some(other) = other {
             return Err(Error::Controlled(other));
         }
+        if self.ordered.is_none() {
+            self.ordered = patiently!(self, self.cluster.store.order(owner));
+            match self.ordered {
+                Some(SchedulerWish::Drain) => {
+                    self.note("asked to drain: what runs goes on to its end, what waits in Slurm is taken back")
+                }
+                Some(_) => self.note("asked to stop: what runs saves and leaves, what waits in Slurm is taken back"),
+                None => {}
+            }
+        }
         let seen = match self.cluster.slurm.tasks().await {
             Ok(seen) => {
                 // Said anew when it is so again.
@@ -238,9 +255,15 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         if seen.is_some() {
             self.retract(&tasks).await;
         }
+        if let (Some(order), true) = (self.ordered, seen.is_some()) {
+            let runs = tasks.iter().any(|task| !task.is_over && is_running(&task.state));
+            return Ok(order != SchedulerWish::Drain || !runs);
+        }
         let before = self.counter;
         if seen.is_some() && self.stop.level() == Level::Go {
-            self.submit(&epochs, !alive.is_empty()).await?;
+            let there: HashSet<(&str, u32)> =
+                tasks.iter().filter(|task| !task.is_over).map(|task| (task.tag.as_str(), task.place)).collect();
+            self.submit(&epochs, there.len()).await?;
         }
         // What was just submitted is counted when it was seen.
         if self.counter == before {
@@ -248,7 +271,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         }
         let waits = [Place::Running, Place::Elsewhere, Place::Resting, Place::Interrupted];
         // While nobody says what became of things, nothing was concluded.
-        Ok(seen.is_some() && waits.iter().all(|place| self.board.count(*place) == 0))
+        let is_held_up = self.full.is_some() && self.board.ready() > 0;
+        Ok(seen.is_some() && !is_held_up && waits.iter().all(|place| self.board.count(*place) == 0))
     }
 
     /// Where a job is now, by the store and by Slurm.
@@ -300,7 +324,16 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
         let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
         let mut faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
-        if faults > 1 {
+        if faults > 0 {
+            // Those who left without an attempt of their own, since the store did not answer.
+            let attempts = patiently!(self, self.cluster.store.attempts(job));
+            let left = idle.iter().filter(|task| {
+                let number = task.number.as_deref().unwrap_or("?");
+                let name = format!("slurm:{}/{number}_{}/", task.tag, task.place);
+                task.reason.as_deref() == Some("exit code 75")
+                    && !attempts.iter().any(|attempt| attempt.owner.starts_with(&name))
+            });
+            faults -= left.count();
             // An epoch may take longer than a task has time: a step that was saved is a step forward.
             let events = patiently!(self, self.cluster.store.events(job));
             faults = faults.saturating_sub(steps_forward(&events));

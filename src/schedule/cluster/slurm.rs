@@ -15,6 +15,8 @@ use tokio::time::timeout;
 const COMMENT: &str = "distillery:";
 const PATIENCE: Duration = Duration::from_secs(30);
 const HASTE: Duration = Duration::from_secs(5);
+/// Variables of Slurm that say where it is, and nothing of a job.
+const OF_THE_SITE: [&str; 4] = ["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"];
 /// Where `scontrol` does not say.
 const LARGEST: u32 = 1001;
 
@@ -88,6 +90,12 @@ impl Slurm {
         environment: &[(String, String)],
     ) -> Result<String, Trouble> {
         let mut command = Command::new("sbatch");
+        // Where the controller is a job itself, what was given to it would go on to tasks, whatever else they get.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("SLURM_") && !OF_THE_SITE.contains(&name)) {
+                command.env_remove(name);
+            }
+        }
         command.args(options).arg(script).envs(environment.iter().cloned());
         let text = self.run("sbatch", command).await?;
         // `--parsable`: the number, and behind a semicolon the cluster.
@@ -121,6 +129,12 @@ impl Slurm {
             }
         }
         Ok(())
+    }
+
+    /// How a task ended that is over: `exit code 3`, `signal 9`. None where that is not known any more.
+    pub async fn ending(self, task: &str) -> Option<String> {
+        let text = self.ask("scontrol", ["-o", "show", "job", task]).await.ok()?;
+        ending(&text)
     }
 
     /// From inside a task: ends it and starts it again later, under the same number.
@@ -183,6 +197,15 @@ fn seen(line: &str) -> Option<Seen> {
     })
 }
 
+fn ending(shown: &str) -> Option<String> {
+    let (code, signal) = shown.split_whitespace().find_map(|word| word.strip_prefix("ExitCode="))?.split_once(':')?;
+    match (code.parse::<u32>().ok()?, signal.parse::<u32>().ok()?) {
+        (0, 0) => None,
+        (code, 0) => Some(format!("exit code {code}")),
+        (_, signal) => Some(format!("signal {signal}")),
+    }
+}
+
 /// What all arrays of ours are asked for with.
 pub(super) fn comment(tag: &str) -> String {
     format!("--comment={COMMENT}{tag}")
@@ -213,6 +236,14 @@ mod tests {
         ] {
             assert_eq!(seen(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_code_is_kept() {
+        let shown = "JobId=7 ArrayTaskId=3 JobState=FAILED Reason=NonZeroExitCode Requeue=1 ExitCode=3:0 RunTime=1";
+        assert_eq!(ending(shown).as_deref(), Some("exit code 3"));
+        assert_eq!(ending("ExitCode=0:9").as_deref(), Some("signal 9"));
+        assert_eq!((ending("ExitCode=0:0"), ending("")), (None, None));
     }
 
     #[test]

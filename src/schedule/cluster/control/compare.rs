@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Control, Seen, patiently};
 use crate::schedule::board::Place;
 use crate::schedule::cluster::count::Count;
+use crate::schedule::cluster::slurm::log;
 use crate::schedule::cluster::words::{explain, is_over};
 use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
@@ -13,6 +14,9 @@ use crate::store::{Sight, Task};
 
 /// Until something that was submitted must be visible.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// Tasks that Slurm is asked about one by one, in one look.
+const MOST_ASKED: u32 = 50;
 
 impl<O: FnMut(&Notice)> Control<'_, O> {
     /// Holds what was submitted against what Slurm shows, and writes down what is new.
@@ -28,6 +32,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let mut lost: HashSet<String> = HashSet::new();
         let mut named: HashSet<String> = HashSet::new();
         let mut sights: BTreeMap<(String, u32), Sight> = BTreeMap::new();
+        let mut asked = 0;
         for task in &mut tasks {
             if task.number.is_none() {
                 match numbers.get(task.tag.as_str()) {
@@ -49,7 +54,9 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             if one.is_some() {
                 self.absent.remove(&(task.tag.clone(), task.place));
             }
-            let sight = match one {
+            let mut sight = match one {
+                // What it ended with is known.
+                Some(one) if task.is_over && task.state == one.state => continue,
                 Some(one) => Sight {
                     tag: task.tag.clone(),
                     place: task.place,
@@ -73,6 +80,16 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                 || task.reason != sight.reason
                 || task.node != sight.node
                 || task.is_over != sight.is_over;
+            if is_news && sight.is_over && sight.state == "FAILED" {
+                sight.reason = match sights.get(&(sight.tag.clone(), sight.place)) {
+                    Some(same) => same.reason.clone(),
+                    None if asked < MOST_ASKED => {
+                        asked += 1;
+                        self.ending(task).await.or(sight.reason)
+                    }
+                    None => sight.reason,
+                };
+            }
             if is_news {
                 (task.state, task.reason, task.node, task.is_over) =
                     (sight.state.clone(), sight.reason.clone(), sight.node.clone(), sight.is_over);
@@ -85,6 +102,9 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             patiently!(self, self.cluster.store.drop_submission(tag));
         }
         tasks.retain(|task| !lost.contains(&task.tag));
+        for sight in sights.iter().filter(|sight| sight.is_over && sight.state != "COMPLETED") {
+            self.ended(sight, &tasks);
+        }
         for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
             let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?)))
             else {
@@ -94,6 +114,31 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             self.once(format!("array {number} waits in Slurm: {reason}: {means}"));
         }
         Ok(tasks)
+    }
+
+    /// With which code it failed. One that is put back into the queue may be asked for in vain.
+    async fn ending(&self, task: &Task) -> Option<String> {
+        let number = task.number.as_ref()?;
+        self.cluster.slurm.ending(&format!("{number}_{}", task.place)).await
+    }
+
+    /// Says of an end that was none of ours what it was, once of each kind.
+    fn ended(&mut self, sight: &Sight, tasks: &[Task]) {
+        let words = [Some(sight.state.as_str()), sight.reason.as_deref(), sight.node.as_deref()];
+        let words: Vec<&str> = words.into_iter().flatten().collect();
+        let number = tasks.iter().find(|task| task.tag == sight.tag).and_then(|task| task.number.as_deref());
+        // Told to leave, or with a job that failed: that is said elsewhere.
+        let is_known = matches!(sight.reason.as_deref(), Some("exit code 75" | "exit code 1"));
+        if !is_known && self.said.insert(format!("ended {}", words[..words.len().min(2)].join(" "))) {
+            let log = log(&self.cluster.folder.array(&sight.tag), number.unwrap_or("?"), sight.place);
+            let number = number.unwrap_or("?");
+            self.note(&format!(
+                "task {number}_{} ended: {}; its jobs are submitted again where they are not done; see `{}`",
+                sight.place,
+                words.join(", "),
+                log.display()
+            ));
+        }
     }
 
     /// Whether Slurm has not shown a task for so long.

@@ -1,7 +1,7 @@
 //! What is handed to Slurm, and what is taken back.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Control, Trouble, patiently};
 use crate::job::{Job, JobId, short_hash};
@@ -15,6 +15,23 @@ use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
 use crate::store::Task;
 
+/// Longest time until more is asked for than Slurm took last.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+/// How much Slurm took.
+pub(super) struct Full {
+    /// Of ours that it had when it refused more.
+    tasks: usize,
+    wait: Duration,
+    /// When to ask for more than that: others may have made room.
+    until: Instant,
+}
+
+/// Whether a refusal is about how things are now, and not about what is asked for.
+fn passes(why: &str) -> bool {
+    ["inactive or drain", "nodes are busy", "temporarily"].iter().any(|sign| why.contains(sign))
+}
+
 /// A cohort that is ready, and those of its jobs that are to be done.
 type Ready = (CohortId, Vec<Job>, Vec<JobId>);
 
@@ -22,16 +39,25 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
     /// Takes back what waits in Slurm and is not wanted any more.
     pub(super) async fn retract(&mut self, tasks: &[Task]) {
         let unwanted = unwanted(tasks, |job| {
-            let is_over = matches!(self.board.place(job), Some(Place::Done | Place::Failed | Place::Blocked));
-            !is_over && !self.cancelled.contains(job)
+            // One that is on no board was the experiment's before it was changed.
+            let is_over = matches!(self.board.place(job), None | Some(Place::Done | Place::Failed | Place::Blocked));
+            !is_over && !self.cancelled.contains(job) && self.ordered.is_none()
         });
         if let Err(trouble) = self.cluster.slurm.cancel(&unwanted).await {
             self.once(format!("waiting: {trouble}"));
         }
     }
 
-    /// Hands over all cohorts that are ready. `others`: whether Slurm has something of ours already.
-    pub(super) async fn submit(&mut self, epochs: &HashMap<&JobId, u32>, others: bool) -> Result<(), Error> {
+    /// Hands over all cohorts that are ready, as far as Slurm takes them. `there`: tasks of ours that it has already.
+    pub(super) async fn submit(&mut self, epochs: &HashMap<&JobId, u32>, there: usize) -> Result<(), Error> {
+        let largest = self.largest as usize;
+        let room = match &self.full {
+            None => usize::MAX,
+            // As many as have left, or as somebody else's have.
+            Some(full) if there < full.tasks => full.tasks - there,
+            Some(full) if Instant::now() >= full.until => usize::MAX,
+            Some(_) => return Ok(()),
+        };
         let mut groups: BTreeMap<Resources, Vec<Ready>> = BTreeMap::new();
         while let Some((cohort, members)) = self.board.next(|_| false) {
             let cohort = &self.cluster.plan.cohorts[cohort];
@@ -40,21 +66,22 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             let ids = members.iter().map(|(id, _)| id.clone()).collect();
             groups.entry(resources).or_default().push((cohort.id.clone(), jobs, ids));
         }
-        let mut any = others;
+        let (mut taken, mut refused) = (0, None);
         for (resources, cohorts) in groups {
             let mut rest = cohorts.as_slice();
-            let mut size = self.largest as usize;
-            while !rest.is_empty() && self.stop.level() == Level::Go {
-                let (part, after) = rest.split_at(size.min(rest.len()));
+            let mut size = largest;
+            while !rest.is_empty() && taken < room && self.stop.level() == Level::Go {
+                let (part, after) = rest.split_at(size.min(room - taken).min(rest.len()));
                 match self.hand_over(&resources, part, epochs).await? {
                     Ok(()) => {
-                        any = true;
+                        taken += part.len();
                         rest = after;
                     }
                     // So many at once may be what is refused.
                     Err(Trouble::Refused(_)) if part.len() > 1 => size = part.len() / 2,
-                    Err(Trouble::Refused(why)) if any => {
-                        self.once(format!("{} cohorts wait until Slurm takes more: {why}", rest.len()));
+                    Err(Trouble::Refused(why)) if there + taken > 0 || passes(&why) => {
+                        self.once(format!("the rest waits until Slurm takes more: {why}"));
+                        refused = Some(there + taken);
                         break;
                     }
                     Err(Trouble::Away(why)) => {
@@ -70,6 +97,15 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                 }
             }
         }
+        self.full = match (refused, self.full.take()) {
+            (Some(tasks), before) => {
+                let wait = before.map_or(8 * self.cluster.every, |full| (2 * full.wait).min(LONGEST));
+                Some(Full { tasks, wait, until: Instant::now() + wait })
+            }
+            // It took what had room: how much it takes at once is still what it was.
+            (None, Some(full)) if taken >= room => Some(full),
+            (None, _) => None,
+        };
         Ok(())
     }
 
@@ -109,6 +145,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             Err(trouble) => {
                 // It is not known whether it was taken. The row says that we asked; whether it is there is looked at later.
                 if !matches!(trouble, Trouble::Away(_)) {
+                    // That nobody will ever read; that it stays does no harm.
+                    let _ = std::fs::remove_dir_all(&place);
                     patiently!(self, self.cluster.store.drop_submission(&tag));
                 }
                 Ok(Err(trouble))
