@@ -31,9 +31,9 @@
 //! it; what they ask is written into the store, and the scheduler acts on it.
 //!
 //! [`job`] and [`event`] are the contracts between them, [`folder`] says where files lie, [`diagnostic`] how a text at
-//! fault is shown, [`digest`] how content is named, [`disk`] what room is left, [`source`] where a data set lies, [`known`] what the paper's data sets
-//! are, [`card`] what a weights file holds, [`hub`] fetches weights and data sets of the Hugging Face hub, [`commands`] is
-//! one file a verb and the only place that knows every module.
+//! fault is shown, [`words`] how numbers are said, [`digest`] how content is named, [`disk`] what room is left, [`source`]
+//! where a data set lies, [`known`] what the paper's data sets are, [`card`] what a weights file holds, [`hub`] fetches
+//! weights and data sets of the Hugging Face hub, [`commands`] is one file a verb and the only place that knows every module.
 //!
 //! # Three ideas
 //!
@@ -87,3 +87,4 @@ pub mod select;
 pub mod source;
 pub mod store;
 pub mod train;
+pub mod words;

@@ -11,6 +11,7 @@ use crate::job::JobId;
 use crate::progress::duration;
 use crate::schedule::cluster::{Count, Slurm, explain, is_over, is_running, log, unwanted};
 use crate::store::{Store, Task};
+use crate::words::counted;
 
 /// What Slurm does not show for so long after it was submitted has ended.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -110,7 +111,7 @@ impl Tasks {
         if running + waiting == 0 {
             return String::new();
         }
-        let mut text = format!("\nin Slurm: {running} tasks running, {waiting} waiting\n");
+        let mut text = format!("\nin Slurm: {} running, {waiting} waiting\n", counted(running, "task"));
         for (reason, count) in &reasons {
             let means = explain(reason).map(|means| format!(": {means}")).unwrap_or_default();
             text += &format!("  {count} for {reason}{means}\n");
@@ -152,9 +153,10 @@ impl Tasks {
         }
         let slurm = Slurm::find()?;
         match slurm.hasty().cancel(&tasks).await {
-            Ok(()) => Some(format!("{} tasks that waited in Slurm are taken back", tasks.len())),
+            Ok(()) => Some(format!("taken back from Slurm, where they waited: {}", counted(tasks.len(), "task"))),
             Err(trouble) => {
-                Some(format!("{} tasks still wait in Slurm, and will find nothing to do: {trouble}", tasks.len()))
+                let tasks = counted(tasks.len(), "task");
+                Some(format!("not taken back from Slurm, where there will be nothing to do: {tasks}: {trouble}"))
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Names of places as a reader says them, and numbers as sentences have them.
 
+pub use crate::words::counted;
+
 /// The place of an axis in words: a choice with its settings without braces, a list without brackets.
 pub fn shown(axis: &str, name: &str) -> String {
     match (axis, name) {
@@ -19,11 +21,6 @@ pub fn shown(axis: &str, name: &str) -> String {
         }
         _ => name.to_owned(),
     }
-}
-
-/// `1 seed`, `3 seeds`
-pub fn counted(count: usize, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 /// With a true minus and a sign: `+4.3`, `−0.2`; what rounds to zero has none.

@@ -258,7 +258,7 @@ fn a_second_controller_is_refused() {
     let why = text(&site.distillery(&["why", teacher]));
     assert!(why.contains("task 1_0 of Slurm waits since") && why.contains(": Resources"), "{why}");
     let output = site.distillery(&["cancel", "all"]);
-    assert!(text(&output).contains("1 tasks that waited in Slurm are taken back"), "{}", text(&output));
+    assert!(text(&output).contains("taken back from Slurm, where they waited: 1 task"), "{}", text(&output));
     assert_eq!(fs::read_dir(site.at("fake/tasks")).unwrap().count(), 0);
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(75), "{}", site.log());

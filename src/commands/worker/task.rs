@@ -29,6 +29,7 @@ use crate::schedule::{
     self, LocalEngine, Notice, STOPPED, Settings, Stop, Summary, Watch, ingest_spool, listen_for_end, provenance,
 };
 use crate::store::{self, Location, Mark, State, Store};
+use crate::words::counted;
 
 /// Between two looks at what people wish; leases are renewed in between.
 const LOOK: Duration = Duration::from_secs(10);
@@ -80,7 +81,7 @@ async fn work(arguments: &cli::Worker) -> Result<ExitCode> {
         return Ok(stopped());
     }
     if plan.cohorts.is_empty() {
-        eprintln!("note: nothing is left to do: all {} jobs are done", ids.len());
+        eprintln!("note: nothing is left to do: {} done before", counted(ids.len(), "job"));
         return Ok(ExitCode::SUCCESS);
     }
     let began = Instant::now();
@@ -249,12 +250,16 @@ fn is_forward(notice: &Notice, began: Instant) -> bool {
 /// What a person finds in the task's log.
 fn tell(notice: &Notice) {
     match notice {
-        Notice::CohortStarted { cohort, jobs } => eprintln!("cohort {cohort}: {} jobs begin", jobs.len()),
+        Notice::CohortStarted { cohort, jobs } => {
+            eprintln!("cohort {cohort} begins, with {}", counted(jobs.len(), "job"))
+        }
         Notice::Lost { jobs, why, again, .. } => {
             let then = if *again { "they are tried again" } else { "they are given up" };
-            eprintln!("the worker of {} jobs ended without a word: {why}; {then}", jobs.len());
+            eprintln!("the worker of {} ended without a word: {why}; {then}", counted(jobs.len(), "job"));
         }
-        Notice::Again { jobs, after, .. } => eprintln!("{} jobs are tried again in {} s", jobs.len(), after.as_secs()),
+        Notice::Again { jobs, after, .. } => {
+            eprintln!("tried again in {} s: {}", after.as_secs(), counted(jobs.len(), "job"))
+        }
         Notice::Note(text) => eprintln!("{text}"),
         Notice::Stopping { .. } => eprintln!("asked to stop: saving"),
         Notice::Message { message, .. } => match &message.event {

@@ -11,7 +11,7 @@ use self::submit::Full;
 use super::count::steps_forward;
 use super::manifest::Header;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::{is_no_fault, is_running, remedy};
+use super::words::{is_no_fault, is_over, is_running, remedy};
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -263,7 +263,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         if seen.is_some() && self.stop.level() == Level::Go {
             let there: HashSet<(&str, u32)> =
                 tasks.iter().filter(|task| !task.is_over).map(|task| (task.tag.as_str(), task.place)).collect();
-            self.submit(&epochs, there.len()).await?;
+            let others = seen.iter().flatten().any(|one| !is_over(&one.state));
+            self.submit(&epochs, there.len(), others).await?;
         }
         // What was just submitted is counted when it was seen.
         if self.counter == before {

@@ -11,6 +11,7 @@ use crate::schedule::cluster::words::{explain, is_over};
 use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
 use crate::store::{Sight, Task};
+use crate::words::counted;
 
 /// Until something that was submitted must be visible.
 const GRACE: Duration = Duration::from_secs(60);
@@ -159,8 +160,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             0 => String::new(),
             failed => format!(", {failed} failed or blocked"),
         };
-        let line =
-            format!("{done} of {all} jobs done{failed}; in Slurm {running} tasks running, {waiting} waiting{why}");
+        let line = format!(
+            "{done} of {} done{failed}; in Slurm {} running, {waiting} waiting{why}",
+            counted(all, "job"),
+            counted(running, "task")
+        );
         if line != self.last {
             self.note(&line);
             self.last = line;

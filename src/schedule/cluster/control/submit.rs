@@ -14,6 +14,7 @@ use crate::schedule::cluster::resources::Resources;
 use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
 use crate::store::Task;
+use crate::words::counted;
 
 /// Longest time until more is asked for than Slurm took last.
 const LONGEST: Duration = Duration::from_secs(1800);
@@ -49,7 +50,13 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
     }
 
     /// Hands over all cohorts that are ready, as far as Slurm takes them. `there`: tasks of ours that it has already.
-    pub(super) async fn submit(&mut self, epochs: &HashMap<&JobId, u32>, there: usize) -> Result<(), Error> {
+    /// `others`: whether it has any of this person's, of other experiments, too.
+    pub(super) async fn submit(
+        &mut self,
+        epochs: &HashMap<&JobId, u32>,
+        there: usize,
+        others: bool,
+    ) -> Result<(), Error> {
         let largest = self.largest as usize;
         let room = match &self.full {
             None => usize::MAX,
@@ -79,7 +86,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     }
                     // So many at once may be what is refused.
                     Err(Trouble::Refused(_)) if part.len() > 1 => size = part.len() / 2,
-                    Err(Trouble::Refused(why)) if there + taken > 0 || passes(&why) => {
+                    Err(Trouble::Refused(why)) if others || there + taken > 0 || passes(&why) => {
                         self.once(format!("the rest waits until Slurm takes more: {why}"));
                         refused = Some(there + taken);
                         break;
@@ -135,11 +142,10 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         match self.cluster.slurm.submit(&words, &array.script, environment).await {
             Ok(number) => {
                 patiently!(self, self.cluster.store.name_submission(&tag, &number));
-                let count =
-                    if cohorts.len() == 1 { "1 cohort".to_owned() } else { format!("{} cohorts", cohorts.len()) };
-                let jobs: usize = cohorts.iter().map(|(_, _, jobs)| jobs.len()).sum();
+                let jobs = counted(cohorts.iter().map(|(_, _, jobs)| jobs.len()).sum(), "job");
+                let cohorts = counted(cohorts.len(), "cohort");
                 let asked = resources.options.join(" ");
-                self.note(&format!("submitted {count} with {jobs} jobs as array {number} ({asked})"));
+                self.note(&format!("submitted {cohorts} with {jobs} as array {number} ({asked})"));
                 Ok(Ok(()))
             }
             Err(trouble) => {
