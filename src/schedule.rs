@@ -100,6 +100,9 @@ pub enum How {
 /// Exit code of what was stopped in order and can go on: `EX_TEMPFAIL`.
 pub const STOPPED: i32 = 75;
 
+/// Exit code of a task whose store did not answer: `EX_UNAVAILABLE`. It can go on, too.
+pub const AWAY: i32 = 69;
+
 /// What is not in the plan, and decides no number.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -207,6 +210,10 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}", controlled(.0))]
     Controlled(store::Controller),
+    #[error(
+        "`{0}` was run with other jobs meanwhile, so nobody looks after those of this run any more\nhint: what is in Slurm goes on; the same command takes it up again"
+    )]
+    Replaced(String),
     #[error("{0}")]
     Slurm(cluster::Trouble),
     #[error(transparent)]

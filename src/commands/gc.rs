@@ -177,7 +177,8 @@ impl Look<'_> {
             let tag = array.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut its = self.tasks.iter().filter(|task| task.tag == tag).peekable();
             // One that is not written down, a manifest by hand for instance, may have any.
-            let is_needed = if its.peek().is_some() { its.any(|task| !is_done(&task.job)) } else { any_open };
+            let is_needed =
+                if its.peek().is_some() { its.any(|task| !task.is_over || !is_done(&task.job)) } else { any_open };
             if !is_needed {
                 self.add(all, "manifests and logs of tasks that are done", array);
             }

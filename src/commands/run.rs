@@ -36,6 +36,9 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let store = Store::open(&location).await?;
     place::settle(&folder, &store, true).await?;
     place::remember(&arguments.place, &location)?;
+    if arguments.engine == Engine::Slurm {
+        super::slurm::refuse_second(&experiment.name, &folder, &store).await?;
+    }
     record(&experiment, &store).await?;
     // What workers wrote down while no scheduler listened; with a store that was lost, everything.
     ingest_spools(&folder, &store).await?;
@@ -45,7 +48,7 @@ pub async fn run(arguments: cli::Run) -> Result<ExitCode> {
     let plan = plan_of(&experiment, &folder, done);
     let summary = if plan.cohorts.is_empty() {
         if arguments.engine == Engine::Slurm {
-            super::slurm::retract(&experiment.name, &store).await?;
+            super::slurm::left_over(&experiment.name, &store).await?;
         }
         Summary::default()
     } else if let Some(site) = &site {

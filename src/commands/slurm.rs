@@ -7,17 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::run::{Ground, watch};
-use super::tasks::Tasks;
 use super::{Usage, place};
-use crate::alive::Presence;
+use crate::alive::{Presence, here, is_gone};
 use crate::cli::{self, Engine};
+use crate::folder::Folder;
 use crate::grid::Experiment;
 use crate::job::{Job, JobId, short_hash};
 use crate::plan::{CohortId, Plan, Site};
 use crate::progress::{Mode, Progress};
-use crate::schedule::cluster::{Cluster, Header, Slurm, control, program, write};
+use crate::schedule::cluster::{Cluster, Count, Header, Slurm, control, program, write};
 use crate::schedule::{self, Lock, Stop, Summary, provenance};
 use crate::store::{Location, Store};
+use crate::words::counted;
 
 /// Between two looks at Slurm; `DISTILLERY_RECONCILE_MS` sets others.
 const EVERY_MS: u64 = 15_000;
@@ -54,7 +55,9 @@ pub fn site(arguments: &cli::Run, experiment: &Experiment, location: &Location) 
         None => Site::default(),
     };
     let site = experiment.site.clone().over(profile);
-    if cfg!(not(feature = "cuda")) && device(arguments, &site) == ["cuda"] {
+    let wants_cuda = device(arguments, &site).iter().any(|name| name.starts_with("cuda"));
+    // A manifest may be for another build.
+    if cfg!(not(feature = "cuda")) && arguments.engine == Engine::Slurm && wants_cuda {
         return Err(Usage(
             "this `distillery` was built without CUDA, so its tasks could not use a GPU\nhint: `cargo install --path . --locked --features cuda,cudnn`; for the CPU, `slurm.gpus=0`, or `--device cpu`".to_owned(),
         )
@@ -129,17 +132,28 @@ pub async fn run(ground: Ground<'_>, site: &Site, lock: Lock, stop: Stop) -> Res
     Ok(summary?)
 }
 
-/// Takes back what waits in Slurm of an experiment that is done, as it is now.
-pub async fn retract(experiment: &str, store: &Store) -> Result<()> {
-    let left = store.tasks(Some(experiment)).await?.into_iter().filter(|task| !task.is_over);
-    let jobs: Vec<JobId> = left.map(|task| task.job).collect();
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    if let Some(words) = Tasks::look(store).await?.retract(&jobs).await {
-        eprintln!("{words}");
+/// Says what is still in Slurm of an experiment that is done as it is now.
+pub async fn left_over(experiment: &str, store: &Store) -> Result<()> {
+    let tasks = store.tasks(Some(experiment)).await?;
+    let Count { running, waiting, .. } = Count::of(tasks.iter());
+    if running + waiting > 0 {
+        eprintln!(
+            "note: of `{experiment}` as it was run before, {} in Slurm; `scancel --name=distillery-{experiment}` takes them back",
+            counted(running + waiting, "task")
+        );
     }
     Ok(())
+}
+
+/// Nobody else may look after an experiment's tasks while its jobs are written down anew. Of another host's nobody knows whether
+/// he lives: he is waited for later.
+pub async fn refuse_second(experiment: &str, folder: &Folder, store: &Store) -> Result<()> {
+    match store.controller(experiment).await? {
+        Some(other) if other.host == here() && !is_gone(folder, &other.owner, Some(&other.host)) => {
+            Err(schedule::Error::Controlled(other).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What tasks train on: as typed; else what they asked Slurm for.

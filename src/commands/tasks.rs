@@ -63,7 +63,9 @@ impl Tasks {
         for task in self.all.iter_mut().filter(|task| !task.is_over) {
             let Some(one) = seen.get(&(task.tag.as_str(), task.place)) else {
                 // It forgets what has ended.
-                task.is_over = task.number.is_some() && task.age > FORGOTTEN;
+                if task.number.is_some() && task.age > FORGOTTEN {
+                    (task.is_over, task.state, task.reason) = (true, "GONE".to_owned(), None);
+                }
                 continue;
             };
             task.number = Some(one.number.clone());

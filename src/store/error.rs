@@ -134,7 +134,8 @@ impl Error {
 fn is_about_tls(error: &io::Error, location: &Location) -> bool {
     match error.kind() {
         io::ErrorKind::InvalidData => true,
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => location.to_string().contains("ssl"),
+        // Of files there are else only sockets.
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => !location.is_socket(),
         _ => false,
     }
 }

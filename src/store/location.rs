@@ -51,12 +51,23 @@ impl Server {
 }
 
 impl Location {
+    /// Whether a server is reached by a file of this machine.
+    pub(super) fn is_socket(&self) -> bool {
+        let Location::Postgres(server) = self else { return false };
+        server.options().is_ok_and(|options| options.get_socket().is_some() || options.get_host().starts_with('/'))
+    }
+
     /// Whether both name one database: how it is reached, and with which password, does not matter.
     pub fn is(&self, other: &Location) -> bool {
         let place = |server: &Server| {
             let options = server.options().ok()?;
             let socket = options.get_socket().cloned();
-            Some((options.get_host().to_owned(), options.get_port(), socket, options.get_database().map(str::to_owned)))
+            Some((
+                options.get_host().to_owned(),
+                options.get_port(),
+                socket,
+                options.get_database().unwrap_or(options.get_username()).to_owned(),
+            ))
         };
         match (self, other) {
             (Location::Postgres(one), Location::Postgres(two)) => one.url == two.url || place(one) == place(two),

@@ -115,6 +115,25 @@ impl Store {
         Ok((taken == 0).then_some(Controller { owner: other, host, left }))
     }
 
+    /// Who has the right to hand out an experiment's tasks at present.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn controller(&self, experiment: &str) -> Result<Option<Controller>, Error> {
+        let mut connection = self.connection().await?;
+        let now = clock(&mut connection).await?;
+        let row =
+            sql("SELECT owner, host, lease_until_ms FROM controllers WHERE experiment = $1 AND lease_until_ms >= $2")
+                .bind(experiment)
+                .bind(now)
+                .fetch_optional(&mut connection)
+                .await?;
+        row.map(|row| {
+            Ok(Controller { owner: row.try_get(0)?, host: row.try_get(1)?, left: since(now, row.try_get(2)?) })
+        })
+        .transpose()
+    }
+
     /// Binds the store to a folder, by the name that lies in it; or says to which other it is bound.
     ///
     /// # Errors

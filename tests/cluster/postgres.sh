@@ -35,13 +35,13 @@ certify() {
     command -v openssl > /dev/null || { echo "no TLS: there is no openssl" >&2; return 1; }
     local key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc)
     (
-        umask 022 && cd "$dir"
-        openssl req -x509 "${key[@]}" -days 3 -keyout ca.key -out ca.crt -subj /CN=tests
-        openssl req "${key[@]}" -keyout server.key -out server.csr -subj /CN=server
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 3 -out server.crt \
-            -extfile <(echo 'subjectAltName = IP:127.0.0.1')
-        chmod 600 server.key
-        [ "$(id -u)" != 0 ] || chown postgres server.key
+        umask 022 && cd "$dir" &&
+            openssl req -x509 "${key[@]}" -days 3 -keyout ca.key -out ca.crt -subj /CN=tests &&
+            openssl req "${key[@]}" -keyout server.key -out server.csr -subj /CN=server &&
+            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 3 -out server.crt \
+                -extfile <(echo 'subjectAltName = IP:127.0.0.1') &&
+            chmod 600 server.key &&
+            { [ "$(id -u)" != 0 ] || chown postgres server.key; }
     ) 2> "$dir/openssl.log"
 }
 

@@ -275,6 +275,8 @@ async fn what_is_wrong_with_a_server_is_said() {
     let error = Store::open_to_work(&theirs).await.unwrap_err();
     assert!(matches!(error, Error::Busy { .. }) && error.is_away(), "{error:?}");
     sqlx::raw_sql(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT -1"))).execute(&mut admin).await.unwrap();
+    // From PostgreSQL 15 on.
+    sqlx::raw_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").execute(&mut admin).await.unwrap();
     let error = Store::open(&theirs).await.unwrap_err();
     assert!(matches!(error, Error::Forbidden { .. }) && error.to_string().contains("createdb -O"), "{error:?}");
     sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {role}"))).execute(&mut admin).await.unwrap();
@@ -337,6 +339,10 @@ async fn a_call_that_hangs_has_an_end() {
     }
 
     let Some(Place { location, .. }) = on_server().await else { return };
+    assert!(
+        location.to_string().contains("@127.0.0.1:"),
+        "a process of another machine's cannot be stopped: {location}"
+    );
     let store = Arc::new(Store::open(&location).await.unwrap());
     let table = format!("{}.tasks", location.to_string().rsplit_once("%3D").unwrap().1);
     let mut admin = PgConnection::connect(&server().unwrap()).await.unwrap();

@@ -285,7 +285,8 @@ async fn a_controller_of_another_host_is_waited_for() {
         assert!(site.log().contains(says), "{says}: {}", site.log());
     }
     assert!(site.calls("sbatch").is_empty());
-    // He is gone, or at least silent.
+    // He is gone, or at least silent, some time later.
+    assert_eq!(store.take_control("e", other, Duration::from_secs(8), None).await.unwrap(), None);
     let status = site.controller().wait().unwrap();
     assert!(status.success() && site.log().contains("s for the lease of"), "{}", site.log());
     assert_eq!(take().await, None, "it was given back");
@@ -300,7 +301,7 @@ fn no_more_is_asked_for_than_there_is_room() {
     assert!(output.status.success(), "{}", text(&output));
     let taken = fs::read_dir(site.at("fake/arrays")).unwrap().count();
     assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), taken, "{:?}", site.calls("sbatch"));
-    assert!(site.calls("sbatch").len() <= 10, "{:?}", site.calls("sbatch"));
+    assert!(site.calls("sbatch").len() <= 30, "{:?}", site.calls("sbatch"));
     assert!(text(&output).contains("the rest waits until Slurm takes more: "), "{}", text(&output));
     assert!(text(&site.distillery(&["gc"])).contains("tasks that are done"));
     assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), 0);
@@ -351,6 +352,18 @@ fn a_changed_experiment_takes_back_what_waits() {
     assert!(left.into_iter().all(|line| line.contains("COMPLETED")), "{}", site.log());
 }
 
+/// Somebody runs the experiment with other jobs beside it: who looked after the old ones says so and ends.
+#[test]
+fn a_controller_whose_jobs_are_replaced_ends() {
+    let site = Site::new();
+    site.say("mode", "queue");
+    let mut child = site.controller();
+    wait("a task", || site.log().contains("1 waiting (Resources)"));
+    site.distillery(&["run", "e.toml", "--engine", "manifest", "--device", "cpu", "epochs=3"]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(site.log().contains("error: `e` was run with other jobs meanwhile"), "{}", site.log());
+}
+
 /// What was given up goes on when a person says so, with the controller that is there.
 #[test]
 fn what_is_retried_goes_on_with_who_is_there() {
@@ -363,7 +376,11 @@ fn what_is_retried_goes_on_with_who_is_there() {
     // The first of each array fails, the other waits.
     let mended = site.at("mended");
     let there = format!("[ -e {} ]", mended.display());
-    let lines = format!("{there} || [ $SLURM_ARRAY_TASK_ID != 0 ] || exit 3\nwhile ! {there}; do sleep 0.1; done\n");
+    let free = site.at("free");
+    let lines = format!(
+        "{there} || [ $SLURM_ARRAY_TASK_ID != 0 ] || exit 3\nwhile ! [ -e {} ]; do sleep 0.1; done\n",
+        free.display()
+    );
     fs::write(site.at("site.toml"), format!("prologue = {lines:?}\n")).unwrap();
     let log = fs::File::create(site.at("log")).unwrap();
     let words = ["run", "e.toml", "--engine", "slurm", "--no-report", "--profile", "site.toml"];
@@ -372,6 +389,7 @@ fn what_is_retried_goes_on_with_who_is_there() {
     fs::write(&mended, "").unwrap();
     let output = site.distillery(&["retry", "failed"]);
     assert!(output.status.success(), "{}", self::text(&output));
+    fs::write(&free, "").unwrap();
     let status = child.wait().unwrap();
     assert!(status.success(), "{}", site.log());
     assert!(site.query("SELECT count(*) AS n FROM jobs WHERE state = 'done'").contains("\"n\": 2"));

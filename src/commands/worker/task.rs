@@ -5,7 +5,7 @@
 //!   lease is over by the store's clock.
 //! - SIGUSR1, SIGTERM and the end of the time that Slurm gave: the worker saves, and this leaves with 75. Where an end was announced
 //!   and the job came forward, it asks Slurm to start it again.
-//! - A store that is away: what the worker says is in its spool and is passed on later; after a lease's length it saves and leaves.
+//! - A store that is away: what the worker says is in its spool and is passed on later; after a lease's length it saves and leaves, with 69.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -26,7 +26,7 @@ use crate::job::{Job, JobId};
 use crate::plan::{Devices, Plan};
 use crate::schedule::cluster::{Header, Slurm, read};
 use crate::schedule::{
-    self, LocalEngine, Notice, STOPPED, Settings, Stop, Summary, Watch, ingest_spool, listen_for_end, provenance,
+    self, AWAY, LocalEngine, Notice, STOPPED, Settings, Stop, Summary, Watch, ingest_spool, listen_for_end, provenance,
 };
 use crate::store::{self, Location, Mark, State, Store};
 use crate::words::counted;
@@ -38,7 +38,7 @@ pub async fn task(arguments: cli::Worker) -> Result<ExitCode> {
     match work(&arguments).await {
         Err(error) if is_away(&error) => {
             complain(&error);
-            Ok(stopped())
+            Ok(ExitCode::from(AWAY as u8))
         }
         result => result,
     }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use self::submit::Full;
 use super::count::steps_forward;
 use super::manifest::Header;
+use super::resources::Resources;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::{is_no_fault, is_over, is_running, remedy};
+use super::words::{is_no_fault, is_over, remedy};
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -26,6 +27,10 @@ use crate::store::{Block, SchedulerWish, Stand, State, Store, Task, Wish};
 const MOST: u32 = 1000;
 /// Before a cohort that came to nothing is submitted again; twice as long each time.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How a task ends whose store did not answer: [`crate::schedule::AWAY`].
+const STORE_AWAY: &str = "exit code 69";
+/// As many of those count as one that came to nothing by itself.
+const AWAY_FOR_ONE: usize = 4;
 /// The longest of those.
 const LATEST: Duration = Duration::from_secs(1800);
 
@@ -69,7 +74,7 @@ pub async fn control(cluster: Cluster<'_>, observer: impl FnMut(&Notice), stop: 
         ordered: None,
         cancelled: HashSet::new(),
         largest: MOST,
-        full: None,
+        full: HashMap::new(),
         blocked: HashSet::new(),
         absent: HashMap::new(),
         said: HashSet::new(),
@@ -107,8 +112,8 @@ struct Control<'a, O> {
     cancelled: HashSet<JobId>,
     /// Tasks of one array.
     largest: u32,
-    /// That Slurm takes no more at present.
-    full: Option<Full>,
+    /// Of what Slurm takes no more at present.
+    full: HashMap<Resources, Full>,
     /// Since the stands were read, which do not say so.
     blocked: HashSet<JobId>,
     /// Tasks that Slurm does not show, and since when.
@@ -207,15 +212,17 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         if let Some(other) = other {
             return Err(Error::Controlled(other));
         }
-        if self.ordered.is_none() {
-            self.ordered = patiently!(self, self.cluster.store.order(owner));
-            match self.ordered {
+        // Shown as one who is alive.
+        patiently!(self, self.cluster.store.renew(owner, lease));
+        let order = patiently!(self, self.cluster.store.order(owner));
+        if order.is_some() && order != self.ordered {
+            self.ordered = order;
+            self.note(match order {
                 Some(SchedulerWish::Drain) => {
-                    self.note("asked to drain: what runs goes on to its end, what waits in Slurm is taken back")
+                    "asked to drain: what runs goes on to its end, what waits in Slurm is taken back"
                 }
-                Some(_) => self.note("asked to stop: what runs saves and leaves, what waits in Slurm is taken back"),
-                None => {}
-            }
+                _ => "asked to stop: what runs saves and leaves, what waits in Slurm is taken back",
+            });
         }
         let seen = match self.cluster.slurm.tasks().await {
             Ok(seen) => {
@@ -233,6 +240,10 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let tasks = self.compare(tasks, seen.as_deref()).await?;
         // After the tasks: what ended before they were looked at is seen to have ended.
         let stands = patiently!(self, self.cluster.store.stands(&experiment));
+        let known: HashSet<&JobId> = stands.iter().map(|stand| &stand.job).collect();
+        if self.cluster.plan.open().any(|planned| !known.contains(&planned.id)) {
+            return Err(Error::Replaced(experiment));
+        }
         let alive: HashMap<&JobId, &Task> =
             tasks.iter().filter(|task| !task.is_over).map(|task| (&task.job, task)).collect();
         let mut past: HashMap<&JobId, Vec<&Task>> = HashMap::new();
@@ -252,12 +263,11 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             let past = past.get(&stand.job).map_or(&[][..], Vec::as_slice);
             self.place(stand, alive.get(&stand.job).copied(), past).await?;
         }
-        if seen.is_some() {
-            self.retract(&tasks).await;
-        }
-        if let (Some(order), true) = (self.ordered, seen.is_some()) {
-            let runs = tasks.iter().any(|task| !task.is_over && is_running(&task.state));
-            return Ok(order != SchedulerWish::Drain || !runs);
+        let is_taken_back = seen.is_some() && self.retract(&tasks).await;
+        if let Some(order) = self.ordered {
+            let runs = self.let_go(&tasks, order).await;
+            // One without a number may be there, and could not be taken back.
+            return Ok(is_taken_back && !runs && tasks.iter().all(|task| task.is_over || task.number.is_some()));
         }
         let before = self.counter;
         if seen.is_some() && self.stop.level() == Level::Go {
@@ -272,8 +282,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         }
         let waits = [Place::Running, Place::Elsewhere, Place::Resting, Place::Interrupted];
         // While nobody says what became of things, nothing was concluded.
-        let is_held_up = self.full.is_some() && self.board.ready() > 0;
-        Ok(seen.is_some() && !is_held_up && waits.iter().all(|place| self.board.count(*place) == 0))
+        Ok(seen.is_some() && waits.iter().all(|place| self.board.count(*place) == 0))
     }
 
     /// Where a job is now, by the store and by Slurm.
@@ -325,21 +334,16 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
         let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
         let mut faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
-        if faults > 0 {
-            // Those who left without an attempt of their own, since the store did not answer.
-            let attempts = patiently!(self, self.cluster.store.attempts(job));
-            let left = idle.iter().filter(|task| {
-                let number = task.number.as_deref().unwrap_or("?");
-                let name = format!("slurm:{}/{number}_{}/", task.tag, task.place);
-                task.reason.as_deref() == Some("exit code 75")
-                    && !attempts.iter().any(|attempt| attempt.owner.starts_with(&name))
-            });
-            faults -= left.count();
+        // Those whose store did not answer are forgiven more: it may be back, or have room, some time later.
+        let most = self.cluster.retries.no_progress.max(1) as usize;
+        let away = idle.iter().filter(|task| task.reason.as_deref() == Some(STORE_AWAY)).count();
+        faults -= away.min(AWAY_FOR_ONE * most - most);
+        if faults > 1 {
             // An epoch may take longer than a task has time: a step that was saved is a step forward.
             let events = patiently!(self, self.cluster.store.events(job));
             faults = faults.saturating_sub(steps_forward(&events));
         }
-        if let (true, Some(last)) = (faults >= self.cluster.retries.no_progress.max(1) as usize, idle.first()) {
+        if let (true, Some(last)) = (faults >= most, idle.first()) {
             let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
             let words: Vec<&str> = words.into_iter().flatten().collect();
             let number = last.number.as_deref().unwrap_or("?");

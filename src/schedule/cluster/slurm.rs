@@ -121,9 +121,21 @@ impl Slurm {
     /// # Errors
     /// When Slurm does not answer. Tasks that have ended are no error.
     pub async fn cancel(self, tasks: &[(String, u32)]) -> Result<(), Trouble> {
+        self.scancel(&[], tasks).await
+    }
+
+    /// Signals the scripts of tasks that run.
+    ///
+    /// # Errors
+    /// As [`Slurm::cancel`].
+    pub async fn signal(self, signal: &str, tasks: &[(String, u32)]) -> Result<(), Trouble> {
+        self.scancel(&["-b", "-s", signal], tasks).await
+    }
+
+    async fn scancel(self, options: &[&str], tasks: &[(String, u32)]) -> Result<(), Trouble> {
         for part in tasks.chunks(200) {
             let names = part.iter().map(|(number, index)| format!("{number}_{index}"));
-            match self.ask("scancel", names).await {
+            match self.ask("scancel", options.iter().map(ToString::to_string).chain(names)).await {
                 Ok(_) | Err(Trouble::Refused(_)) => {}
                 Err(trouble) => return Err(trouble),
             }
@@ -131,10 +143,16 @@ impl Slurm {
         Ok(())
     }
 
-    /// How a task ended that is over: `exit code 3`, `signal 9`. None where that is not known any more.
-    pub async fn ending(self, task: &str) -> Option<String> {
-        let text = self.ask("scontrol", ["-o", "show", "job", task]).await.ok()?;
-        ending(&text)
+    /// How a task ended that is over: `exit code 3`, `signal 9`. None where Slurm does not know.
+    ///
+    /// # Errors
+    /// When Slurm does not answer.
+    pub async fn ending(self, task: &str) -> Result<Option<String>, Trouble> {
+        match self.ask("scontrol", ["-o", "show", "job", task]).await {
+            Ok(text) => Ok(ending(&text)),
+            Err(Trouble::Refused(_)) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// From inside a task: ends it and starts it again later, under the same number.

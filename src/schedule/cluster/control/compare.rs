@@ -19,6 +19,11 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Tasks that Slurm is asked about one by one, in one look.
 const MOST_ASKED: u32 = 50;
 
+/// Whether Slurm can say more of an end that it gives this reason for.
+fn has_code(reason: Option<&str>) -> bool {
+    reason.is_some_and(|reason| reason == "NonZeroExitCode" || reason.starts_with("RaisedSignal"))
+}
+
 impl<O: FnMut(&Notice)> Control<'_, O> {
     /// Holds what was submitted against what Slurm shows, and writes down what is new.
     pub(super) async fn compare(&mut self, mut tasks: Vec<Task>, seen: Option<&[Seen]>) -> Result<Vec<Task>, Error> {
@@ -33,7 +38,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let mut lost: HashSet<String> = HashSet::new();
         let mut named: HashSet<String> = HashSet::new();
         let mut sights: BTreeMap<(String, u32), Sight> = BTreeMap::new();
-        let mut asked = 0;
+        let mut left = MOST_ASKED;
         for task in &mut tasks {
             if task.number.is_none() {
                 match numbers.get(task.tag.as_str()) {
@@ -57,7 +62,13 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             }
             let mut sight = match one {
                 // What it ended with is known.
-                Some(one) if task.is_over && task.state == one.state => continue,
+                Some(one)
+                    if task.is_over
+                        && task.state == one.state
+                        && (task.reason != one.reason || !has_code(one.reason.as_deref())) =>
+                {
+                    continue;
+                }
                 Some(one) => Sight {
                     tag: task.tag.clone(),
                     place: task.place,
@@ -77,20 +88,17 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                 },
                 None => continue,
             };
+            if sight.is_over && has_code(sight.reason.as_deref()) {
+                let code = match sights.get(&(sight.tag.clone(), sight.place)) {
+                    Some(same) => same.reason.clone(),
+                    None => self.ending(task, &mut left).await,
+                };
+                sight.reason = code.or(sight.reason);
+            }
             let is_news = task.state != sight.state
                 || task.reason != sight.reason
                 || task.node != sight.node
                 || task.is_over != sight.is_over;
-            if is_news && sight.is_over && sight.state == "FAILED" {
-                sight.reason = match sights.get(&(sight.tag.clone(), sight.place)) {
-                    Some(same) => same.reason.clone(),
-                    None if asked < MOST_ASKED => {
-                        asked += 1;
-                        self.ending(task).await.or(sight.reason)
-                    }
-                    None => sight.reason,
-                };
-            }
             if is_news {
                 (task.state, task.reason, task.node, task.is_over) =
                     (sight.state.clone(), sight.reason.clone(), sight.node.clone(), sight.is_over);
@@ -117,10 +125,15 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         Ok(tasks)
     }
 
-    /// With which code it failed. One that is put back into the queue may be asked for in vain.
-    async fn ending(&self, task: &Task) -> Option<String> {
-        let number = task.number.as_ref()?;
-        self.cluster.slurm.ending(&format!("{number}_{}", task.place)).await
+    /// With which code it failed, as long as there are questions left.
+    async fn ending(&self, task: &Task, left: &mut u32) -> Option<String> {
+        let number = task.number.as_ref().filter(|_| *left > 0)?;
+        *left -= 1;
+        let ending = self.cluster.slurm.ending(&format!("{number}_{}", task.place)).await;
+        ending.unwrap_or_else(|_| {
+            *left = 0;
+            None
+        })
     }
 
     /// Says of an end that was none of ours what it was, once of each kind.
@@ -128,8 +141,8 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         let words = [Some(sight.state.as_str()), sight.reason.as_deref(), sight.node.as_deref()];
         let words: Vec<&str> = words.into_iter().flatten().collect();
         let number = tasks.iter().find(|task| task.tag == sight.tag).and_then(|task| task.number.as_deref());
-        // Told to leave, or with a job that failed: that is said elsewhere.
-        let is_known = matches!(sight.reason.as_deref(), Some("exit code 75" | "exit code 1"));
+        // It was told to leave.
+        let is_known = sight.reason.as_deref() == Some("exit code 75");
         if !is_known && self.said.insert(format!("ended {}", words[..words.len().min(2)].join(" "))) {
             let log = log(&self.cluster.folder.array(&sight.tag), number.unwrap_or("?"), sight.place);
             let number = number.unwrap_or("?");

@@ -1,6 +1,6 @@
 //! What is handed to Slurm, and what is taken back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::{Control, Trouble, patiently};
@@ -11,9 +11,10 @@ use crate::schedule::cluster::count::unwanted;
 use crate::schedule::cluster::handover::{self, exported, options};
 use crate::schedule::cluster::manifest::Header;
 use crate::schedule::cluster::resources::Resources;
+use crate::schedule::cluster::words::is_running;
 use crate::schedule::stop::Level;
 use crate::schedule::{Error, Notice};
-use crate::store::Task;
+use crate::store::{SchedulerWish, Task};
 use crate::words::counted;
 
 /// Longest time until more is asked for than Slurm took last.
@@ -33,20 +34,44 @@ fn passes(why: &str) -> bool {
     ["inactive or drain", "nodes are busy", "temporarily"].iter().any(|sign| why.contains(sign))
 }
 
+/// Whether it is about how much one may have there at once.
+fn is_limit(why: &str) -> bool {
+    ["policy", "limit", "MaxJobCount"].iter().any(|sign| why.contains(sign))
+}
+
 /// A cohort that is ready, and those of its jobs that are to be done.
 type Ready = (CohortId, Vec<Job>, Vec<JobId>);
 
 impl<O: FnMut(&Notice)> Control<'_, O> {
-    /// Takes back what waits in Slurm and is not wanted any more.
-    pub(super) async fn retract(&mut self, tasks: &[Task]) {
+    /// Takes back what waits in Slurm and is not wanted any more. Whether that was possible.
+    pub(super) async fn retract(&mut self, tasks: &[Task]) -> bool {
         let unwanted = unwanted(tasks, |job| {
             // One that is on no board was the experiment's before it was changed.
             let is_over = matches!(self.board.place(job), None | Some(Place::Done | Place::Failed | Place::Blocked));
             !is_over && !self.cancelled.contains(job) && self.ordered.is_none()
         });
-        if let Err(trouble) = self.cluster.slurm.cancel(&unwanted).await {
-            self.once(format!("waiting: {trouble}"));
+        match self.cluster.slurm.cancel(&unwanted).await {
+            Ok(()) => true,
+            Err(trouble) => {
+                self.once(format!("waiting: {trouble}"));
+                false
+            }
         }
+    }
+
+    /// Has what runs saved and left, unless it is to run on to its end. Whether there is something.
+    pub(super) async fn let_go(&mut self, tasks: &[Task], order: SchedulerWish) -> bool {
+        let running = tasks.iter().filter(|task| !task.is_over && is_running(&task.state));
+        let running: BTreeSet<(String, u32)> =
+            running.filter_map(|task| Some((task.number.clone()?, task.place))).collect();
+        if order != SchedulerWish::Drain {
+            // Those that are at work know by the store; those that are about to begin do not.
+            let names: Vec<(String, u32)> = running.iter().cloned().collect();
+            if let Err(trouble) = self.cluster.slurm.signal("HUP", &names).await {
+                self.once(format!("waiting: {trouble}"));
+            }
+        }
+        !running.is_empty()
     }
 
     /// Hands over all cohorts that are ready, as far as Slurm takes them. `there`: tasks of ours that it has already.
@@ -58,13 +83,6 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         others: bool,
     ) -> Result<(), Error> {
         let largest = self.largest as usize;
-        let room = match &self.full {
-            None => usize::MAX,
-            // As many as have left, or as somebody else's have.
-            Some(full) if there < full.tasks => full.tasks - there,
-            Some(full) if Instant::now() >= full.until => usize::MAX,
-            Some(_) => return Ok(()),
-        };
         let mut groups: BTreeMap<Resources, Vec<Ready>> = BTreeMap::new();
         while let Some((cohort, members)) = self.board.next(|_| false) {
             let cohort = &self.cluster.plan.cohorts[cohort];
@@ -73,22 +91,35 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             let ids = members.iter().map(|(id, _)| id.clone()).collect();
             groups.entry(resources).or_default().push((cohort.id.clone(), jobs, ids));
         }
-        let (mut taken, mut refused) = (0, None);
+        let mut taken = 0;
         for (resources, cohorts) in groups {
-            let mut rest = cohorts.as_slice();
-            let mut size = largest;
-            while !rest.is_empty() && taken < room && self.stop.level() == Level::Go {
-                let (part, after) = rest.split_at(size.min(room - taken).min(rest.len()));
+            let now = Instant::now();
+            let before = self.full.remove(&resources);
+            // As many as have left since, or as somebody else's have.
+            let room = match &before {
+                Some(full) if there + taken < full.tasks => full.tasks - there - taken,
+                Some(full) if now < full.until => 0,
+                _ => usize::MAX,
+            };
+            let (mut rest, mut size, mut most) = (cohorts.as_slice(), largest, room);
+            let mut full = before;
+            while !rest.is_empty() && most > 0 && self.stop.level() == Level::Go {
+                let (part, after) = rest.split_at(size.min(most).min(rest.len()));
                 match self.hand_over(&resources, part, epochs).await? {
                     Ok(()) => {
                         taken += part.len();
+                        most -= part.len();
                         rest = after;
+                        if room == usize::MAX {
+                            full = None;
+                        }
                     }
                     // So many at once may be what is refused.
                     Err(Trouble::Refused(_)) if part.len() > 1 => size = part.len() / 2,
-                    Err(Trouble::Refused(why)) if others || there + taken > 0 || passes(&why) => {
+                    Err(Trouble::Refused(why)) if there + taken > 0 || passes(&why) || others && is_limit(&why) => {
                         self.once(format!("the rest waits until Slurm takes more: {why}"));
-                        refused = Some(there + taken);
+                        let wait = full.map_or(8 * self.cluster.every, |full| (2 * full.wait).min(LONGEST));
+                        full = Some(Full { tasks: there + taken, wait, until: now + wait });
                         break;
                     }
                     Err(Trouble::Away(why)) => {
@@ -103,16 +134,10 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
                     self.board.put(job, Place::Interrupted);
                 }
             }
-        }
-        self.full = match (refused, self.full.take()) {
-            (Some(tasks), before) => {
-                let wait = before.map_or(8 * self.cluster.every, |full| (2 * full.wait).min(LONGEST));
-                Some(Full { tasks, wait, until: Instant::now() + wait })
+            if let Some(full) = full.filter(|_| !rest.is_empty()) {
+                self.full.insert(resources, full);
             }
-            // It took what had room: how much it takes at once is still what it was.
-            (None, Some(full)) if taken >= room => Some(full),
-            (None, _) => None,
-        };
+        }
         Ok(())
     }
 
