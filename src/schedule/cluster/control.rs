@@ -27,12 +27,12 @@ use crate::store::{Block, SchedulerWish, Stand, State, Store, Task, Wish};
 const MOST: u32 = 1000;
 /// Before a cohort that came to nothing is submitted again; twice as long each time.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The longest of those.
+const LATEST: Duration = Duration::from_secs(1800);
 /// How a task ends whose store did not answer: [`crate::schedule::AWAY`].
 const STORE_AWAY: &str = "exit code 69";
 /// As many of those count as one that came to nothing by itself.
 const AWAY_FOR_ONE: usize = 4;
-/// The longest of those.
-const LATEST: Duration = Duration::from_secs(1800);
 
 /// What a controller works with.
 pub struct Cluster<'a> {
@@ -337,7 +337,7 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
         // Those whose store did not answer are forgiven more: it may be back, or have room, some time later.
         let most = self.cluster.retries.no_progress.max(1) as usize;
         let away = idle.iter().filter(|task| task.reason.as_deref() == Some(STORE_AWAY)).count();
-        faults -= away.min(AWAY_FOR_ONE * most - most);
+        faults = faults.saturating_sub(away.min(AWAY_FOR_ONE * most - most));
         if faults > 1 {
             // An epoch may take longer than a task has time: a step that was saved is a step forward.
             let events = patiently!(self, self.cluster.store.events(job));
