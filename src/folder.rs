@@ -112,11 +112,12 @@ impl Folder {
         self.root.join("cohorts")
     }
 
-    /// What an array of tasks of a batch system is made of, and what its tasks say.
+    /// Of what was handed to a batch system, a folder each.
     pub fn arrays(&self) -> PathBuf {
         self.root.join("cluster")
     }
 
+    /// What an array of tasks of a batch system is made of, and what its tasks say.
     pub fn array(&self, tag: &str) -> PathBuf {
         self.arrays().join(tag)
     }

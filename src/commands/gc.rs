@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::tasks::Tasks;
 use super::{place, print, print_json, table};
 use crate::alive;
 use crate::cli;
@@ -21,7 +22,7 @@ use crate::event::now_ms;
 use crate::folder::Folder;
 use crate::job::{Job, JobId};
 use crate::plan::stream_key;
-use crate::store::{Standing, State, Store, Task};
+use crate::store::{Standing, State, Store};
 
 /// Schedulers that ended or were last seen so long ago are forgotten.
 const FORGET: Duration = Duration::from_secs(24 * 3600);
@@ -38,7 +39,7 @@ pub async fn gc(arguments: cli::Gc) -> Result<ExitCode> {
         is_at_work: !alive::schedulers(&folder, &store).await?.is_empty(),
         jobs: standings.iter().map(|one| (one.id.as_str(), one)).collect(),
         open: store.jobs().await?.into_iter().map(|job| (job.id(), job)).collect(),
-        tasks: store.tasks(None).await?,
+        tasks: Tasks::look(&store).await?,
         folder: &folder,
         arguments: &arguments,
     };
@@ -80,7 +81,7 @@ struct Look<'a> {
     is_at_work: bool,
     jobs: HashMap<&'a str, &'a Standing>,
     open: HashMap<JobId, Job>,
-    tasks: Vec<Task>,
+    tasks: Tasks,
     folder: &'a Folder,
     arguments: &'a cli::Gc,
 }
@@ -173,13 +174,14 @@ impl Look<'_> {
     fn arrays(&self, all: &mut All) -> Result<()> {
         let is_done = |job: &JobId| self.jobs.get(job.as_str()).is_some_and(|one| one.state == State::Done);
         let any_open = self.jobs.values().any(|one| one.state != State::Done);
+        let mut needed: HashMap<&str, bool> = HashMap::new();
+        for task in self.tasks.all() {
+            *needed.entry(&task.tag).or_default() |= !task.is_over || !is_done(&task.job);
+        }
         for array in entries(&self.folder.arrays())? {
             let tag = array.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let mut its = self.tasks.iter().filter(|task| task.tag == tag).peekable();
             // One that is not written down, a manifest by hand for instance, may have any.
-            let is_needed =
-                if its.peek().is_some() { its.any(|task| !task.is_over || !is_done(&task.job)) } else { any_open };
-            if !is_needed {
+            if !needed.get(tag.as_str()).copied().unwrap_or(any_open) {
                 self.add(all, "manifests and logs of tasks that are done", array);
             }
         }

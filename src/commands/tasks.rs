@@ -43,6 +43,10 @@ impl Tasks {
         Ok(tasks)
     }
 
+    pub fn all(&self) -> &[Task] {
+        &self.all
+    }
+
     /// What Slurm says now, of tasks that were not over.
     async fn ask(&mut self) {
         if self.all.iter().all(|task| task.is_over) {
@@ -84,18 +88,15 @@ impl Tasks {
     /// The file that a job's last task writes to, if it has begun to.
     pub fn log(&self, folder: &Folder, job: &JobId) -> Option<PathBuf> {
         let task = self.last_of(job)?;
-        let path = log(&folder.array(&task.tag), task.number.as_deref()?, task.place);
+        let path = log(&folder.array(&task.tag), task);
         path.is_file().then_some(path)
     }
 
     /// How a job's last task ended, if it came to nothing.
     pub fn ended(&self, folder: &Folder, job: &JobId) -> Option<String> {
         let task = self.last_of(job).filter(|task| task.is_over && task.state != "COMPLETED")?;
-        let words = [Some(task.state.as_str()), task.reason.as_deref(), task.node.as_deref()];
-        let words: Vec<&str> = words.into_iter().flatten().collect();
-        let number = task.number.as_deref().unwrap_or("?");
         let log = self.log(folder, job).map(|path| format!("; see `{}`", path.display())).unwrap_or_default();
-        Some(format!("task {number}_{} of Slurm ended: {}{log}", task.place, words.join(", ")))
+        Some(format!("task {} of Slurm ended: {}{log}", task.name(), task.words()))
     }
 
     fn last_of(&self, job: &JobId) -> Option<&Task> {
@@ -127,7 +128,7 @@ impl Tasks {
     /// What a job's task does, in words.
     pub fn words(&self, task: &Task) -> String {
         let name = match &task.number {
-            Some(number) => format!("task {number}_{} of Slurm", task.place),
+            Some(_) => format!("task {} of Slurm", task.name()),
             None => "a task that Slurm has not confirmed".to_owned(),
         };
         let what = if is_running(&task.state) {

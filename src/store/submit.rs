@@ -44,6 +44,17 @@ pub struct Task {
 }
 
 impl Task {
+    /// As the batch system's commands take it: `12_3`.
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.number.as_deref().unwrap_or("?"), self.place)
+    }
+
+    /// State, reason and node, in the batch system's words.
+    pub fn words(&self) -> String {
+        let words = [Some(self.state.as_str()), self.reason.as_deref(), self.node.as_deref()];
+        words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// Why it waits.
     pub fn reason(&self) -> &str {
         self.reason.as_deref().unwrap_or("just submitted")

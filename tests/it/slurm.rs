@@ -303,8 +303,11 @@ fn no_more_is_asked_for_than_there_is_room() {
     assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), taken, "{:?}", site.calls("sbatch"));
     assert!(site.calls("sbatch").len() <= 30, "{:?}", site.calls("sbatch"));
     assert!(text(&output).contains("the rest waits until Slurm takes more: "), "{}", text(&output));
-    assert!(text(&site.distillery(&["gc"])).contains("tasks that are done"));
-    assert_eq!(fs::read_dir(site.at("runs/cluster")).unwrap().count(), 0);
+    // The last of them may be on its way out.
+    wait("nothing is left", || {
+        assert!(site.distillery(&["gc"]).status.success());
+        fs::read_dir(site.at("runs/cluster")).unwrap().count() == 0
+    });
 }
 
 /// A partition that is drained is waited for, others' refusals are not.

@@ -1,5 +1,6 @@
 //! The controller: submits what is ready, looks at what became of it, submits again what came to nothing.
 
+mod again;
 mod compare;
 mod submit;
 
@@ -8,11 +9,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use self::submit::Full;
-use super::count::steps_forward;
 use super::manifest::Header;
 use super::resources::Resources;
 use super::slurm::{Seen, Slurm, Trouble};
-use super::words::{is_no_fault, is_over, remedy};
+use super::words::is_over;
 use crate::alive::{here, is_gone};
 use crate::folder::Folder;
 use crate::job::JobId;
@@ -25,15 +25,6 @@ use crate::store::{Block, SchedulerWish, Stand, State, Store, Task, Wish};
 
 /// Tasks of one array, where Slurm allows more.
 const MOST: u32 = 1000;
-/// Before a cohort that came to nothing is submitted again; twice as long each time.
-const AGAIN: Duration = Duration::from_secs(30);
-/// The longest of those.
-const LATEST: Duration = Duration::from_secs(1800);
-/// How a task ends whose store did not answer: [`crate::schedule::AWAY`].
-const STORE_AWAY: &str = "exit code 69";
-/// As many of those count as one that came to nothing by itself.
-const AWAY_FOR_ONE: usize = 4;
-
 /// What a controller works with.
 pub struct Cluster<'a> {
     pub plan: &'a Plan,
@@ -322,60 +313,6 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             }
             State::Blocked if now == Place::Blocked => {}
             State::Failed | State::Blocked | State::Open | State::Interrupted => self.again(stand, past).await?,
-        }
-        Ok(())
-    }
-
-    /// What is to be submitted, again if need be: not at once, and not for ever.
-    async fn again(&mut self, stand: &Stand, past: &[&Task]) -> Result<(), Error> {
-        let job = &stand.job;
-        // Who runs it again wants that what had failed is tried again.
-        let forgiven = self.failed_before.contains_key(job);
-        let counts = |task: &&&Task| task.epoch >= stand.epoch && !(forgiven && self.old.contains(&task.tag));
-        let idle: Vec<&&Task> = past.iter().rev().take_while(counts).collect();
-        let mut faults = idle.iter().filter(|task| !is_no_fault(&task.state)).count();
-        // Those whose store did not answer are forgiven more: it may be back, or have room, some time later.
-        let most = self.cluster.retries.no_progress.max(1) as usize;
-        let away = idle.iter().filter(|task| task.reason.as_deref() == Some(STORE_AWAY)).count();
-        faults = faults.saturating_sub(away.min(AWAY_FOR_ONE * most - most));
-        if faults > 1 {
-            // An epoch may take longer than a task has time: a step that was saved is a step forward.
-            let events = patiently!(self, self.cluster.store.events(job));
-            faults = faults.saturating_sub(steps_forward(&events));
-        }
-        if let (true, Some(last)) = (faults >= most, idle.first()) {
-            let words = [Some(last.state.as_str()), last.reason.as_deref(), last.node.as_deref()];
-            let words: Vec<&str> = words.into_iter().flatten().collect();
-            let number = last.number.as_deref().unwrap_or("?");
-            let log = super::slurm::log(&self.cluster.folder.array(&last.tag), number, last.place);
-            let place = log.display();
-            let mut hint = match log.exists() {
-                true => format!("see `{place}`"),
-                false => format!("`{place}` was never begun: does the node see this folder, and may it write there?"),
-            };
-            hint.extend(remedy(&last.state).map(|remedy| format!("; {remedy}")));
-            let why = format!(
-                "{faults} tasks ended without an epoch; of the last, {number}_{}, Slurm says {}\nhint: {hint}",
-                last.place,
-                words.join(", "),
-            );
-            patiently!(self, self.cluster.store.give_up(std::slice::from_ref(job), &why));
-            return self.fail(job, &why).await;
-        }
-        let wait =
-            if idle.is_empty() { Duration::ZERO } else { (AGAIN * 2u32.pow(idle.len().min(8) as u32 - 1)).min(LATEST) };
-        // In proportion, where a test looks more often.
-        let wait = wait.mul_f64((self.cluster.every.as_secs_f64() / 15.0).min(1.0));
-        if let Some(last) = past.last().filter(|task| task.state == "CANCELLED") {
-            let number = last.number.as_deref().unwrap_or("?");
-            self.once(format!(
-                "task {number}_{} was cancelled in Slurm and is submitted again; `distillery cancel` ends jobs",
-                last.place
-            ));
-        }
-        self.board.put(job, Place::Interrupted);
-        if past.last().is_none_or(|last| last.age >= wait) {
-            self.board.again(std::slice::from_ref(job));
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::store::Task;
+
 /// Begins the comment of all arrays that are ours.
 const COMMENT: &str = "distillery:";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -215,11 +217,16 @@ fn seen(line: &str) -> Option<Seen> {
     })
 }
 
+/// How an end with it is said.
+pub(super) fn exit_code(code: i32) -> String {
+    format!("exit code {code}")
+}
+
 fn ending(shown: &str) -> Option<String> {
     let (code, signal) = shown.split_whitespace().find_map(|word| word.strip_prefix("ExitCode="))?.split_once(':')?;
-    match (code.parse::<u32>().ok()?, signal.parse::<u32>().ok()?) {
+    match (code.parse::<i32>().ok()?, signal.parse::<u32>().ok()?) {
         (0, 0) => None,
-        (code, 0) => Some(format!("exit code {code}")),
+        (code, 0) => Some(exit_code(code)),
         (_, signal) => Some(format!("signal {signal}")),
     }
 }
@@ -230,8 +237,8 @@ pub(super) fn comment(tag: &str) -> String {
 }
 
 /// The file that a task writes to, for whom it is shown.
-pub fn log(folder: &Path, number: &str, index: u32) -> PathBuf {
-    folder.join(format!("{number}_{index}.log"))
+pub fn log(folder: &Path, task: &Task) -> PathBuf {
+    folder.join(format!("{}.log", task.name()))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{Control, Seen, patiently};
 use crate::schedule::board::Place;
 use crate::schedule::cluster::count::Count;
-use crate::schedule::cluster::slurm::log;
+use crate::schedule::cluster::slurm::{exit_code, log};
 use crate::schedule::cluster::words::{explain, is_over};
 use crate::schedule::stop::Level;
-use crate::schedule::{Error, Notice};
+use crate::schedule::{Error, Notice, STOPPED};
 use crate::store::{Sight, Task};
 use crate::words::counted;
 
@@ -111,8 +111,10 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
             patiently!(self, self.cluster.store.drop_submission(tag));
         }
         tasks.retain(|task| !lost.contains(&task.tag));
-        for sight in sights.iter().filter(|sight| sight.is_over && sight.state != "COMPLETED") {
-            self.ended(sight, &tasks);
+        let news: HashSet<(&str, u32)> = sights.iter().map(|sight| (sight.tag.as_str(), sight.place)).collect();
+        let is_news = |task: &&Task| news.contains(&(task.tag.as_str(), task.place));
+        for task in tasks.iter().filter(is_news).filter(|task| task.is_over && task.state != "COMPLETED") {
+            self.ended(task);
         }
         for task in tasks.iter().filter(|task| !task.is_over && task.state == "PENDING") {
             let Some((reason, means)) = task.reason.as_deref().and_then(|reason| Some((reason, explain(reason)?)))
@@ -127,9 +129,9 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
 
     /// With which code it failed, as long as there are questions left.
     async fn ending(&self, task: &Task, left: &mut u32) -> Option<String> {
-        let number = task.number.as_ref().filter(|_| *left > 0)?;
+        task.number.as_ref().filter(|_| *left > 0)?;
         *left -= 1;
-        let ending = self.cluster.slurm.ending(&format!("{number}_{}", task.place)).await;
+        let ending = self.cluster.slurm.ending(&task.name()).await;
         ending.unwrap_or_else(|_| {
             *left = 0;
             None
@@ -137,19 +139,15 @@ impl<O: FnMut(&Notice)> Control<'_, O> {
     }
 
     /// Says of an end that was none of ours what it was, once of each kind.
-    fn ended(&mut self, sight: &Sight, tasks: &[Task]) {
-        let words = [Some(sight.state.as_str()), sight.reason.as_deref(), sight.node.as_deref()];
-        let words: Vec<&str> = words.into_iter().flatten().collect();
-        let number = tasks.iter().find(|task| task.tag == sight.tag).and_then(|task| task.number.as_deref());
-        // It was told to leave.
-        let is_known = sight.reason.as_deref() == Some("exit code 75");
-        if !is_known && self.said.insert(format!("ended {}", words[..words.len().min(2)].join(" "))) {
-            let log = log(&self.cluster.folder.array(&sight.tag), number.unwrap_or("?"), sight.place);
-            let number = number.unwrap_or("?");
+    fn ended(&mut self, task: &Task) {
+        let is_known = task.reason == Some(exit_code(STOPPED));
+        let kind = format!("ended {} {}", task.state, task.reason.as_deref().unwrap_or_default());
+        if !is_known && self.said.insert(kind) {
+            let log = log(&self.cluster.folder.array(&task.tag), task);
             self.note(&format!(
-                "task {number}_{} ended: {}; its jobs are submitted again where they are not done; see `{}`",
-                sight.place,
-                words.join(", "),
+                "task {} ended: {}; its jobs are submitted again where they are not done; see `{}`",
+                task.name(),
+                task.words(),
                 log.display()
             ));
         }
